@@ -1,0 +1,32 @@
+# Flags of our own code, and the kernels that are compiled once per instruction set.
+
+function(tensorgrad_flags target)
+  set_target_properties(${target} PROPERTIES
+    CXX_EXTENSIONS OFF CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON POSITION_INDEPENDENT_CODE ON)
+  # -ffp-contract=fast: ISO mode would turn a*b+c off as one fused instruction. errno and traps are never looked at.
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -fno-math-errno -fno-trapping-math
+    -ffp-contract=fast $<$<CONFIG:Release>:-O2> $<$<BOOL:${TENSORGRAD_WERROR}>:-Werror>)
+endfunction()
+
+# Kernels in src/kernels/cpu/isa/*.cpp are compiled three times, each with TENSORGRAD_ISA naming its namespace
+# (tensorgrad::cpu::TENSORGRAD_ISA). They must not use standard-library templates that could be emitted out of
+# line: the linker keeps one copy of an inline function, and an AVX-512 copy would then run on every machine.
+function(tensorgrad_isa_kernels target)
+  file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/kernels/cpu/isa/*.cpp")
+  if(NOT sources)
+    return()
+  endif()
+  set(flags_baseline -march=x86-64)
+  set(flags_avx2 -march=haswell)
+  set(flags_avx512 -march=skylake-avx512 -mprefer-vector-width=512)
+  foreach(isa IN ITEMS baseline avx2 avx512)
+    set(object ${target}_${isa})
+    add_library(${object} OBJECT ${sources})
+    target_compile_features(${object} PRIVATE cxx_std_20)
+    target_include_directories(${object} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
+    target_compile_definitions(${object} PRIVATE TENSORGRAD_BUILDING TENSORGRAD_ISA=${isa} TENSORGRAD_ISA_${isa}=1)
+    tensorgrad_flags(${object})
+    target_compile_options(${object} PRIVATE ${flags_${isa}} $<$<CONFIG:Release>:-O3>)
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${object}>)
+  endforeach()
+endfunction()
