@@ -1,0 +1,76 @@
+# Two commands matter to a newcomer: `make demo` and `make test`. `make help` lists the rest.
+BUILD ?= build
+JOBS ?= $(shell nproc)
+DEVICE ?= cpu
+ARGS ?=
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+CMAKE_ARGS ?=
+RUN_PYTHON := PYTHONPATH=$(CURDIR)/$(BUILD)/python $(PYTHON)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-tests build python demo test test-cpp test-python parity bench bench-quick bench-kernels \
+  bench-compare gpu-check format lint docs clean
+
+help: ## list the commands
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what a build needs (apt, and Python parts into .venv)
+	@scripts/setup
+
+setup-tests:
+	@scripts/setup --torch
+
+$(BUILD)/build.ninja: CMakeLists.txt
+	@scripts/configure $(BUILD) $(CMAKE_ARGS)
+
+build: setup ## build everything, Release
+	@scripts/configure $(BUILD) $(CMAKE_ARGS)
+	@cmake --build $(BUILD) -j $(JOBS)
+
+demo: setup ## train a CNN in C++ on Fashion-MNIST (DEVICE=cuda, ARGS="--data DIR --epochs N --resume")
+	@scripts/configure $(BUILD) $(CMAKE_ARGS)
+	@cmake --build $(BUILD) -j $(JOBS) --target fashion_mnist
+	@$(BUILD)/examples/cpp/fashion_mnist --device $(DEVICE) $(ARGS)
+
+test: setup-tests ## build and run all tests, C++ and Python
+	@scripts/configure $(BUILD) $(CMAKE_ARGS)
+	@cmake --build $(BUILD) -j $(JOBS)
+	@$(RUN_PYTHON) scripts/test.py --build $(BUILD) --jobs $(JOBS) $(ARGS)
+
+test-cpp: setup ## the C++ half alone (no Python packages, no PyTorch)
+	@scripts/configure $(BUILD) $(CMAKE_ARGS)
+	@cmake --build $(BUILD) -j $(JOBS)
+	@python3 scripts/test.py --build $(BUILD) --jobs $(JOBS) --only cpp $(ARGS)
+
+test-python: setup-tests ## the Python half alone
+	@scripts/configure $(BUILD) $(CMAKE_ARGS)
+	@cmake --build $(BUILD) -j $(JOBS)
+	@$(RUN_PYTHON) scripts/test.py --build $(BUILD) --jobs $(JOBS) --only python $(ARGS)
+
+parity: setup-tests build ## every OpInfo, module and optimizer sample against PyTorch, with a report
+	@$(RUN_PYTHON) -m tests.python.parity $(ARGS)
+
+bench: setup-tests build ## the table beside PyTorch; writes BENCHMARK.md (DEVICE=cuda, ARGS="--json FILE")
+	@$(RUN_PYTHON) -m bench.table --device $(DEVICE) --build $(BUILD) $(ARGS)
+
+bench-quick: setup-tests build ## the same table in under a minute, nothing written
+	@$(RUN_PYTHON) -m bench.table --quick --device $(DEVICE) --build $(BUILD) $(ARGS)
+
+bench-kernels: build ## GFLOP/s and GB/s of each kernel and instruction set, as a share of the machine's peak
+	@scripts/bench-kernels $(BUILD) $(ARGS)
+
+bench-compare: setup ## compare two recorded runs: make bench-compare ARGS="OLD.json NEW.json"
+	@$(PYTHON) -m bench.compare $(ARGS)
+
+gpu-check: ## build, test and measure the CUDA half on a machine with a GPU
+	@scripts/gpu-check $(ARGS)
+
+format: setup ## format C++ and Python in place
+	@scripts/lint --fix
+
+lint: setup ## check formatting, Python style and the type stubs
+	@scripts/lint
+
+clean: ## remove the build folder (.venv stays)
+	@rm -rf $(BUILD)
