@@ -1,0 +1,177 @@
+"""One library in one process: answers the requests of bench/table.py, a JSON line each, and is otherwise blocked on
+its pipe. The code is the same for torch and tensorgrad; only the name of the imported package differs.
+
+    python -m bench.worker tensorgrad cpu 2
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bench.cases import CASES, Case
+
+
+class Worker:
+    def __init__(self, library: str, device: str, threads: int):
+        self.lib: Any = importlib.import_module(library)
+        self.device = device
+        self.lib.set_num_threads(threads)
+        self.wait = self.lib.cuda.synchronize if device.startswith("cuda") else lambda: None
+        self.cases = {case.key: case for case in CASES}
+
+    def hello(self) -> dict[str, Any]:
+        return {"version": self.lib.__version__, "threads": self.lib.get_num_threads(), "pid": os.getpid()}
+
+    def tensor(self, array: np.ndarray) -> Any:
+        return self.lib.from_numpy(array).to(self.device)
+
+    def prepare(self, case: str, data: str, result: str) -> dict[str, Any]:
+        """Builds the module from the weights in the file `data`, and writes the output and all gradients, for an
+        upstream gradient of ones and for a random one, to the file `result`."""
+        self.case: Case = self.cases[case]
+        arrays = np.load(data)
+        module = getattr(self.lib.nn, self.case.module.removeprefix("nn."))
+        self.module = module(*self.case.args, **self.case.kwargs).to(self.device)
+        self.parameters = dict(self.module.named_parameters())
+        with self.lib.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(self.tensor(arrays[f"parameter {name}"]))
+        self.x = self.tensor(arrays["input"].copy()).requires_grad_()
+        self.gradient = self.tensor(arrays["gradient"].copy())
+        found = {}
+        for name, run in (("ones", self.backward_ones), ("random", self.backward_random)):
+            self.clear()
+            output = self.forward()
+            run(output)
+            found["output"] = self.array(output)
+            found[f"{name} gradient of input"] = self.array(self.x.grad)
+            for key, parameter in self.parameters.items():
+                found[f"{name} gradient of {key}"] = self.array(parameter.grad)
+        np.savez(result, **found)
+        return {}
+
+    @staticmethod
+    def array(tensor: Any) -> np.ndarray:
+        return np.array(tensor.detach().cpu().numpy())
+
+    def forward(self) -> Any:
+        if self.case.module == "nn.MultiheadAttention":
+            return self.module(self.x, self.x, self.x, need_weights=False)[0]
+        return self.module(self.x)
+
+    def clear(self) -> None:
+        self.x.grad = None
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def backward_ones(self, output: Any) -> None:
+        output.sum().backward()
+
+    def backward_random(self, output: Any) -> None:
+        output.backward(self.gradient)
+
+    def measure(self, direction: str, seconds: float, least: int) -> dict[str, Any]:
+        """Seconds of each run within a turn; the first runs of a turn warm the caches and threads up and do not
+        count."""
+        sample = {
+            "forward": self.sample_forward,
+            "backward": lambda: self.sample_backward(self.backward_ones),
+            "backward, random gradient": lambda: self.sample_backward(self.backward_random),
+        }[direction]
+        gc.collect()
+        gc.disable()
+        guard = self.lib.no_grad() if direction == "forward" else self.lib.enable_grad()
+        with guard:
+            begin = time.perf_counter()
+            warm = 0
+            while warm < 2 or (time.perf_counter() - begin < seconds / 4 and warm < 200):
+                sample()
+                warm += 1
+            samples: list[float] = []
+            begin = time.perf_counter()
+            while len(samples) < least or time.perf_counter() - begin < seconds:
+                samples.append(sample())
+        gc.enable()
+        return {"samples": samples}
+
+    def sample_forward(self) -> float:
+        self.wait()
+        begin = time.perf_counter()
+        output = self.forward()
+        self.wait()
+        end = time.perf_counter()
+        del output
+        return end - begin
+
+    def sample_backward(self, run: Callable[[Any], None]) -> float:
+        self.clear()
+        output = self.forward()
+        self.wait()
+        begin = time.perf_counter()
+        run(output)
+        self.wait()
+        return time.perf_counter() - begin
+
+    def overhead(self, name: str, seconds: float) -> dict[str, Any]:
+        """Nanoseconds of one small operation as Python sees it, the median of batches of 100."""
+        lib = self.lib
+        gradient = "gradient" in name or "chain" in name
+        a = self.tensor(np.arange(4, dtype=np.float32)).requires_grad_(gradient)
+        b = self.tensor(np.ones(4, dtype=np.float32))
+
+        def adds() -> None:
+            for _ in range(100):
+                lib.add(a, b)
+
+        def chain() -> None:
+            y = a
+            for _ in range(100):
+                y = y + b
+            y.sum().backward()
+            a.grad = None
+
+        run = chain if "chain" in name else adds
+        samples = []
+        gc.disable()
+        for _ in range(20):
+            run()
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            self.wait()
+            begin = time.perf_counter()
+            run()
+            self.wait()
+            samples.append((time.perf_counter() - begin) * 1e9 / 100)
+        gc.enable()
+        return {"samples": samples}
+
+
+def main() -> None:
+    library, device, threads = sys.argv[1:4]
+    # The library may print; requests and answers keep the real standard output to themselves.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    worker: Worker | None = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            if worker is None:
+                worker = Worker(library, device, int(threads))
+            answer = getattr(worker, request.pop("do"))(**request)
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
