@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/isa.h"
+#include "tensorgrad/export.h"
+
+namespace tensorgrad {
+
+// A convolution of 1, 2 or 3 space dimensions as its kernels see it. A missing dimension has size 1, stride 1,
+// padding 0. All arrays are dense:
+//   input  (batch, in_channels, in_depth, in_height, in_width)
+//   weight (out_channels, in_channels / groups, kernel_depth, kernel_height, kernel_width)
+//   bias   (out_channels)
+//   output (batch, out_channels, out_depth, out_height, out_width)
+//   output[n,k,z,y,x] = bias[k] + sum over c,q,r,s of weight[k,c,q,r,s] *
+//       input[n, group(k) + c, z*stride_depth + q*dilation_depth - pad_depth, y*stride_height + ..., x*stride_width +
+//       ...]
+// with input taken as zero outside its bounds. The padding before the first element is given; the padding after the
+// last one follows from the output's size, which the caller decides (so that it may differ, as padding='same' needs).
+// A transposed convolution is the gradient of one with respect to its input: call grad_input with the roles exchanged.
+struct ConvShape {
+  int64_t batch = 1, groups = 1;
+  int64_t in_channels = 1, out_channels = 1;
+  int64_t in_depth = 1, in_height = 1, in_width = 1;
+  int64_t out_depth = 1, out_height = 1, out_width = 1;
+  int64_t kernel_depth = 1, kernel_height = 1, kernel_width = 1;
+  int64_t stride_depth = 1, stride_height = 1, stride_width = 1;
+  int64_t pad_depth = 0, pad_height = 0, pad_width = 0;
+  int64_t dilation_depth = 1, dilation_height = 1, dilation_width = 1;
+};
+
+template <class T>
+struct ConvFunctions {
+  // output = convolution (+ bias unless null), then max(0, .) if relu.
+  void (*forward)(const ConvShape& shape, const T* input, const T* weight, const T* bias, bool relu, T* output);
+  // The three gradients of sum(grad_output * output); each is skipped where its pointer is null. Overwrites.
+  // `input` is read only for grad_weight and `weight` only for grad_input: the other may be null.
+  void (*backward)(const ConvShape& shape, const T* grad_output, const T* input, const T* weight, T* grad_input,
+                   T* grad_weight, T* grad_bias);
+};
+
+// One device's convolutions.
+struct ConvKernels {
+  ConvFunctions<float> f32;
+  ConvFunctions<double> f64;
+};
+
+namespace cpu {
+TENSORGRAD_API void fill_conv(ConvKernels& kernels, Level level);
+inline void fill_conv(ConvKernels& kernels) { fill_conv(kernels, isa_level()); }
+}  // namespace cpu
+
+}  // namespace tensorgrad

@@ -1,0 +1,40 @@
+#pragma once
+
+// The algorithms behind ConvKernels, one set per instruction set. conv.cpp chooses among them.
+
+#include "kernels/conv.h"
+
+#ifndef TENSORGRAD_ISA
+#error "conv_parts.h is for the files under src/kernels/cpu/isa/ only"
+#endif
+
+namespace tensorgrad::cpu::TENSORGRAD_ISA {
+
+// Direct: any shape. See conv_direct.cpp.
+template <class T>
+void direct_forward(const ConvShape& shape, const T* input, const T* weight, const T* bias, bool relu, T* output);
+template <class T>
+void direct_grad_input(const ConvShape& shape, const T* grad_output, const T* weight, T* grad_input);
+
+// Direct: any shape. See conv_direct_weight.cpp.
+template <class T>
+void direct_grad_weight(const ConvShape& shape, const T* grad_output, const T* input, T* grad_weight);
+template <class T>
+void conv_grad_bias(const ConvShape& shape, const T* grad_output, T* grad_bias);
+
+// A ConvShape's derived sizes.
+inline int64_t in_plane(const ConvShape& s) { return s.in_height * s.in_width; }
+inline int64_t out_plane(const ConvShape& s) { return s.out_height * s.out_width; }
+inline int64_t kernel_volume(const ConvShape& s) { return s.kernel_depth * s.kernel_height * s.kernel_width; }
+// Input and output channels of one group.
+inline int64_t in_group(const ConvShape& s) { return s.in_channels / s.groups; }
+inline int64_t out_group(const ConvShape& s) { return s.out_channels / s.groups; }
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+inline int64_t floor_mod(int64_t a, int64_t b) { return a - floor_div(a, b) * b; }
+inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
+
+}  // namespace tensorgrad::cpu::TENSORGRAD_ISA

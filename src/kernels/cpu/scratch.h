@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cstdint>
+
+namespace tensorgrad::cpu {
+
+// A block of at least `bytes` bytes, aligned to 64, that belongs to the calling thread and is kept for the next call
+// with the same slot. Its contents are undefined. A slot is in use by one function at a time: `shared` for what a
+// kernel prepares on the calling thread and every worker reads, `item` and `item2` for one work item of a loop.
+enum class ScratchSlot { shared, shared2, item, item2, count };
+void* scratch(ScratchSlot slot, int64_t bytes);
+
+template <class T>
+inline T* scratch_of(ScratchSlot slot, int64_t count) {
+  return static_cast<T*>(scratch(slot, count * static_cast<int64_t>(sizeof(T))));
+}
+
+}  // namespace tensorgrad::cpu

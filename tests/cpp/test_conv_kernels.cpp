@@ -1,0 +1,260 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "conv_reference.h"
+#include "tensorgrad/parallel.h"
+
+using namespace conv_reference;
+using tensorgrad::ConvFunctions;
+using tensorgrad::ConvKernels;
+using tensorgrad::cpu::Level;
+
+namespace {
+
+template <class T>
+const ConvFunctions<T>& functions(const ConvKernels& k) {
+  if constexpr (sizeof(T) == 4)
+    return k.f32;
+  else
+    return k.f64;
+}
+
+// The largest difference, over what rtol and atol allow: the sums have `terms` products each.
+template <class T>
+double worst(const std::vector<T>& got, const std::vector<double>& want, const std::vector<double>& scale) {
+  const double eps = sizeof(T) == 4 ? 1.2e-7 : 2.3e-16;
+  double w = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double bound = eps * (8 * scale[i] + 1e-3);
+    const double error = std::abs(static_cast<double>(got[i]) - want[i]) / bound;
+    w = std::isnan(error) ? 1e30 : std::max(w, error);
+  }
+  return w;
+}
+
+template <class T>
+struct Result {
+  std::vector<T> output, grad_input, grad_weight, grad_bias;
+};
+
+template <class T>
+Result<T> run(const ConvFunctions<T>& f, const ConvShape& s, const std::vector<T>& x, const std::vector<T>& w,
+              const std::type_identity_t<std::vector<T>>* bias, bool relu, const std::vector<T>& g) {
+  Result<T> r;
+  const T junk = static_cast<T>(NAN);
+  r.output.assign(static_cast<size_t>(output_size(s)), junk);
+  r.grad_input.assign(static_cast<size_t>(input_size(s)), junk);
+  r.grad_weight.assign(static_cast<size_t>(weight_size(s)), junk);
+  r.grad_bias.assign(static_cast<size_t>(s.out_channels), junk);
+  f.forward(s, x.data(), w.data(), bias ? bias->data() : nullptr, relu, r.output.data());
+  f.backward(s, g.data(), x.data(), w.data(), r.grad_input.data(), r.grad_weight.data(), r.grad_bias.data());
+  return r;
+}
+
+template <class T>
+void check(const ConvKernels& kernels, const ConvShape& s, unsigned seed) {
+  std::mt19937 gen(seed);
+  const auto x = random_values<T>(input_size(s), gen);
+  const auto w = random_values<T>(weight_size(s), gen);
+  const auto bias = random_values<T>(s.out_channels, gen);
+  const auto g = random_values<T>(output_size(s), gen);
+  const bool relu = seed % 3 == 0, with_bias = seed % 2 == 0;
+  std::vector<double> out(g.size()), out_scale(g.size()), gx(x.size()), gx_scale(x.size()), gw(w.size()),
+      gw_scale(w.size()), gb(bias.size()), gb_scale(bias.size());
+  each_product(s, [&](int64_t o, int64_t i, int64_t k) {
+    const double xi = x[i], wk = w[k], go = g[o];
+    out[o] += xi * wk;
+    out_scale[o] += std::abs(xi * wk);
+    gx[i] += go * wk;
+    gx_scale[i] += std::abs(go * wk);
+    gw[k] += go * xi;
+    gw_scale[k] += std::abs(go * xi);
+  });
+  const int64_t plane = s.out_depth * s.out_height * s.out_width;
+  for (int64_t o = 0; o < output_size(s); ++o) {
+    const int64_t k = o / plane % s.out_channels;
+    if (with_bias) out[o] += bias[k];
+    if (relu) out[o] = std::max(0.0, out[o]);
+    out_scale[o] += 1;
+    gb[k] += g[o];
+    gb_scale[k] += std::abs(g[o]);
+  }
+  const Result<T> r = run(functions<T>(kernels), s, x, w, with_bias ? &bias : nullptr, relu, g);
+  INFO(describe(s), " bytes ", sizeof(T), " seed ", seed);
+  CHECK(worst(r.output, out, out_scale) < 1);
+  CHECK(worst(r.grad_input, gx, gx_scale) < 1);
+  CHECK(worst(r.grad_weight, gw, gw_scale) < 1);
+  CHECK(worst(r.grad_bias, gb, gb_scale) < 1);
+}
+
+// A random shape of at most about two million products.
+ConvShape random_shape(std::mt19937& gen) {
+  const auto pick = [&](int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(gen); };
+  for (;;) {
+    ConvShape s;
+    const int64_t kind = pick(0, 9);
+    const bool volume = kind == 0, line = kind == 1, same = kind < 5 && kind > 1;
+    s.batch = pick(1, 4);
+    s.groups = pick(0, 3) == 0 ? pick(1, 5) : 1;
+    s.in_channels = s.groups * (pick(0, 2) ? pick(1, 9) : pick(1, 40));
+    s.out_channels = s.groups * (pick(0, 2) ? pick(1, 9) : pick(1, 40));
+    if (kind == 9) s.groups = s.in_channels = s.out_channels = pick(1, 30);
+    s.in_depth = volume ? pick(1, 7) : 1;
+    s.in_height = line ? 1 : pick(1, 24);
+    s.in_width = pick(1, 40);
+    s.kernel_depth = volume ? pick(1, 3) : 1;
+    s.kernel_height = line ? 1 : same ? 3 : pick(1, 7);
+    s.kernel_width = same ? 3 : pick(1, 7);
+    if (!same) {
+      s.stride_depth = volume ? pick(1, 2) : 1;
+      s.stride_height = line ? 1 : pick(1, 3);
+      s.stride_width = pick(1, 3);
+      s.dilation_depth = volume ? pick(1, 2) : 1;
+      s.dilation_height = line ? 1 : pick(1, 3);
+      s.dilation_width = pick(1, 3);
+    }
+    s.pad_depth = volume ? pick(0, 2) : 0;
+    s.pad_height = line ? 0 : pick(0, 4);
+    s.pad_width = pick(0, 4);
+    const int64_t extra_h = line ? 0 : pick(0, 1), extra_w = pick(0, 1);
+    const auto fits = [](int64_t in, int64_t pad, int64_t kernel, int64_t dilation) {
+      return in + 2 * pad >= dilation * (kernel - 1) + 1;
+    };
+    if (!fits(s.in_depth, s.pad_depth, s.kernel_depth, s.dilation_depth)) continue;
+    if (!fits(s.in_height, s.pad_height, s.kernel_height, s.dilation_height)) continue;
+    if (!fits(s.in_width, s.pad_width, s.kernel_width, s.dilation_width)) continue;
+    finish(s, 0, extra_h, extra_w);
+    const double products = static_cast<double>(output_size(s)) * static_cast<double>(weight_size(s) / s.out_channels);
+    if (products < 2e6) return s;
+  }
+}
+
+std::vector<Level> levels() {
+  std::vector<Level> all;
+  for (Level l : {Level::baseline, Level::avx2, Level::avx512}) {
+    if (l <= tensorgrad::cpu::machine_level()) all.push_back(l);
+  }
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("convolution and its gradients match the definition for random shapes") {
+  for (Level level : levels()) {
+    CAPTURE(tensorgrad::cpu::level_name(level));
+    ConvKernels kernels;
+    tensorgrad::cpu::fill_conv(kernels, level);
+    std::mt19937 gen(7);
+    for (unsigned i = 0; i < 150; ++i) {
+      const ConvShape s = random_shape(gen);
+      check<float>(kernels, s, i);
+      if (i % 3 == 0) check<double>(kernels, s, i);
+    }
+  }
+}
+
+TEST_CASE("convolution of the shapes that take a special path") {
+  struct Row {
+    int64_t n, c, h, w, k, kernel, stride, pad, dilation, groups;
+  };
+  const Row rows[] = {
+      {4, 3, 32, 32, 16, 3, 1, 0, 1, 1},  {2, 32, 20, 34, 64, 3, 1, 0, 1, 1},  {1, 64, 15, 17, 40, 3, 1, 1, 1, 1},
+      {2, 17, 9, 9, 33, 3, 1, 1, 1, 1},   {3, 100, 4, 4, 24, 3, 1, 1, 1, 1},   {1, 16, 1, 1, 16, 3, 1, 1, 1, 1},
+      {2, 3, 33, 31, 24, 7, 2, 3, 1, 1},  {2, 8, 14, 14, 16, 1, 2, 0, 1, 1},   {2, 16, 14, 14, 32, 3, 2, 1, 1, 1},
+      {1, 130, 7, 7, 24, 1, 1, 0, 1, 1},  {2, 24, 12, 12, 24, 3, 1, 1, 1, 24}, {2, 24, 12, 12, 48, 3, 2, 1, 1, 24},
+      {1, 32, 13, 13, 32, 3, 1, 1, 1, 4}, {2, 6, 28, 28, 16, 5, 1, 0, 1, 1},   {1, 20, 16, 16, 20, 3, 1, 2, 2, 1},
+      {1, 40, 6, 100, 40, 3, 1, 2, 1, 1}, {1, 48, 8, 8, 96, 3, 1, 2, 1, 1},    {5, 34, 5, 7, 50, 3, 1, 0, 1, 1},
+      {1, 4, 300, 70, 8, 3, 1, 1, 1, 1},  {0, 3, 8, 8, 4, 3, 1, 1, 1, 1},
+  };
+  for (Level level : levels()) {
+    CAPTURE(tensorgrad::cpu::level_name(level));
+    ConvKernels kernels;
+    tensorgrad::cpu::fill_conv(kernels, level);
+    unsigned seed = 1;
+    for (const Row& r : rows) {
+      ConvShape s;
+      s.batch = r.n;
+      s.in_channels = r.c;
+      s.in_height = r.h;
+      s.in_width = r.w;
+      s.out_channels = r.k;
+      s.kernel_height = s.kernel_width = r.kernel;
+      s.stride_height = s.stride_width = r.stride;
+      s.pad_height = s.pad_width = r.pad;
+      s.dilation_height = s.dilation_width = r.dilation;
+      s.groups = r.groups;
+      finish(s, 0, 0, 0);
+      check<float>(kernels, s, seed);
+      check<double>(kernels, s, seed++);
+    }
+  }
+}
+
+TEST_CASE("results do not depend on the number of threads") {
+  ConvKernels kernels;
+  tensorgrad::cpu::fill_conv(kernels);
+  const int before = tensorgrad::get_num_threads();
+  std::mt19937 gen(3);
+  for (int64_t channels : {3, 16, 48}) {
+    for (int64_t kernel : {3, 5}) {
+      ConvShape s;
+      s.batch = 6;
+      s.in_channels = channels;
+      s.out_channels = 40;
+      s.in_height = 30;
+      s.in_width = 26;
+      s.kernel_height = s.kernel_width = kernel;
+      s.pad_height = s.pad_width = 1;
+      finish(s, 0, 0, 0);
+      const auto x = random_values<float>(input_size(s), gen);
+      const auto w = random_values<float>(weight_size(s), gen);
+      const auto g = random_values<float>(output_size(s), gen);
+      tensorgrad::set_num_threads(1);
+      const auto one = run(kernels.f32, s, x, w, nullptr, false, g);
+      for (int threads : {2, 5}) {
+        tensorgrad::set_num_threads(threads);
+        const auto many = run(kernels.f32, s, x, w, nullptr, false, g);
+        CHECK(one.output == many.output);
+        CHECK(one.grad_input == many.grad_input);
+        CHECK(one.grad_weight == many.grad_weight);
+        CHECK(one.grad_bias == many.grad_bias);
+      }
+    }
+  }
+  tensorgrad::set_num_threads(before);
+}
+
+TEST_CASE("a NaN or an infinity reaches exactly the outputs that read it") {
+  for (Level level : levels()) {
+    ConvKernels kernels;
+    tensorgrad::cpu::fill_conv(kernels, level);
+    ConvShape s;
+    s.batch = 2;
+    s.in_channels = 32;
+    s.out_channels = 32;
+    s.in_height = s.in_width = 18;
+    s.kernel_height = s.kernel_width = 3;
+    s.pad_height = s.pad_width = 1;
+    finish(s, 0, 0, 0);
+    std::mt19937 gen(5);
+    auto x = random_values<float>(input_size(s), gen);
+    const auto w = random_values<float>(weight_size(s), gen);
+    const auto g = random_values<float>(output_size(s), gen);
+    x[7 * 18 + 8] = INFINITY;         // image 0, channel 0, pixel (7, 8)
+    x[32 * 324 + 3 * 18 + 17] = NAN;  // image 1, channel 0, pixel (3, 17)
+    const auto r = run(kernels.f32, s, x, w, nullptr, false, g);
+    for (int64_t o = 0; o < output_size(s); ++o) {
+      const int64_t n = o / (32 * 324), y = o / 18 % 18, col = o % 18;
+      const int64_t py = n == 0 ? 7 : 3, px = n == 0 ? 8 : 17;
+      const bool reads = std::abs(y - py) <= 1 && std::abs(col - px) <= 1;
+      const float v = r.output[static_cast<size_t>(o)];
+      if (!reads)
+        CHECK(std::isfinite(v));
+      else if (n == 0)
+        CHECK(std::isinf(v));
+      else
+        CHECK(std::isnan(v));
+    }
+  }
+}
