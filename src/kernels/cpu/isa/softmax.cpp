@@ -1,0 +1,295 @@
+// Softmax along the last dimension, one row at a time (rows of a few registers stay in them), and along another one, a
+// strip of columns at a time.
+
+#include "kernels/softmax.h"
+
+#include "kernels/cpu/simd_math.h"
+#include "tensorgrad/parallel.h"
+
+namespace tensorgrad::cpu::TENSORGRAD_ISA {
+namespace {
+
+// Elements that one thread should have at the least: about 3 us of work.
+constexpr int64_t kGrain = 12288;
+
+template <class T>
+inline constexpr T kMinusInf = -math_detail::kInf<T>;
+
+// ---- the last dimension, rows that fit V registers -----------------------------------------------------------------
+
+// Vector k of a row of n, of which only the last may be partial.
+template <int V, class T>
+TENSORGRAD_INLINE Vec<T> load_part(const T* p, int k, int64_t n, T fill) {
+  if (k < V - 1) return load(p + k * kLanes<T>);
+  const int64_t left = n - (V - 1) * kLanes<T>;
+  if (left == kLanes<T>) return load(p + k * kLanes<T>);
+  return select(first_lanes<T>(left), load_n(p + k * kLanes<T>, left), Vec<T>(fill));
+}
+template <int V, class T>
+TENSORGRAD_INLINE void store_part(T* p, int k, int64_t n, Vec<T> v) {
+  if (k < V - 1) return store(p + k * kLanes<T>, v);
+  store_n(p + k * kLanes<T>, n - (V - 1) * kLanes<T>, v);
+}
+template <int V, class T>
+TENSORGRAD_INLINE T sum_of(const Vec<T>* v) {
+  Vec<T> s = v[0];
+  for (int k = 1; k < V; ++k) s += v[k];
+  return reduce_add(s);
+}
+
+template <int V, class T>
+void forward_short(const T* x, T* y, int64_t rows, int64_t n, bool log_form) {
+  for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
+    Vec<T> v[V], e[V];
+    for (int k = 0; k < V; ++k) v[k] = load_part<V>(x, k, n, kMinusInf<T>);
+    Vec<T> m = v[0];
+    for (int k = 1; k < V; ++k) m = max(m, v[k]);
+    const Vec<T> top = reduce_max(m);
+    for (int k = 0; k < V; ++k) e[k] = exp(v[k] - top);
+    // The lanes past the end are exp(-inf) = 0, but for a row whose maximum is infinite.
+    if (n % kLanes<T> != 0) e[V - 1] = select(first_lanes<T>(n - (V - 1) * kLanes<T>), e[V - 1], Vec<T>(T(0)));
+    const T total = sum_of<V>(e);
+    if (log_form) {
+      const Vec<T> shift = log(Vec<T>(total));
+      for (int k = 0; k < V; ++k) store_part<V>(y, k, n, (v[k] - top) - shift);
+    } else {
+      const T inverse = T(1) / total;
+      for (int k = 0; k < V; ++k) store_part<V>(y, k, n, e[k] * inverse);
+    }
+  }
+}
+
+// kStep: the gradient's stride along the row, 0 or 1.
+template <int V, int kStep, class T>
+void backward_short(const T* y, const T* g, int64_t g_row, T* dx, int64_t rows, int64_t n, bool log_form) {
+  for (int64_t r = 0; r < rows; ++r, y += n, g += g_row, dx += n) {
+    Vec<T> v[V], u[V], p[V];
+    for (int k = 0; k < V; ++k) {
+      v[k] = load_part<V>(y, k, n, T(0));
+      u[k] = kStep == 0 ? Vec<T>(g[0]) : load_part<V>(g, k, n, T(0));
+    }
+    if (log_form) {
+      const T total = kStep == 0 ? g[0] * static_cast<T>(n) : sum_of<V>(u);
+      for (int k = 0; k < V; ++k) store_part<V>(dx, k, n, u[k] - exp(v[k]) * total);
+    } else {
+      for (int k = 0; k < V; ++k) p[k] = u[k] * v[k];
+      const T total = sum_of<V>(p);
+      for (int k = 0; k < V; ++k) store_part<V>(dx, k, n, (u[k] - total) * v[k]);
+    }
+  }
+}
+
+// ---- the last dimension, long rows --------------------------------------------------------------------------------
+
+// f(offset, count) over [0, n) in whole registers and at most one partial one at the end.
+template <class T, class Full, class Part>
+TENSORGRAD_INLINE void sweep(int64_t n, Full full, Part part) {
+  int64_t i = 0;
+  for (; i + kLanes<T> <= n; i += kLanes<T>) full(i);
+  if (i < n) part(i, n - i);
+}
+
+template <class T>
+T row_max(const T* x, int64_t n) {
+  Vec<T> m[4] = {kMinusInf<T>, kMinusInf<T>, kMinusInf<T>, kMinusInf<T>};
+  int64_t i = 0;
+  for (; i + 4 * kLanes<T> <= n; i += 4 * kLanes<T>) {
+    for (int k = 0; k < 4; ++k) m[k] = max(m[k], load(x + i + k * kLanes<T>));
+  }
+  for (; i + kLanes<T> <= n; i += kLanes<T>) m[0] = max(m[0], load(x + i));
+  if (i < n) m[1] = max(m[1], select(first_lanes<T>(n - i), load_n(x + i, n - i), Vec<T>(kMinusInf<T>)));
+  return reduce_max(max(max(m[0], m[1]), max(m[2], m[3])));
+}
+
+// Sum of term(offset) over whole registers and of term_n(offset, count), which leaves the other lanes 0.
+template <class T, class Term, class TermN>
+TENSORGRAD_INLINE T row_sum(int64_t n, Term term, TermN term_n) {
+  Vec<T> s[4] = {T(0), T(0), T(0), T(0)};
+  int64_t i = 0;
+  for (; i + 4 * kLanes<T> <= n; i += 4 * kLanes<T>) {
+    for (int k = 0; k < 4; ++k) s[k] += term(i + k * kLanes<T>);
+  }
+  for (; i + kLanes<T> <= n; i += kLanes<T>) s[0] += term(i);
+  if (i < n) s[1] += term_n(i, n - i);
+  return reduce_add((s[0] + s[1]) + (s[2] + s[3]));
+}
+
+template <class T>
+void forward_row(const T* x, T* y, int64_t n, bool log_form) {
+  const Vec<T> top = row_max(x, n);
+  const T total = row_sum<T>(
+      n,
+      [&](int64_t i) __attribute__((always_inline)) {
+        const Vec<T> e = exp(load(x + i) - top);
+        if (!log_form) store(y + i, e);
+        return e;
+      },
+      [&](int64_t i, int64_t c) __attribute__((always_inline)) {
+        const Vec<T> e = exp(load_n(x + i, c) - top);
+        if (!log_form) store_n(y + i, c, e);
+        return select(first_lanes<T>(c), e, Vec<T>(T(0)));
+      });
+  if (log_form) {
+    const Vec<T> shift = log(Vec<T>(total));
+    sweep<T>(
+        n, [&](int64_t i) { store(y + i, (load(x + i) - top) - shift); },
+        [&](int64_t i, int64_t c) { store_n(y + i, c, (load_n(x + i, c) - top) - shift); });
+  } else {
+    const T inverse = T(1) / total;
+    sweep<T>(
+        n, [&](int64_t i) { store(y + i, load(y + i) * inverse); },
+        [&](int64_t i, int64_t c) { store_n(y + i, c, load_n(y + i, c) * inverse); });
+  }
+}
+
+template <int kStep, class T>
+void backward_row(const T* y, const T* g, T* dx, int64_t n, bool log_form) {
+  const auto up = [&](int64_t i) __attribute__((always_inline)) { return kStep == 0 ? Vec<T>(g[0]) : load(g + i); };
+  const auto up_n = [&](int64_t i, int64_t c) __attribute__((always_inline)) {
+    return kStep == 0 ? select(first_lanes<T>(c), Vec<T>(g[0]), Vec<T>(T(0))) : load_n(g + i, c);
+  };
+  if (log_form) {
+    const T total = kStep == 0 ? g[0] * static_cast<T>(n) : row_sum<T>(n, up, up_n);
+    sweep<T>(
+        n, [&](int64_t i) { store(dx + i, up(i) - exp(load(y + i)) * total); },
+        [&](int64_t i, int64_t c) { store_n(dx + i, c, up_n(i, c) - exp(load_n(y + i, c)) * total); });
+  } else {
+    const T total = row_sum<T>(
+        n, [&](int64_t i) __attribute__((always_inline)) { return up(i) * load(y + i); },
+        [&](int64_t i, int64_t c) __attribute__((always_inline)) { return up_n(i, c) * load_n(y + i, c); });
+    sweep<T>(
+        n, [&](int64_t i) { store(dx + i, (up(i) - total) * load(y + i)); },
+        [&](int64_t i, int64_t c) { store_n(dx + i, c, (up_n(i, c) - total) * load_n(y + i, c)); });
+  }
+}
+
+// ---- another dimension: a strip of `count` <= kLanes columns --------------------------------------------------------
+
+template <class T>
+void forward_strip(const T* x, T* y, int64_t n, int64_t inner, int64_t count, bool log_form) {
+  Vec<T> top = kMinusInf<T>, total = T(0);
+  for (int64_t d = 0; d < n; ++d) top = max(top, load_n(x + d * inner, count));
+  for (int64_t d = 0; d < n; ++d) {
+    const Vec<T> e = exp(load_n(x + d * inner, count) - top);
+    total += e;
+    if (!log_form) store_n(y + d * inner, count, e);
+  }
+  if (log_form) {
+    const Vec<T> shift = log(total);
+    for (int64_t d = 0; d < n; ++d) store_n(y + d * inner, count, (load_n(x + d * inner, count) - top) - shift);
+  } else {
+    const Vec<T> inverse = T(1) / total;
+    for (int64_t d = 0; d < n; ++d) store_n(y + d * inner, count, load_n(y + d * inner, count) * inverse);
+  }
+}
+
+template <class T>
+void backward_strip(const T* y, const T* g, int64_t g_n, int64_t g_inner, T* dx, int64_t n, int64_t inner,
+                    int64_t count, bool log_form) {
+  const auto up = [&](int64_t d) __attribute__((always_inline)) {
+    return g_inner == 0 ? Vec<T>(g[d * g_n]) : load_n(g + d * g_n, count);
+  };
+  Vec<T> total = T(0);
+  if (log_form) {
+    for (int64_t d = 0; d < n; ++d) total += up(d);
+    for (int64_t d = 0; d < n; ++d) store_n(dx + d * inner, count, up(d) - exp(load_n(y + d * inner, count)) * total);
+  } else {
+    for (int64_t d = 0; d < n; ++d) total = fma(up(d), load_n(y + d * inner, count), total);
+    for (int64_t d = 0; d < n; ++d) store_n(dx + d * inner, count, (up(d) - total) * load_n(y + d * inner, count));
+  }
+}
+
+// ---- all rows -----------------------------------------------------------------------------------------------------
+
+template <class T>
+int64_t row_grain(int64_t n) {
+  return n >= kGrain ? 1 : kGrain / (n > 0 ? n : 1);
+}
+
+template <class T>
+void forward(const DimShape& s, const T* x, T* y, bool log_form) {
+  if (s.outer == 0 || s.n == 0 || s.inner == 0) return;
+  if (s.inner == 1) {
+    const int64_t n = s.n;
+    parallel_for(0, s.outer, row_grain<T>(n), [=](int64_t b, int64_t e) {
+      const T* in = x + b * n;
+      T* out = y + b * n;
+      switch ((n + kLanes<T> - 1) / kLanes<T>) {
+        case 1:
+          return forward_short<1>(in, out, e - b, n, log_form);
+        case 2:
+          return forward_short<2>(in, out, e - b, n, log_form);
+        case 3:
+          return forward_short<3>(in, out, e - b, n, log_form);
+        case 4:
+          return forward_short<4>(in, out, e - b, n, log_form);
+        default:
+          for (int64_t r = b; r < e; ++r) forward_row(x + r * n, y + r * n, n, log_form);
+      }
+    });
+    return;
+  }
+  const int64_t strips = (s.inner + kLanes<T> - 1) / kLanes<T>;
+  parallel_for(0, s.outer * strips, row_grain<T>(s.n * kLanes<T>), [=](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i) {
+      const int64_t column = i % strips * kLanes<T>, offset = i / strips * s.n * s.inner + column;
+      const int64_t count = s.inner - column < kLanes<T> ? s.inner - column : kLanes<T>;
+      forward_strip(x + offset, y + offset, s.n, s.inner, count, log_form);
+    }
+  });
+}
+
+template <int kStep, class T>
+void backward_rows(const DimShape& s, const T* y, const T* g, int64_t g_row, T* dx, bool log_form) {
+  const int64_t n = s.n;
+  parallel_for(0, s.outer, row_grain<T>(n), [=](int64_t b, int64_t e) {
+    const T* out = y + b * n;
+    const T* up = g + b * g_row;
+    T* in = dx + b * n;
+    switch ((n + kLanes<T> - 1) / kLanes<T>) {
+      case 1:
+        return backward_short<1, kStep>(out, up, g_row, in, e - b, n, log_form);
+      case 2:
+        return backward_short<2, kStep>(out, up, g_row, in, e - b, n, log_form);
+      case 3:
+        return backward_short<3, kStep>(out, up, g_row, in, e - b, n, log_form);
+      case 4:
+        return backward_short<4, kStep>(out, up, g_row, in, e - b, n, log_form);
+      default:
+        for (int64_t r = b; r < e; ++r) backward_row<kStep>(y + r * n, g + r * g_row, dx + r * n, n, log_form);
+    }
+  });
+}
+
+template <class T>
+void backward(const DimShape& s, const T* y, const T* g, const DimStrides& strides, T* dx, bool log_form) {
+  if (s.outer == 0 || s.n == 0 || s.inner == 0) return;
+  if (s.inner == 1) {
+    if (strides.n == 0) return backward_rows<0>(s, y, g, strides.outer, dx, log_form);
+    return backward_rows<1>(s, y, g, strides.outer, dx, log_form);
+  }
+  const int64_t strips = (s.inner + kLanes<T> - 1) / kLanes<T>;
+  parallel_for(0, s.outer * strips, row_grain<T>(s.n * kLanes<T>), [=](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i) {
+      const int64_t column = i % strips * kLanes<T>, row = i / strips, offset = row * s.n * s.inner + column;
+      const int64_t count = s.inner - column < kLanes<T> ? s.inner - column : kLanes<T>;
+      const T* up = g + row * strides.outer + column * strides.inner;
+      backward_strip(y + offset, up, strides.n, strides.inner, dx + offset, s.n, s.inner, count, log_form);
+    }
+  });
+}
+
+template <class T>
+void fill(SoftmaxFunctions<T>& f) {
+  f.forward = forward<T>;
+  f.backward = backward<T>;
+}
+
+}  // namespace
+
+void fill(SoftmaxKernels& kernels) {
+  fill(kernels.f32);
+  fill(kernels.f64);
+}
+
+}  // namespace tensorgrad::cpu::TENSORGRAD_ISA
