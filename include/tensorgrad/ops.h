@@ -1,0 +1,6 @@
+#pragma once
+
+// All operations, by family.
+
+#include "tensorgrad/ops/copy.h"
+#include "tensorgrad/ops/reduce.h"

@@ -1,0 +1,13 @@
+#pragma once
+
+// Everything: tensors, automatic differentiation, layers, optimizers, data, files.
+
+#include "tensorgrad/autograd.h"
+#include "tensorgrad/device.h"
+#include "tensorgrad/dtype.h"
+#include "tensorgrad/error.h"
+#include "tensorgrad/memory.h"
+#include "tensorgrad/ops.h"
+#include "tensorgrad/parallel.h"
+#include "tensorgrad/random.h"
+#include "tensorgrad/tensor.h"

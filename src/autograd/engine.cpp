@@ -1,0 +1,357 @@
+// The gradient engine: iterative, on the calling thread. A node's depth is above that of everything it leads to, so taking
+// the deepest pending node first means that all gradients flowing into it have arrived; no counting pass is needed.
+
+#include <algorithm>
+#include <atomic>
+#include <unordered_map>
+
+#include "autograd/record.h"
+#include "core/tensor_make.h"
+#include "tensorgrad/ops/reduce.h"
+
+namespace tensorgrad {
+namespace {
+
+// Node -> place of its entry; open addressing, so that a chain of a million nodes costs a few nanoseconds each.
+class PendingMap {
+ public:
+  PendingMap() : slots_(16) {}
+  uint32_t* find(const Node* n) {
+    for (size_t i = home(n);; i = (i + 1) & mask()) {
+      if (slots_[i].node == n) return &slots_[i].place;
+      if (!slots_[i].node) return nullptr;
+    }
+  }
+  void insert(const Node* n, uint32_t place) {
+    if (2 * (count_ + 1) > slots_.size()) grow();
+    put(n, place);
+    ++count_;
+  }
+  void erase(const Node* n) {
+    size_t i = home(n);
+    while (slots_[i].node != n) i = (i + 1) & mask();
+    --count_;
+    for (size_t j = (i + 1) & mask();; j = (j + 1) & mask()) {  // close the gap
+      if (!slots_[j].node) break;
+      const size_t h = home(slots_[j].node);
+      if (((j - h) & mask()) >= ((j - i) & mask())) {
+        slots_[i] = slots_[j];
+        i = j;
+      }
+    }
+    slots_[i] = {};
+  }
+
+ private:
+  struct Slot {
+    const Node* node = nullptr;
+    uint32_t place = 0;
+  };
+  size_t mask() const { return slots_.size() - 1; }
+  size_t home(const Node* n) const { return ((reinterpret_cast<uintptr_t>(n) >> 6) * 0x9E3779B97F4A7C15ull >> 20) & mask(); }
+  void put(const Node* n, uint32_t place) {
+    size_t i = home(n);
+    while (slots_[i].node) i = (i + 1) & mask();
+    slots_[i] = {n, place};
+  }
+  void grow() {
+    std::vector<Slot> old(slots_.size() * 2);
+    old.swap(slots_);
+    for (const Slot& s : old) {
+      if (s.node) put(s.node, s.place);
+    }
+  }
+  std::vector<Slot> slots_;
+  size_t count_ = 0;
+};
+
+// Sums a gradient to the shape of what it is the gradient of, and casts it to its dtype.
+Tensor fit(Tensor g, const Node::OutputMeta& m, const char* from) {
+  if (!(g.sizes() == IntArrayRef(m.sizes))) {
+    bool expandable = g.sizes().size() >= m.sizes.size();
+    for (size_t i = 0; expandable && i < m.sizes.size(); ++i) {
+      const int64_t n = m.sizes[m.sizes.size() - 1 - i];
+      expandable = n == 1 || n == g.sizes()[g.sizes().size() - 1 - i];
+    }
+    TENSORGRAD_CHECK(expandable, ShapeError, "Function ", from, "Backward0 returned an invalid gradient: got ", g.sizes(),
+                     " but expected shape compatible with ", m.sizes);
+    g = sum_to_size(g, m.sizes);
+  }
+  TENSORGRAD_CHECK(g.device() == m.device, DeviceError, "Function ", from, "Backward0 returned a gradient on ", g.device(),
+                   " but expected ", m.device);
+  return g.dtype() == m.dtype ? g : g.to(m.dtype);
+}
+
+bool owned_alone(const Tensor& g) {
+  return g.impl()->refs.load(std::memory_order_acquire) == 1 && g.impl()->storage->refs.load(std::memory_order_acquire) == 1;
+}
+
+class Run {
+ public:
+  Run(bool keep, bool create_graph) : keep_(keep), create_graph_(create_graph) {}
+
+  // Wanted instead of accumulation: gradient of (node, nr) -> captured[index].
+  void capture(const Edge& e, size_t index) {
+    captures_[e.node.get()].push_back({e.input_nr, index});
+    min_depth_ = std::min(min_depth_, e.node->depth());
+    capturing_ = true;
+    if (captured.size() <= index) captured.resize(index + 1);
+  }
+  std::vector<Tensor> captured;
+
+  // Finds the nodes that lead to a captured one; the others are not run.
+  void prune(const std::vector<Edge>& roots) {
+    std::vector<std::pair<Node*, uint32_t>> stack;
+    auto open = [&](Node* n) {
+      if (n->depth() < min_depth_ || needed_.contains(n)) return;
+      needed_[n] = captures_.contains(n);
+      stack.push_back({n, 0});
+    };
+    for (const Edge& root : roots) {
+      open(root.node.get());
+      while (!stack.empty()) {
+        auto& [n, i] = stack.back();
+        if (i < n->num_edges()) {
+          if (Node* next = n->edge(i++).node.get()) open(next);
+          continue;
+        }
+        Node* done = n;
+        stack.pop_back();
+        bool needed = needed_[done];
+        for (uint32_t e = 0; e < done->num_edges() && !needed; ++e) {
+          auto it = needed_.find(done->edge(e).node.get());
+          needed = it != needed_.end() && it->second;
+        }
+        needed_[done] = needed;
+      }
+    }
+  }
+
+  void add(const Edge& e, Tensor g, const char* from) {
+    Node* n = e.node.get();
+    if (capturing_) {
+      auto it = needed_.find(n);
+      if (it == needed_.end() || !it->second) return;
+    }
+    g = fit(std::move(g), n->output(e.input_nr), from);
+    if (!capturing_ && n->is_leaf_accumulator() && !n->has_hooks() && !create_graph_) {
+      auto* leaf = static_cast<detail::AutogradMeta*>(n);
+      if (leaf->post_hooks.empty()) return leaf->accumulate(std::move(g), false);
+    }
+    uint32_t place;
+    if (uint32_t* found = pending_.find(n)) {
+      place = *found;
+    } else {
+      if (unused_.empty()) {
+        place = static_cast<uint32_t>(entries_.size());
+        entries_.emplace_back();
+      } else {
+        place = unused_.back();
+        unused_.pop_back();
+      }
+      entries_[place].node = e.node;
+      entries_[place].order = ++counter_;
+      pending_.insert(n, place);
+      heap_.push_back(place);
+      std::push_heap(heap_.begin(), heap_.end(), Before{entries_});
+    }
+    Entry& entry = entries_[place];
+    if (e.input_nr > 0 && entry.more.size() < e.input_nr) entry.more.resize(e.input_nr);
+    Tensor& slot = e.input_nr == 0 ? entry.first : entry.more[e.input_nr - 1];
+    if (!slot.defined()) {
+      slot = std::move(g);
+    } else if (!create_graph_ && owned_alone(slot) && slot.is_contiguous()) {
+      slot.add_(g);
+    } else {
+      slot = slot.add(g);
+    }
+  }
+
+  void execute() {
+    std::vector<Tensor> in, out;
+    while (!heap_.empty()) {
+      std::pop_heap(heap_.begin(), heap_.end(), Before{entries_});
+      const uint32_t place = heap_.back();
+      heap_.pop_back();
+      Entry entry = std::move(entries_[place]);
+      entries_[place] = {};
+      unused_.push_back(place);
+      pending_.erase(entry.node.get());
+      run_node(entry, in, out);
+    }
+  }
+
+ private:
+  struct Entry {
+    NodePtr node;
+    uint64_t order = 0;
+    Tensor first;
+    std::vector<Tensor> more;
+  };
+  struct Before {  // the deepest first; among equals the earliest
+    const std::vector<Entry>& entries;
+    bool operator()(uint32_t a, uint32_t b) const {
+      const Entry &x = entries[a], &y = entries[b];
+      return x.node->depth() != y.node->depth() ? x.node->depth() < y.node->depth() : x.order > y.order;
+    }
+  };
+
+  void run_node(Entry& entry, std::vector<Tensor>& in, std::vector<Tensor>& out) {
+    Node& node = *entry.node;
+    const uint32_t outputs = std::max<uint32_t>(node.num_outputs(), 1);
+    in.clear();
+    in.resize(outputs);
+    in[0] = std::move(entry.first);
+    for (size_t i = 0; i < entry.more.size() && i + 1 < outputs; ++i) in[i + 1] = std::move(entry.more[i]);
+    if (node.has_hooks()) {
+      for (uint32_t i = 0; i < outputs; ++i) in[i] = node.run_hooks(i, std::move(in[i]));
+    }
+    if (capturing_) {
+      if (auto it = captures_.find(&node); it != captures_.end()) {
+        for (const auto& [nr, index] : it->second) captured[index] = in[nr];
+      }
+      if (node.is_leaf_accumulator()) return;
+      bool leads_on = false;
+      for (uint32_t i = 0; i < node.num_edges() && !leads_on; ++i) {
+        auto it = needed_.find(node.edge(i).node.get());
+        leads_on = it != needed_.end() && it->second;
+      }
+      if (!leads_on) return;
+    }
+    if (node.is_leaf_accumulator()) {
+      return static_cast<detail::AutogradMeta&>(node).accumulate(std::move(in[0]), create_graph_);
+    }
+    out.clear();
+    out.resize(node.num_edges());
+    node.apply(in.data(), out.data(), keep_);
+    in.clear();
+    for (uint32_t i = 0; i < node.num_edges(); ++i) {
+      if (out[i].defined() && node.edge(i)) add(node.edge(i), std::move(out[i]), node.op_name());
+    }
+  }
+
+  bool keep_, create_graph_, capturing_ = false;
+  uint64_t counter_ = 0, min_depth_ = ~uint64_t{0};
+  std::vector<Entry> entries_;
+  std::vector<uint32_t> heap_, unused_;
+  PendingMap pending_;
+  std::unordered_map<const Node*, std::vector<std::pair<uint32_t, size_t>>> captures_;
+  std::unordered_map<const Node*, bool> needed_;
+};
+
+class GradModeScope {
+ public:
+  explicit GradModeScope(bool enabled) : before_(is_grad_enabled()) { set_grad_enabled(enabled); }
+  ~GradModeScope() { set_grad_enabled(before_); }
+
+ private:
+  bool before_;
+};
+
+// The gradient that flows into output i.
+Tensor root_gradient(const Tensor& output, const std::vector<Tensor>& gradients, size_t i) {
+  if (i < gradients.size() && gradients[i].defined()) {
+    const Tensor& g = gradients[i];
+    TENSORGRAD_CHECK(g.sizes() == output.sizes(), ShapeError, "Mismatch in shape: grad_output[", i, "] has a shape of ", g.sizes(),
+                     " and output[", i, "] has a shape of ", output.sizes(), ".");
+    return g;
+  }
+  TENSORGRAD_CHECK(output.numel() == 1, AutogradError, "grad can be implicitly created only for scalar outputs, got shape ",
+                   output.sizes(), "; pass the gradient of the output");
+  Tensor one = detail::make_empty_like(output, output.dtype());
+  NoGradGuard guard;
+  return one.fill_(1);
+}
+
+std::vector<Tensor> run(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gradients, bool keep, bool create_graph,
+                        const std::vector<Tensor>* inputs) {
+  TENSORGRAD_CHECK(gradients.empty() || gradients.size() == outputs.size(), ValueError, "backward: got ", outputs.size(),
+                   " outputs and ", gradients.size(), " gradients");
+  Run engine(keep, create_graph);
+  std::vector<Edge> roots;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    TENSORGRAD_CHECK(outputs[i].defined() && needs_grad(outputs[i]), AutogradError, "element ", i,
+                     " of tensors does not require grad and does not have a grad_fn");
+    roots.push_back(gradient_edge(outputs[i]));
+  }
+  if (inputs) {
+    for (size_t i = 0; i < inputs->size(); ++i) {
+      TENSORGRAD_CHECK(needs_grad((*inputs)[i]), AutogradError, "One of the differentiated Tensors does not require grad (input ", i, ")");
+      engine.capture(gradient_edge((*inputs)[i]), i);
+    }
+    engine.prune(roots);
+  }
+  std::vector<Tensor> first;
+  for (size_t i = 0; i < outputs.size(); ++i) first.push_back(root_gradient(outputs[i], gradients, i));
+  const GradModeScope mode(create_graph);
+  for (size_t i = 0; i < outputs.size(); ++i) engine.add(roots[i], std::move(first[i]), "backward");
+  engine.execute();
+  return std::move(engine.captured);
+}
+
+}  // namespace
+
+namespace detail {
+
+namespace {
+std::atomic_flag g_accumulate_lock;  // two threads' backwards may meet at one leaf
+struct AccumulateLock {
+  AccumulateLock() {
+    while (g_accumulate_lock.test_and_set(std::memory_order_acquire)) {
+    }
+  }
+  ~AccumulateLock() { g_accumulate_lock.clear(std::memory_order_release); }
+};
+}  // namespace
+
+void AutogradMeta::accumulate(Tensor g, bool create_graph) {
+  {
+    const AccumulateLock lock;
+    if (!grad.defined()) {
+      const bool steal = !create_graph && owned_alone(g) && non_overlapping_and_dense(g) && !g.impl()->grad_fn;
+      grad = steal ? std::move(g) : create_graph ? g.clone() : g.detach().clone();
+    } else if (create_graph) {
+      grad = grad.add(g);
+    } else {
+      grad.add_(g);
+    }
+  }
+  if (post_hooks.empty() || !owner) return;
+  const auto hooks = post_hooks;
+  const Tensor self = Tensor::share(owner);
+  for (const auto& [id, hook] : hooks) hook(self);
+}
+
+void AutogradMeta::apply(const Tensor* in, Tensor*, bool) { accumulate(in[0], grad_mode()); }
+
+}  // namespace detail
+
+void backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gradients, std::optional<bool> retain_graph,
+              bool create_graph, const std::vector<Tensor>& inputs) {
+  const bool keep = retain_graph.value_or(create_graph);
+  if (inputs.empty()) {
+    run(outputs, gradients, keep, create_graph, nullptr);
+    return;
+  }
+  std::vector<Tensor> grads = run(outputs, gradients, keep, create_graph, &inputs);
+  grads.resize(inputs.size());
+  const GradModeScope mode(create_graph);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (grads[i].defined()) detail::ensure_meta(inputs[i]).accumulate(std::move(grads[i]), create_graph);
+  }
+}
+
+std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
+                         const std::vector<Tensor>& gradients, std::optional<bool> retain_graph, bool create_graph,
+                         bool allow_unused) {
+  TENSORGRAD_CHECK(!inputs.empty(), ValueError, "grad requires non-empty inputs.");
+  std::vector<Tensor> grads = run(outputs, gradients, retain_graph.value_or(create_graph), create_graph, &inputs);
+  grads.resize(inputs.size());
+  for (size_t i = 0; i < grads.size(); ++i) {
+    TENSORGRAD_CHECK(allow_unused || grads[i].defined(), AutogradError, "One of the differentiated Tensors (input ", i, ", shape ",
+                     inputs[i].sizes(), ") appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior.");
+  }
+  return grads;
+}
+
+}  // namespace tensorgrad

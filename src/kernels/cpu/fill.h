@@ -1,0 +1,11 @@
+#pragma once
+
+// One function per kernel family: fills the family's table for the instruction set chosen at start.
+
+#include "kernels/table.h"
+
+namespace tensorgrad::cpu {
+
+void fill_cpu(PointwiseKernels& k);
+
+}  // namespace tensorgrad::cpu

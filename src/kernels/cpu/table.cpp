@@ -1,0 +1,16 @@
+#include "kernels/table.h"
+
+#include "kernels/cpu/fill.h"
+
+namespace tensorgrad::detail {
+
+const KernelTable& cpu_kernels() {
+  static const KernelTable table = [] {
+    KernelTable t;
+    cpu::fill_cpu(t.pointwise);
+    return t;
+  }();
+  return table;
+}
+
+}  // namespace tensorgrad::detail

@@ -1,0 +1,41 @@
+#pragma once
+
+// All kernels of a device: one member per family, filled by an explicit function (no self-registering statics, which linkers
+// drop). Operations call kernels(device).family.function(...). A new device is a new table.
+
+#include "core/check.h"
+#include "core/runtime.h"
+#include "kernels/pointwise.h"
+#include "tensorgrad/device.h"
+
+namespace tensorgrad {
+
+struct KernelTable {
+  PointwiseKernels pointwise;
+};
+
+namespace detail {
+// The CUDA half: a shared library of its own, opened the first time a CUDA device is asked for.
+struct CudaHalf {
+  const KernelTable* kernels;
+  const DeviceRuntime* runtime;
+};
+// Throws DeviceError that says what is missing.
+const CudaHalf& cuda_half();
+// Why there is no CUDA device; null when there is one.
+const char* cuda_missing_reason();
+const KernelTable& cpu_kernels();
+}  // namespace detail
+
+// The kernels of a device; DeviceError when the device is absent.
+inline const KernelTable& kernels(Device device) {
+  return device.is_cpu() ? detail::cpu_kernels() : *detail::cuda_half().kernels;
+}
+// A kernel that the device's table lacks: NotImplementedError naming the operation and the device.
+template <class F>
+inline F require_kernel(F kernel, const char* op, Device device) {
+  TENSORGRAD_CHECK(kernel, NotImplementedError, op, ": no kernel for device ", device, "; move the tensors to another device with .to()");
+  return kernel;
+}
+
+}  // namespace tensorgrad
