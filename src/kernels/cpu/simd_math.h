@@ -215,14 +215,21 @@ TENSORGRAD_INLINE Vec<T> each_lane(Vec<T> x, F f) {
 
 // ---- exponentials -------------------------------------------------------------------------------------------------
 
+namespace math_detail {
+// exp(x) for x below exp_max or NaN, as where a maximum has been taken away.
+template <class T>
+TENSORGRAD_INLINE Vec<T> exp_bounded(Vec<T> x) {
+  using F = Format<T>;
+  x = max(Vec<T>(F::exp_min), x);
+  const auto n = nearest(x * T(1.44269504088896340736));
+  const Vec<T> r = (x - n.value * F::ln2_hi) - n.value * F::ln2_lo;
+  return scale(fma(fma(exp_tail(r), r, T(1)), r, T(1)), n);
+}
+}  // namespace math_detail
+
 template <class T>
 TENSORGRAD_INLINE Vec<T> exp(Vec<T> x) {
-  using F = math_detail::Format<T>;
-  x = max(Vec<T>(F::exp_min),
-          min(Vec<T>(F::exp_max), x));  // NaN stays: min and max give the second where either is NaN
-  const auto n = math_detail::nearest(x * T(1.44269504088896340736));
-  const Vec<T> r = (x - n.value * F::ln2_hi) - n.value * F::ln2_lo;
-  return math_detail::scale(fma(r * r, math_detail::exp_tail(r), r) + T(1), n);
+  return math_detail::exp_bounded(min(Vec<T>(math_detail::Format<T>::exp_max), x));  // NaN stays: min gives the second
 }
 
 template <class T>

@@ -37,28 +37,6 @@ TENSORGRAD_INLINE T sum_of(const Vec<T>* v) {
   return reduce_add(s);
 }
 
-template <int V, class T>
-void forward_short(const T* x, T* y, int64_t rows, int64_t n, bool log_form) {
-  for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
-    Vec<T> v[V], e[V];
-    for (int k = 0; k < V; ++k) v[k] = load_part<V>(x, k, n, kMinusInf<T>);
-    Vec<T> m = v[0];
-    for (int k = 1; k < V; ++k) m = max(m, v[k]);
-    const Vec<T> top = reduce_max(m);
-    for (int k = 0; k < V; ++k) e[k] = exp(v[k] - top);
-    // The lanes past the end are exp(-inf) = 0, but for a row whose maximum is infinite.
-    if (n % kLanes<T> != 0) e[V - 1] = select(first_lanes<T>(n - (V - 1) * kLanes<T>), e[V - 1], Vec<T>(T(0)));
-    const T total = sum_of<V>(e);
-    if (log_form) {
-      const Vec<T> shift = log(Vec<T>(total));
-      for (int k = 0; k < V; ++k) store_part<V>(y, k, n, (v[k] - top) - shift);
-    } else {
-      const T inverse = T(1) / total;
-      for (int k = 0; k < V; ++k) store_part<V>(y, k, n, e[k] * inverse);
-    }
-  }
-}
-
 // kStep: the gradient's stride along the row, 0 or 1.
 template <int V, int kStep, class T>
 void backward_short(const T* y, const T* g, int64_t g_row, T* dx, int64_t rows, int64_t n, bool log_form) {
@@ -114,31 +92,66 @@ TENSORGRAD_INLINE T row_sum(int64_t n, Term term, TermN term_n) {
   return reduce_add((s[0] + s[1]) + (s[2] + s[3]));
 }
 
-template <class T>
-void forward_row(const T* x, T* y, int64_t n, bool log_form) {
-  const Vec<T> top = row_max(x, n);
-  const T total = row_sum<T>(
-      n,
-      [&](int64_t i) __attribute__((always_inline)) {
-        const Vec<T> e = exp(load(x + i) - top);
-        if (!log_form) store(y + i, e);
-        return e;
-      },
-      [&](int64_t i, int64_t c) __attribute__((always_inline)) {
-        const Vec<T> e = exp(load_n(x + i, c) - top);
-        if (!log_form) store_n(y + i, c, e);
-        return select(first_lanes<T>(c), e, Vec<T>(T(0)));
-      });
-  if (log_form) {
-    const Vec<T> shift = log(Vec<T>(total));
-    sweep<T>(
-        n, [&](int64_t i) { store(y + i, (load(x + i) - top) - shift); },
-        [&](int64_t i, int64_t c) { store_n(y + i, c, (load_n(x + i, c) - top) - shift); });
-  } else {
-    const T inverse = T(1) / total;
-    sweep<T>(
-        n, [&](int64_t i) { store(y + i, load(y + i) * inverse); },
-        [&](int64_t i, int64_t c) { store_n(y + i, c, load_n(y + i, c) * inverse); });
+// A block of rows goes through three stages, so that no row waits for the end of its own reduction: the rows' maxima,
+// the exponentials and their sums, the division. V: registers in a row if that is at most 4, otherwise 0.
+constexpr int kBlockRows = 16;
+
+template <int V, class T>
+TENSORGRAD_INLINE T max_of_row(const T* x, int64_t n) {
+  if constexpr (V == 0) return row_max(x, n);
+  Vec<T> m = load_part<V>(x, V - 1, n, kMinusInf<T>);
+  for (int k = 0; k < V - 1; ++k) m = max(m, load(x + k * kLanes<T>));
+  return reduce_max(m);
+}
+
+// Sum of exp(x - top) over a row; the terms go to y if kStore.
+template <int V, bool kStore, class T>
+TENSORGRAD_INLINE T exp_of_row(const T* x, Vec<T> top, T* y, int64_t n) {
+  const auto full = [&](int64_t i) __attribute__((always_inline)) {
+    const Vec<T> e = math_detail::exp_bounded(load(x + i) - top);
+    if constexpr (kStore) store(y + i, e);
+    return e;
+  };
+  const auto part = [&](int64_t i, int64_t c) __attribute__((always_inline)) {
+    const Vec<T> e = math_detail::exp_bounded(load_n(x + i, c) - top);
+    if constexpr (kStore) store_n(y + i, c, e);
+    return select(first_lanes<T>(c), e, Vec<T>(T(0)));
+  };
+  if constexpr (V == 0) return row_sum<T>(n, full, part);
+  constexpr int64_t last = (V - 1) * kLanes<T>;
+  Vec<T> s = n == last + kLanes<T> ? full(last) : part(last, n - last);
+  for (int k = 0; k < V - 1; ++k) s += full(k * kLanes<T>);
+  return reduce_add(s);
+}
+
+template <int V, bool kLog, class T>
+void forward_rows(const T* x, T* y, int64_t rows, int64_t n) {
+  alignas(64) T top[kBlockRows], total[kBlockRows];
+  // Long rows singly, or the stages would go through a block that has left the cache.
+  const int64_t step = n <= 512 ? kBlockRows : n <= 2048 ? 2 : 1;
+  for (int64_t r0 = 0; r0 < rows; r0 += step) {
+    const int64_t count = rows - r0 < step ? rows - r0 : step;
+    const T* in = x + r0 * n;
+    T* out = y + r0 * n;
+    for (int64_t r = 0; r < count; ++r) top[r] = max_of_row<V>(in + r * n, n);
+    for (int64_t r = 0; r < count; ++r) total[r] = exp_of_row<V, !kLog>(in + r * n, Vec<T>(top[r]), out + r * n, n);
+    for (int64_t r = 0; r < count; r += kLanes<T>) {
+      const Vec<T> t = load_n(total + r, count - r < kLanes<T> ? count - r : kLanes<T>);
+      store(total + r, kLog ? log(t) : T(1) / t);
+    }
+    for (int64_t r = 0; r < count; ++r) {
+      const Vec<T> m = top[r], f = total[r];
+      const T* from = (kLog ? in : out) + r * n;
+      T* to = out + r * n;
+      const auto finish = [&](Vec<T> v) __attribute__((always_inline)) { return kLog ? (v - m) - f : v * f; };
+      if constexpr (V == 0) {
+        sweep<T>(
+            n, [&](int64_t i) __attribute__((always_inline)) { store(to + i, finish(load(from + i))); },
+            [&](int64_t i, int64_t c) { store_n(to + i, c, finish(load_n(from + i, c))); });
+      } else {
+        for (int k = 0; k < V; ++k) store_part<V>(to, k, n, finish(load_part<V>(from, k, n, T(0))));
+      }
+    }
   }
 }
 
@@ -206,26 +219,32 @@ int64_t row_grain(int64_t n) {
   return n >= kGrain ? 1 : kGrain / (n > 0 ? n : 1);
 }
 
+template <bool kLog, class T>
+void rows_of(const T* x, T* y, int64_t rows, int64_t n) {
+  switch ((n + kLanes<T> - 1) / kLanes<T>) {
+    case 1:
+      return forward_rows<1, kLog>(x, y, rows, n);
+    case 2:
+      return forward_rows<2, kLog>(x, y, rows, n);
+    case 3:
+      return forward_rows<3, kLog>(x, y, rows, n);
+    case 4:
+      return forward_rows<4, kLog>(x, y, rows, n);
+    default:
+      return forward_rows<0, kLog>(x, y, rows, n);
+  }
+}
+
 template <class T>
 void forward(const DimShape& s, const T* x, T* y, bool log_form) {
   if (s.outer == 0 || s.n == 0 || s.inner == 0) return;
   if (s.inner == 1) {
     const int64_t n = s.n;
     parallel_for(0, s.outer, row_grain<T>(n), [=](int64_t b, int64_t e) {
-      const T* in = x + b * n;
-      T* out = y + b * n;
-      switch ((n + kLanes<T> - 1) / kLanes<T>) {
-        case 1:
-          return forward_short<1>(in, out, e - b, n, log_form);
-        case 2:
-          return forward_short<2>(in, out, e - b, n, log_form);
-        case 3:
-          return forward_short<3>(in, out, e - b, n, log_form);
-        case 4:
-          return forward_short<4>(in, out, e - b, n, log_form);
-        default:
-          for (int64_t r = b; r < e; ++r) forward_row(x + r * n, y + r * n, n, log_form);
-      }
+      if (log_form)
+        rows_of<true>(x + b * n, y + b * n, e - b, n);
+      else
+        rows_of<false>(x + b * n, y + b * n, e - b, n);
     });
     return;
   }
