@@ -6,7 +6,7 @@ ARGS ?=
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 CMAKE_ARGS ?=
-RUN_PYTHON := PYTHONPATH=$(CURDIR)/$(BUILD)/python $(PYTHON)
+RUN_PYTHON := PYTHONPATH=$(CURDIR)/$(BUILD)/python:$(CURDIR)/tests/python $(PYTHON)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tests build python demo test test-cpp test-python parity bench bench-quick bench-kernels \
@@ -49,7 +49,7 @@ test-python: setup-tests ## the Python half alone
 	@$(RUN_PYTHON) scripts/test.py --build $(BUILD) --jobs $(JOBS) --only python $(ARGS)
 
 parity: setup-tests build ## every OpInfo, module and optimizer sample against PyTorch, with a report
-	@$(RUN_PYTHON) -m tests.python.parity $(ARGS)
+	@$(RUN_PYTHON) -m parity $(ARGS)
 
 bench: setup-tests build ## the table beside PyTorch; writes BENCHMARK.md (DEVICE=cuda, ARGS="--json FILE")
 	@$(RUN_PYTHON) -m bench.table --device $(DEVICE) --build $(BUILD) $(ARGS)
