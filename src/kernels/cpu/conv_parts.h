@@ -22,6 +22,13 @@ void direct_grad_weight(const ConvShape& shape, const T* grad_output, const T* i
 template <class T>
 void conv_grad_bias(const ConvShape& shape, const T* grad_output, T* grad_bias);
 
+// Winograd F(2x2, 3x3): 3x3 kernels, stride 1, dilation 1, one group, two dimensions. False: a value was not finite,
+// and the result has to be computed another way. See conv_winograd.cpp and conv_winograd_weight.cpp.
+bool winograd_forward(const ConvShape& shape, const float* input, const float* weight, const float* bias, bool relu,
+                      float* output);
+bool winograd_grad_input(const ConvShape& shape, const float* grad_output, const float* weight, float* grad_input);
+bool winograd_grad_weight(const ConvShape& shape, const float* grad_output, const float* input, float* grad_weight);
+
 // A ConvShape's derived sizes.
 inline int64_t in_plane(const ConvShape& s) { return s.in_height * s.in_width; }
 inline int64_t out_plane(const ConvShape& s) { return s.out_height * s.out_width; }
