@@ -5,13 +5,17 @@
 
 #include "core/check.h"
 #include "core/runtime.h"
+#include "kernels/norm.h"
 #include "kernels/pointwise.h"
+#include "kernels/softmax.h"
 #include "tensorgrad/device.h"
 
 namespace tensorgrad {
 
 struct KernelTable {
   PointwiseKernels pointwise;
+  SoftmaxKernels softmax;
+  NormKernels norm;
 };
 
 namespace detail {

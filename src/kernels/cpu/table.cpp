@@ -8,6 +8,8 @@ const KernelTable& cpu_kernels() {
   static const KernelTable table = [] {
     KernelTable t;
     cpu::fill_cpu(t.pointwise);
+    cpu::fill_softmax(t.softmax);
+    cpu::fill_norm(t.norm);
     return t;
   }();
   return table;

@@ -3,6 +3,7 @@
 
 #include "kernels/softmax.h"
 
+#include "kernels/cpu/rows.h"
 #include "kernels/cpu/simd_math.h"
 #include "tensorgrad/parallel.h"
 
@@ -59,14 +60,6 @@ void backward_short(const T* y, const T* g, int64_t g_row, T* dx, int64_t rows, 
 
 // ---- the last dimension, long rows --------------------------------------------------------------------------------
 
-// f(offset, count) over [0, n) in whole registers and at most one partial one at the end.
-template <class T, class Full, class Part>
-TENSORGRAD_INLINE void sweep(int64_t n, Full full, Part part) {
-  int64_t i = 0;
-  for (; i + kLanes<T> <= n; i += kLanes<T>) full(i);
-  if (i < n) part(i, n - i);
-}
-
 template <class T>
 T row_max(const T* x, int64_t n) {
   Vec<T> m[4] = {kMinusInf<T>, kMinusInf<T>, kMinusInf<T>, kMinusInf<T>};
@@ -77,19 +70,6 @@ T row_max(const T* x, int64_t n) {
   for (; i + kLanes<T> <= n; i += kLanes<T>) m[0] = max(m[0], load(x + i));
   if (i < n) m[1] = max(m[1], select(first_lanes<T>(n - i), load_n(x + i, n - i), Vec<T>(kMinusInf<T>)));
   return reduce_max(max(max(m[0], m[1]), max(m[2], m[3])));
-}
-
-// Sum of term(offset) over whole registers and of term_n(offset, count), which leaves the other lanes 0.
-template <class T, class Term, class TermN>
-TENSORGRAD_INLINE T row_sum(int64_t n, Term term, TermN term_n) {
-  Vec<T> s[4] = {T(0), T(0), T(0), T(0)};
-  int64_t i = 0;
-  for (; i + 4 * kLanes<T> <= n; i += 4 * kLanes<T>) {
-    for (int k = 0; k < 4; ++k) s[k] += term(i + k * kLanes<T>);
-  }
-  for (; i + kLanes<T> <= n; i += kLanes<T>) s[0] += term(i);
-  if (i < n) s[1] += term_n(i, n - i);
-  return reduce_add((s[0] + s[1]) + (s[2] + s[3]));
 }
 
 // A block of rows goes through three stages, so that no row waits for the end of its own reduction: the rows' maxima,

@@ -1,0 +1,451 @@
+// Layer, RMS, group and batch normalisation. Sums over rows are taken in groups whose number depends on the sizes
+// alone, so that results do not depend on the number of threads.
+
+#include "kernels/norm.h"
+
+#include "kernels/cpu/rows.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/cpu/simd.h"
+#include "tensorgrad/parallel.h"
+
+namespace tensorgrad::cpu::TENSORGRAD_ISA {
+namespace {
+
+constexpr int64_t kGrain = 16384;    // elements that one thread should have at the least
+constexpr int64_t kSumBlock = 4096;  // elements summed in T before the sum goes to double
+
+int64_t grain_of(int64_t n) { return n >= kGrain ? 1 : kGrain / (n > 0 ? n : 1); }
+
+template <class T>
+TENSORGRAD_INLINE Vec<T> load_some(const T* p, int64_t count) {
+  return count == kLanes<T> ? load(p) : load_n(p, count);
+}
+template <class T>
+TENSORGRAD_INLINE void store_some(T* p, int64_t count, Vec<T> v) {
+  count == kLanes<T> ? store(p, v) : store_n(p, count, v);
+}
+// Loops over [0, n): body(offset, count) with count = kLanes but for the last.
+template <class T, class Body>
+TENSORGRAD_INLINE void registers(int64_t n, Body body) {
+  sweep<T>(
+      n, [&](int64_t i) __attribute__((always_inline)) { body(i, int64_t{kLanes<T>}); },
+      [&](int64_t i, int64_t c) __attribute__((always_inline)) { body(i, c); });
+}
+template <class T>
+T inverse_sqrt(double x) {
+  return static_cast<T>(1.0 / __builtin_sqrt(x));
+}
+
+// ---- layer norm and RMS norm --------------------------------------------------------------------------------------
+
+template <class T>
+T mean_of(const T* x, int64_t n) {
+  return row_sum<T>(
+             n, [&](int64_t i) __attribute__((always_inline)) { return load(x + i); },
+             [&](int64_t i, int64_t c) __attribute__((always_inline)) { return load_n(x + i, c); }) /
+         static_cast<T>(n);
+}
+// Mean of (x - centre)^2.
+template <class T>
+T square_mean_of(const T* x, T centre, int64_t n) {
+  const Vec<T> m = centre;
+  return row_sum<T>(
+             n,
+             [&](int64_t i) __attribute__((always_inline)) {
+               const Vec<T> d = load(x + i) - m;
+               return d * d;
+             },
+             [&](int64_t i, int64_t c) __attribute__((always_inline)) {
+               const Vec<T> d = select(first_lanes<T>(c), load_n(x + i, c) - m, Vec<T>(T(0)));
+               return d * d;
+             }) /
+         static_cast<T>(n);
+}
+
+// y = (x - mean) * rstd * weight + bias over one row.
+template <class T>
+void affine_row(const T* x, T mean, T rstd, const T* weight, const T* bias, T* y, int64_t n) {
+  const Vec<T> m = mean, r = rstd;
+  registers<T>(
+      n, [&](int64_t i, int64_t c) __attribute__((always_inline)) {
+        Vec<T> v = (load_some(x + i, c) - m) * r;
+        if (weight) v = v * load_some(weight + i, c);
+        if (bias) v = v + load_some(bias + i, c);
+        store_some(y + i, c, v);
+      });
+}
+
+template <class T>
+void layer_forward(int64_t rows, int64_t n, const T* x, const T* weight, const T* bias, double eps, bool centre, T* y,
+                   T* mean, T* rstd) {
+  parallel_for(0, rows, grain_of(n), [=](int64_t b, int64_t e) {
+    for (int64_t r = b; r < e; ++r) {
+      const T* in = x + r * n;
+      const T m = centre ? mean_of(in, n) : T(0);
+      const T s = inverse_sqrt<T>(static_cast<double>(square_mean_of(in, m, n)) + eps);
+      if (centre) mean[r] = m;
+      rstd[r] = s;
+      affine_row(in, m, s, weight, bias, y + r * n, n);
+    }
+  });
+}
+
+// Sums of u = g * weight and of u * x^ over one row; g * x^ and g are added to dweight and dbias unless null.
+template <class T>
+TENSORGRAD_INLINE void layer_row_sums(const T* g, const T* x, T mean, T rstd, const T* weight, T* dweight, T* dbias,
+                                      int64_t n, T& sum_u, T& sum_ux) {
+  const Vec<T> m = mean, s = rstd;
+  const auto term = [&](int64_t i, int64_t c, Vec<T> & a, Vec<T> & b) __attribute__((always_inline)) {
+    const Vec<T> up = load_some(g + i, c);  // 0 past the end
+    const Vec<T> normal = (load_some(x + i, c) - m) * s;
+    const Vec<T> product = up * normal;
+    if (dweight) store_some(dweight + i, c, load_some(dweight + i, c) + product);
+    if (dbias) store_some(dbias + i, c, load_some(dbias + i, c) + up);
+    if (weight) {
+      const Vec<T> w = load_some(weight + i, c);
+      a = fma(up, w, a);
+      b = fma(product, w, b);
+    } else {
+      a = a + up;
+      b = b + product;
+    }
+  };
+  row_sums<T>(
+      n, [&](int64_t i, Vec<T> & a, Vec<T> & b) __attribute__((always_inline)) { term(i, kLanes<T>, a, b); },
+      [&](int64_t i, int64_t c, Vec<T> & a, Vec<T> & b) __attribute__((always_inline)) { term(i, c, a, b); }, sum_u,
+      sum_ux);
+}
+
+template <class T>
+void layer_backward(int64_t rows, int64_t n, const T* g, const T* x, const T* mean, const T* rstd, const T* weight,
+                    bool centre, T* dx, T* dweight, T* dbias) {
+  // Groups of rows, each with sums of its own for dweight and dbias, added in order at the end.
+  const int64_t groups = rows * n < 2 * kGrain || rows < 2 ? 1 : rows < 16 ? rows : 16;
+  const bool sums = dweight || dbias;
+  T* partial = sums ? scratch_of<T>(ScratchSlot::shared, groups * 2 * n) : nullptr;
+  parallel_for(0, groups, 1, [=](int64_t b, int64_t e) {
+    for (int64_t k = b; k < e; ++k) {
+      T* dw = dweight ? partial + k * 2 * n : nullptr;
+      T* db = dbias ? partial + k * 2 * n + n : nullptr;
+      if (sums) __builtin_memset(partial + k * 2 * n, 0, static_cast<size_t>(2 * n) * sizeof(T));
+      for (int64_t r = rows * k / groups; r < rows * (k + 1) / groups; ++r) {
+        const T m = centre ? mean[r] : T(0), s = rstd[r];
+        T sum_u, sum_ux;
+        layer_row_sums(g + r * n, x + r * n, m, s, weight, dw, db, n, sum_u, sum_ux);
+        if (!dx) continue;
+        const Vec<T> c1 = centre ? sum_u / static_cast<T>(n) : T(0), c2 = sum_ux / static_cast<T>(n), vm = m, vs = s;
+        registers<T>(
+            n, [&](int64_t i, int64_t c) __attribute__((always_inline)) {
+              Vec<T> u = load_some(g + r * n + i, c);
+              if (weight) u = u * load_some(weight + i, c);
+              const Vec<T> normal = (load_some(x + r * n + i, c) - vm) * vs;
+              store_some(dx + r * n + i, c, (u - c1 - normal * c2) * vs);
+            });
+      }
+    }
+  });
+  T* const outputs[] = {dweight, dbias};
+  for (T* out : outputs) {
+    if (!out) continue;
+    const T* from = out == dweight ? partial : partial + n;
+    registers<T>(
+        n, [&](int64_t i, int64_t c) __attribute__((always_inline)) {
+          Vec<T> s = load_some(from + i, c);
+          for (int64_t k = 1; k < groups; ++k) s += load_some(from + k * 2 * n + i, c);
+          store_some(out + i, c, s);
+        });
+  }
+}
+
+// ---- sums over runs, shared by group and batch norm -----------------------------------------------------------------
+
+// Adds the sums of (x - shift) and (x - shift)^2 over n values.
+template <class T>
+void add_moments(const T* x, T shift, int64_t n, double& first, double& second) {
+  const Vec<T> k = shift;
+  for (int64_t start = 0; start < n; start += kSumBlock) {
+    const T* p = x + start;
+    T a, b;
+    row_sums<T>(
+        n - start < kSumBlock ? n - start : kSumBlock,
+        [&](int64_t i, Vec<T> & s, Vec<T> & q) __attribute__((always_inline)) {
+          const Vec<T> d = load(p + i) - k;
+          s = s + d;
+          q = fma(d, d, q);
+        },
+        [&](int64_t i, int64_t c, Vec<T> & s, Vec<T> & q) __attribute__((always_inline)) {
+          const Vec<T> d = select(first_lanes<T>(c), load_n(p + i, c) - k, Vec<T>(T(0)));
+          s = s + d;
+          q = fma(d, d, q);
+        },
+        a, b);
+    first += a;
+    second += b;
+  }
+}
+// Adds the sums of g and g * (x - mean) over n values.
+template <class T>
+void add_gradient_sums(const T* g, const T* x, T mean, int64_t n, double& sum_g, double& sum_gx) {
+  const Vec<T> m = mean;
+  for (int64_t start = 0; start < n; start += kSumBlock) {
+    const T *p = g + start, *q = x + start;
+    T a, b;
+    row_sums<T>(
+        n - start < kSumBlock ? n - start : kSumBlock,
+        [&](int64_t i, Vec<T> & s, Vec<T> & t) __attribute__((always_inline)) {
+          const Vec<T> up = load(p + i);
+          s = s + up;
+          t = fma(up, load(q + i) - m, t);
+        },
+        [&](int64_t i, int64_t c, Vec<T> & s, Vec<T> & t) __attribute__((always_inline)) {
+          const Vec<T> up = load_n(p + i, c);
+          s = s + up;
+          t = fma(up, select(first_lanes<T>(c), load_n(q + i, c) - m, Vec<T>(T(0))), t);
+        },
+        a, b);
+    sum_g += a;
+    sum_gx += b;
+  }
+}
+// y = (x - mean) * scale + shift over n values.
+template <class T>
+TENSORGRAD_INLINE void scale_run(const T* x, T mean, T scale, T shift, T* y, int64_t n) {
+  const Vec<T> m = mean, a = scale, b = shift;
+  registers<T>(
+      n, [&](int64_t i, int64_t c)
+             __attribute__((always_inline)) { store_some(y + i, c, fma(load_some(x + i, c) - m, a, b)); });
+}
+// dx = g * a + (x - mean) * b + c over n values.
+template <class T>
+TENSORGRAD_INLINE void gradient_run(const T* g, const T* x, T mean, T a, T b, T c, T* dx, int64_t n) {
+  const Vec<T> m = mean, va = a, vb = b, vc = c;
+  registers<T>(
+      n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
+        store_some(dx + i, count, fma(load_some(g + i, count), va, fma(load_some(x + i, count) - m, vb, vc)));
+      });
+}
+
+// ---- group norm ---------------------------------------------------------------------------------------------------
+
+template <class T>
+void group_forward(int64_t batch, int64_t channels, int64_t spatial, int64_t groups, const T* x, const T* weight,
+                   const T* bias, double eps, T* y, T* mean, T* rstd) {
+  const int64_t per_group = channels / groups, n = per_group * spatial;
+  parallel_for(0, batch * groups, grain_of(n), [=](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const T* in = x + r * n;
+      double sum = 0, square = 0;
+      if (n > 0) add_moments(in, in[0], n, sum, square);
+      const double shifted = sum / static_cast<double>(n);
+      const double var = square / static_cast<double>(n) - shifted * shifted;
+      mean[r] = static_cast<T>((n > 0 ? static_cast<double>(in[0]) : 0) + shifted);
+      rstd[r] = inverse_sqrt<T>((var > 0 || var != var ? var : 0) + eps);
+      for (int64_t k = 0; k < per_group; ++k) {
+        const int64_t c = r % groups * per_group + k;
+        scale_run(in + k * spatial, mean[r], weight ? rstd[r] * weight[c] : rstd[r], bias ? bias[c] : T(0),
+                  y + r * n + k * spatial, spatial);
+      }
+    }
+  });
+}
+
+template <class T>
+void group_backward(int64_t batch, int64_t channels, int64_t spatial, int64_t groups, const T* g, const T* x,
+                    const T* mean, const T* rstd, const T* weight, T* dx, T* dweight, T* dbias) {
+  const int64_t per_group = channels / groups, n = per_group * spatial;
+  // Of each (sample, channel): the sums of g * x^ and of g.
+  T* sums = scratch_of<T>(ScratchSlot::shared, batch * channels * 2);
+  parallel_for(0, batch * groups, grain_of(n), [=](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const T m = mean[r], s = rstd[r];
+      double mean_u = 0, mean_ux = 0;
+      for (int64_t k = 0; k < per_group; ++k) {
+        double sum_g = 0, sum_gx = 0;
+        const int64_t offset = r * n + k * spatial;
+        add_gradient_sums(g + offset, x + offset, m, spatial, sum_g, sum_gx);
+        const int64_t c = r % groups * per_group + k;
+        T* own = sums + (r / groups * channels + c) * 2;
+        own[0] = static_cast<T>(sum_gx * s);
+        own[1] = static_cast<T>(sum_g);
+        const double w = weight ? static_cast<double>(weight[c]) : 1.0;
+        mean_u += w * sum_g / static_cast<double>(n);
+        mean_ux += w * sum_gx * s / static_cast<double>(n);
+      }
+      if (!dx) continue;
+      for (int64_t k = 0; k < per_group; ++k) {
+        const int64_t offset = r * n + k * spatial, c = r % groups * per_group + k;
+        gradient_run(g + offset, x + offset, m, weight ? weight[c] * s : s, static_cast<T>(-mean_ux * s * s),
+                     static_cast<T>(-mean_u * s), dx + offset, spatial);
+      }
+    }
+  });
+  for (int64_t c = 0; c < channels; ++c) {
+    double w = 0, b = 0;
+    for (int64_t i = 0; i < batch; ++i) {
+      w += sums[(i * channels + c) * 2];
+      b += sums[(i * channels + c) * 2 + 1];
+    }
+    if (dweight) dweight[c] = static_cast<T>(w);
+    if (dbias) dbias[c] = static_cast<T>(b);
+  }
+}
+
+// ---- batch norm ---------------------------------------------------------------------------------------------------
+
+// For spatial = 1 the channels are the contiguous dimension: body(first channel, count <= kLanes) in parallel.
+template <class T, class Body>
+void channel_strips(int64_t batch, int64_t channels, Body body) {
+  const int64_t strips = (channels + kLanes<T> - 1) / kLanes<T>;
+  parallel_for(0, strips, grain_of(batch * kLanes<T>), [&](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i) {
+      const int64_t c = i * kLanes<T>;
+      body(c, channels - c < kLanes<T> ? channels - c : int64_t{kLanes<T>});
+    }
+  });
+}
+// Sum of term(row) over the rows, in blocks: long chains of additions would lose digits.
+template <class T, class Term>
+TENSORGRAD_INLINE Vec<T> strip_sum(int64_t rows, Term term) {
+  Vec<T> total = T(0);
+  for (int64_t start = 0; start < rows; start += 128) {
+    const int64_t end = rows - start < 128 ? rows : start + 128;
+    Vec<T> s = T(0);
+    for (int64_t r = start; r < end; ++r) s += term(r);
+    total += s;
+  }
+  return total;
+}
+
+template <class T>
+void update_running(T* running, T value, double momentum) {
+  if (running)
+    *running = static_cast<T>((1 - momentum) * static_cast<double>(*running) + momentum * static_cast<double>(value));
+}
+
+template <class T>
+void batch_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, double eps, double momentum,
+                 T* running_mean, T* running_var, T* mean, T* rstd) {
+  const double count = static_cast<double>(batch * spatial);
+  const auto finish = [=](int64_t c, double m, double var) {
+    mean[c] = static_cast<T>(m);
+    rstd[c] = inverse_sqrt<T>((var > 0 || var != var ? var : 0) + eps);
+    if (running_mean) update_running(running_mean + c, static_cast<T>(m), momentum);
+    if (running_var) update_running(running_var + c, static_cast<T>(var * count / (count - 1)), momentum);
+  };
+  if (batch * spatial == 0) return;
+  if (spatial == 1) {
+    channel_strips<T>(batch, channels, [=](int64_t c, int64_t lanes) {
+      const Vec<T> m = strip_sum<T>(batch, [&](int64_t r) { return load_n(x + r * channels + c, lanes); }) *
+                       static_cast<T>(1 / count);
+      const Vec<T> q = strip_sum<T>(batch, [&](int64_t r) {
+        const Vec<T> d = load_n(x + r * channels + c, lanes) - m;
+        return d * d;
+      });
+      for (int64_t k = 0; k < lanes; ++k)
+        finish(c + k, static_cast<double>(m[static_cast<int>(k)]), static_cast<double>(q[static_cast<int>(k)]) / count);
+    });
+    return;
+  }
+  parallel_for(0, channels, grain_of(batch * spatial), [=](int64_t b, int64_t e) {
+    for (int64_t c = b; c < e; ++c) {
+      const T shift = x[c * spatial];
+      double sum = 0, square = 0;
+      for (int64_t i = 0; i < batch; ++i) add_moments(x + (i * channels + c) * spatial, shift, spatial, sum, square);
+      const double shifted = sum / count;
+      finish(c, static_cast<double>(shift) + shifted, square / count - shifted * shifted);
+    }
+  });
+}
+
+template <class T>
+void batch_apply(int64_t batch, int64_t channels, int64_t spatial, const T* x, const T* mean, const T* rstd,
+                 const T* weight, const T* bias, T* y) {
+  if (spatial == 1) {
+    channel_strips<T>(batch, channels, [=](int64_t c, int64_t lanes) {
+      const Vec<T> m = load_n(mean + c, lanes);
+      Vec<T> scale = load_n(rstd + c, lanes), shift = T(0);
+      if (weight) scale = scale * load_n(weight + c, lanes);
+      if (bias) shift = load_n(bias + c, lanes);
+      for (int64_t r = 0; r < batch; ++r)
+        store_n(y + r * channels + c, lanes, fma(load_n(x + r * channels + c, lanes) - m, scale, shift));
+    });
+    return;
+  }
+  parallel_for(0, batch * channels, grain_of(spatial), [=](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i) {
+      const int64_t c = i % channels;
+      scale_run(x + i * spatial, mean[c], weight ? rstd[c] * weight[c] : rstd[c], bias ? bias[c] : T(0),
+                y + i * spatial, spatial);
+    }
+  });
+}
+
+template <class T>
+void batch_backward_rows(int64_t batch, int64_t channels, const T* g, const T* x, const T* mean, const T* rstd,
+                         const T* weight, bool batch_statistics, T* dx, T* dweight, T* dbias) {
+  channel_strips<T>(batch, channels, [=](int64_t c, int64_t lanes) {
+    const auto at = [&](const T* p, int64_t r) { return load_n(p + r * channels + c, lanes); };
+    const Vec<T> m = load_n(mean + c, lanes), s = load_n(rstd + c, lanes);
+    const Vec<T> sum_g = strip_sum<T>(batch, [&](int64_t r) { return at(g, r); });
+    const Vec<T> sum_gx = strip_sum<T>(batch, [&](int64_t r) { return at(g, r) * (at(x, r) - m); }) * s;
+    if (dweight) store_n(dweight + c, lanes, sum_gx);
+    if (dbias) store_n(dbias + c, lanes, sum_g);
+    if (!dx) return;
+    const Vec<T> a = weight ? s * load_n(weight + c, lanes) : s;
+    const T inverse = T(1) / static_cast<T>(batch);
+    const Vec<T> b = batch_statistics ? -(a * s * sum_gx * inverse) : Vec<T>(T(0));
+    const Vec<T> d = batch_statistics ? -(a * sum_g * inverse) : Vec<T>(T(0));
+    for (int64_t r = 0; r < batch; ++r)
+      store_n(dx + r * channels + c, lanes, fma(at(g, r), a, fma(at(x, r) - m, b, d)));
+  });
+}
+
+template <class T>
+void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g, const T* x, const T* mean,
+                    const T* rstd, const T* weight, bool batch_statistics, T* dx, T* dweight, T* dbias) {
+  if (spatial == 1)
+    return batch_backward_rows(batch, channels, g, x, mean, rstd, weight, batch_statistics, dx, dweight, dbias);
+  const double count = static_cast<double>(batch * spatial);
+  parallel_for(0, channels, grain_of(batch * spatial), [=](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) {
+      double sum_g = 0, sum_gx = 0;
+      if (batch_statistics || dweight || dbias) {
+        for (int64_t i = 0; i < batch; ++i) {
+          const int64_t offset = (i * channels + c) * spatial;
+          add_gradient_sums(g + offset, x + offset, mean[c], spatial, sum_g, sum_gx);
+        }
+      }
+      const double s = static_cast<double>(rstd[c]);
+      if (dweight) dweight[c] = static_cast<T>(sum_gx * s);
+      if (dbias) dbias[c] = static_cast<T>(sum_g);
+      if (!dx) continue;
+      const double a = weight ? s * static_cast<double>(weight[c]) : s;
+      const T b = batch_statistics ? static_cast<T>(-a * s * s * sum_gx / count) : T(0);
+      const T d = batch_statistics ? static_cast<T>(-a * sum_g / count) : T(0);
+      for (int64_t i = 0; i < batch; ++i) {
+        const int64_t offset = (i * channels + c) * spatial;
+        gradient_run(g + offset, x + offset, mean[c], static_cast<T>(a), b, d, dx + offset, spatial);
+      }
+    }
+  });
+}
+
+template <class T>
+void fill(NormFunctions<T>& f) {
+  f.layer_forward = layer_forward<T>;
+  f.layer_backward = layer_backward<T>;
+  f.group_forward = group_forward<T>;
+  f.group_backward = group_backward<T>;
+  f.batch_stats = batch_stats<T>;
+  f.batch_apply = batch_apply<T>;
+  f.batch_backward = batch_backward<T>;
+}
+
+}  // namespace
+
+void fill(NormKernels& kernels) {
+  fill(kernels.f32);
+  fill(kernels.f64);
+}
+
+}  // namespace tensorgrad::cpu::TENSORGRAD_ISA
