@@ -111,10 +111,14 @@ class TENSORGRAD_API Node {
 
   // Called with the gradient of forward output `nr` before apply(); a defined result replaces it. Returns an id.
   using Hook = std::function<Tensor(const Tensor&)>;
-  uint64_t add_hook(uint32_t nr, Hook hook);
+  // Hooks run in the order of registration, those added as last after all others.
+  uint64_t add_hook(uint32_t nr, Hook hook, bool last = false);
   void remove_hook(uint64_t id);
   Tensor run_hooks(uint32_t nr, Tensor grad) const;
   bool has_hooks() const { return hooks_ != nullptr; }
+  // The name and gradient kept for forward output nr (what the tensor itself holds), for pictures; null when there is none.
+  void annotate(uint32_t nr, NodePtr meta);
+  const Node* annotation(uint32_t nr) const;
 
   void retain() { refs_.fetch_add(1, std::memory_order_relaxed); }
   void release() {
@@ -127,6 +131,8 @@ class TENSORGRAD_API Node {
  protected:
   // The edges live in the derived class (inline arrays); it calls this once they are filled.
   void set_edges(Edge* edges, uint32_t count);
+  // Forward output 0 is now of t's shape, dtype and device.
+  void replace_output(const Tensor& t);
 
  private:
   void destroy();  // without recursion, however long the chain behind

@@ -123,6 +123,9 @@ class TENSORGRAD_API Tensor {
   Tensor grad() const;  // undefined when there is none
   void set_grad(const Tensor& grad);
   void backward(const Tensor& gradient = {}, std::optional<bool> retain_graph = {}, bool create_graph = false) const;
+  // Makes this leaf look at value's memory, shape, dtype and device, its identity and gradient kept: what Python's
+  // `p.data = value` does. AutogradError for a view or a non-leaf.
+  Tensor& set_data(const Tensor& value);
   Tensor detach() const;
   Tensor& detach_();
   void retain_grad();

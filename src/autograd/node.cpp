@@ -29,8 +29,10 @@ struct Node::Hooks {
     uint64_t id;
     uint32_t nr;
     Hook hook;
+    bool last;
   };
   std::vector<Item> items;
+  std::vector<std::pair<uint32_t, NodePtr>> notes;
 };
 
 Node::~Node() { delete hooks_; }
@@ -76,10 +78,32 @@ uint32_t Node::add_output(const Tensor& t) {
   return num_outputs_++;
 }
 
-uint64_t Node::add_hook(uint32_t nr, Hook hook) {
+void Node::replace_output(const Tensor& t) {
+  output0_.sizes = Shape(t.sizes());
+  output0_.dtype = t.dtype();
+  output0_.device = t.device();
+}
+
+void Node::annotate(uint32_t nr, NodePtr meta) {
+  if (!hooks_) hooks_ = new Hooks;
+  for (auto& [at, note] : hooks_->notes) {
+    if (at == nr) return void(note = std::move(meta));
+  }
+  hooks_->notes.emplace_back(nr, std::move(meta));
+}
+
+const Node* Node::annotation(uint32_t nr) const {
+  if (!hooks_) return nullptr;
+  for (const auto& [at, note] : hooks_->notes) {
+    if (at == nr) return note.get();
+  }
+  return nullptr;
+}
+
+uint64_t Node::add_hook(uint32_t nr, Hook hook, bool last) {
   if (!hooks_) hooks_ = new Hooks;
   const uint64_t id = detail::g_next_hook.fetch_add(1, std::memory_order_relaxed);
-  hooks_->items.push_back({id, nr, std::move(hook)});
+  hooks_->items.push_back({id, nr, std::move(hook), last});
   return id;
 }
 
@@ -91,9 +115,11 @@ void Node::remove_hook(uint64_t id) {
 Tensor Node::run_hooks(uint32_t nr, Tensor grad) const {
   if (!hooks_ || !grad.defined()) return grad;
   const auto items = hooks_->items;  // a hook may remove itself
-  for (const auto& item : items) {
-    if (item.nr != nr) continue;
-    if (Tensor replaced = item.hook(grad); replaced.defined()) grad = std::move(replaced);
+  for (const bool last : {false, true}) {
+    for (const auto& item : items) {
+      if (item.nr != nr || item.last != last) continue;
+      if (Tensor replaced = item.hook(grad); replaced.defined()) grad = std::move(replaced);
+    }
   }
   return grad;
 }

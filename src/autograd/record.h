@@ -56,6 +56,8 @@ struct AutogradMeta final : Node {
   bool is_leaf_accumulator() const override { return true; }
   // Adds g to grad; keeps g's own memory when nobody else holds it.
   void accumulate(Tensor g, bool create_graph);
+  // The owner changed its shape, dtype or device.
+  void follow(const Tensor& t) { replace_output(t); }
 
   Tensor grad;
   std::string label;

@@ -116,6 +116,31 @@ void Tensor::set_grad(const Tensor& grad) {
   detail::ensure_meta(*this).grad = grad;
 }
 
+Tensor& Tensor::set_data(const Tensor& value) {
+  TENSORGRAD_CHECK(defined() && value.defined(), ValueError, "set_data: the tensor is undefined");
+  TENSORGRAD_CHECK(!impl_->base && !impl_->grad_fn, AutogradError, "set_data: only a leaf that is no view can get other data");
+  TENSORGRAD_CHECK(!impl_->requires_grad || value.is_floating_point(), DTypeError, "set_data: data of ", value.dtype(),
+                   " cannot require a gradient");
+  if (is_same(value)) return *this;
+  detail::TensorImpl* from = value.impl();
+  if (from->ndim != impl_->ndim || impl_->sizes != impl_->inline_dims || from->sizes != from->inline_dims) {
+    if (impl_->sizes != impl_->inline_dims) delete[] impl_->sizes;
+    impl_->sizes = from->ndim > detail::TensorImpl::kInlineDims ? new int64_t[2 * from->ndim] : impl_->inline_dims;
+  }
+  impl_->ndim = from->ndim;
+  std::memcpy(impl_->sizes, from->sizes, 2 * from->ndim * sizeof(int64_t));
+  from->storage->retain();
+  impl_->storage->release();
+  impl_->storage = from->storage;
+  impl_->data = from->data;
+  impl_->dtype = from->dtype;
+  impl_->device = from->device;
+  impl_->numel = from->numel;
+  impl_->contiguous = from->contiguous;
+  if (impl_->meta) impl_->meta->follow(*this);
+  return *this;
+}
+
 void Tensor::backward(const Tensor& gradient, std::optional<bool> retain_graph, bool create_graph) const {
   tensorgrad::backward({*this}, gradient.defined() ? std::vector<Tensor>{gradient} : std::vector<Tensor>{}, retain_graph, create_graph);
 }
@@ -137,11 +162,12 @@ void Tensor::retain_grad() {
   detail::AutogradMeta& meta = detail::ensure_meta(*this);
   if (meta.retains_grad) return;
   meta.retains_grad = true;
-  e.node->add_hook(e.input_nr, [keep = NodePtr::share(&meta)](const Tensor& g) {
-    auto& m = static_cast<detail::AutogradMeta&>(*keep);
-    m.grad = m.grad.defined() ? m.grad.add(g) : g.detach().clone();
+  e.node->annotate(e.input_nr, NodePtr::share(&meta));
+  auto keep_gradient = [&meta](const Tensor& g) {  // the node's annotation keeps meta alive
+    meta.grad = meta.grad.defined() ? meta.grad.add(g) : g.clone();
     return Tensor();
-  });
+  };
+  e.node->add_hook(e.input_nr, keep_gradient, true);
 }
 
 uint32_t Tensor::version() const { return impl_->storage->version.load(std::memory_order_relaxed); }
@@ -165,7 +191,11 @@ std::function<void()> register_post_accumulate_grad_hook(const Tensor& t, std::f
   };
 }
 
-void set_name(const Tensor& t, std::string label) { detail::ensure_meta(t).label = std::move(label); }
+void set_name(const Tensor& t, std::string label) {
+  detail::AutogradMeta& meta = detail::ensure_meta(t);
+  meta.label = std::move(label);
+  if (const Edge e = gradient_edge(t); e.node && !e.node->is_leaf_accumulator()) e.node->annotate(e.input_nr, NodePtr::share(&meta));
+}
 std::string get_name(const Tensor& t) { return t.impl()->meta ? t.impl()->meta->label : std::string(); }
 
 }  // namespace tensorgrad
