@@ -52,7 +52,7 @@ def run_python(build: Path, extra: list[str]) -> tuple[int, int, int]:
         [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", "tests/python", *extra],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, "TENSORGRAD_BUILD": str(build)},
     ).returncode
     passed, failed, skipped = counts(report)
     # Exit codes other than 0 and 1 mean that pytest itself broke off: a crash must not look like success.
