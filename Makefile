@@ -9,7 +9,7 @@ CMAKE_ARGS ?=
 RUN_PYTHON := PYTHONPATH=$(CURDIR)/$(BUILD)/python:$(CURDIR)/tests/python $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests build python demo test test-cpp test-python parity bench bench-quick bench-kernels \
+.PHONY: help setup setup-tests build python demo test test-cpp test-python parity bench bench-quick bench-kernels bench-models \
   bench-compare gpu-check format lint docs clean
 
 help: ## list the commands
@@ -56,6 +56,9 @@ bench: setup-tests build ## the table beside PyTorch; writes BENCHMARK.md (DEVIC
 
 bench-quick: setup-tests build ## the same table in under a minute, nothing written
 	@$(RUN_PYTHON) -m bench.table --quick --device $(DEVICE) --build $(BUILD) $(ARGS)
+
+bench-models: setup-tests build ## whole training steps beside PyTorch eager and torch.compile
+	@$(RUN_PYTHON) -m bench.models $(ARGS)
 
 bench-kernels: build ## GFLOP/s and GB/s of each kernel and instruction set, as a share of the machine's peak
 	@scripts/bench-kernels $(BUILD) $(ARGS)

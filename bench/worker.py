@@ -121,6 +121,19 @@ class Worker:
         self.wait()
         return time.perf_counter() - begin
 
+    def model(self, name: str, compiled: bool) -> dict[str, Any]:
+        from bench.models import Training
+
+        self.training = Training(self.lib, name, compiled)
+        self.training.step()
+        return {}
+
+    def measure_model(self, seconds: float, least: int) -> dict[str, Any]:
+        return {"samples": self.training.measure(seconds, least), "loss": self.training.last}
+
+    def peak_memory(self) -> dict[str, Any]:
+        return {"megabytes": self.training.peak_megabytes()}
+
     def overhead(self, name: str, seconds: float) -> dict[str, Any]:
         """Nanoseconds of one small operation as Python sees it, the median of batches of 100."""
         lib = self.lib
