@@ -2,5 +2,11 @@
 
 // All operations, by family.
 
+#include "tensorgrad/ops/attention.h"
 #include "tensorgrad/ops/copy.h"
+#include "tensorgrad/ops/dropout.h"
+#include "tensorgrad/ops/embedding.h"
+#include "tensorgrad/ops/loss.h"
+#include "tensorgrad/ops/norm.h"
 #include "tensorgrad/ops/reduce.h"
+#include "tensorgrad/ops/softmax.h"
