@@ -5,6 +5,7 @@
 
 #include "core/check.h"
 #include "core/runtime.h"
+#include "kernels/gemm.h"
 #include "kernels/norm.h"
 #include "kernels/pointwise.h"
 #include "kernels/softmax.h"
@@ -16,6 +17,7 @@ struct KernelTable {
   PointwiseKernels pointwise;
   SoftmaxKernels softmax;
   NormKernels norm;
+  GemmKernels gemm;
 };
 
 namespace detail {

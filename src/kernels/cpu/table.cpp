@@ -10,6 +10,7 @@ const KernelTable& cpu_kernels() {
     cpu::fill_cpu(t.pointwise);
     cpu::fill_softmax(t.softmax);
     cpu::fill_norm(t.norm);
+    cpu::fill_cpu(t.gemm);
     return t;
   }();
   return table;

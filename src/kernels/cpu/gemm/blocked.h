@@ -1,0 +1,280 @@
+#pragma once
+
+// The blocked product. One side of it (s) is broadcast element by element, the other (v) is loaded as vectors; which of
+// A and B is which was decided before. Three ways through memory:
+//
+//   shared_v    v is packed once into panels that all threads read; tasks are blocks of rows of s (and groups of
+//   panels).
+//               With a small v (a batch of activations) s is read in place, unpacked: a large weight is touched once.
+//   private_v   s has few rows and v is large: tasks are chunks of v's columns, packed by the thread that uses them.
+//
+// The k loop is cut into blocks that depend on the shape alone, and each element of C is summed by one task, in order.
+
+#include "kernels/cpu/gemm/micro.h"
+#include "kernels/cpu/gemm/pack.h"
+#include "kernels/cpu/scratch.h"
+#include "tensorgrad/parallel.h"
+
+namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm {
+
+template <class T, class Format>
+struct Product {
+  using In = typename Format::template Element<T>;
+  int64_t ms, nv, k;
+  const In* s;
+  int64_t s_row, s_k;  // element (i, p) of s at s[i * s_row + p * s_k]
+  const In* v;
+  int64_t v_k, v_col;  // element (p, j) of v at v[p * v_k + j * v_col]
+  In* c;
+  int64_t c_s, c_v;  // element (i, j) of the result at c[i * c_s + j * c_v]
+  T alpha, beta;
+  const In* bias_s;  // per row of s
+  const In* bias_v;  // per column of v
+  bool relu;
+  // v given by a function instead (GemmArgs::pack_b).
+  void (*pack)(const void*, void*, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t);
+  const void* pack_context;
+  int64_t pack_problem;
+
+  static constexpr bool kPlain = sizeof(In) == sizeof(T);
+  bool direct() const { return kPlain && c_v == 1; }    // tiles can be stored where they belong
+  bool in_place() const { return kPlain && s_k == 1; }  // s can be read without a copy
+};
+
+TENSORGRAD_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+TENSORGRAD_INLINE int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
+TENSORGRAD_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+TENSORGRAD_INLINE int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// `rows` rows as tiles of nearly equal height: the first `tall` of them `height` high, the others one less.
+struct Tiling {
+  int64_t count, height, tall;
+  explicit TENSORGRAD_INLINE Tiling(int64_t rows)
+      : count(ceil_div(rows, kMaxRows)), height(ceil_div(rows, count)), tall(rows - count * (height - 1)) {}
+  TENSORGRAD_INLINE int64_t first(int64_t t) const { return t < tall ? t * height : t * (height - 1) + tall; }
+  TENSORGRAD_INLINE int64_t rows(int64_t t) const { return t < tall ? height : height - 1; }
+};
+
+// Room for one packed tile of kn steps: pack_rows may write a vector too much.
+template <class T>
+TENSORGRAD_INLINE int64_t tile_room(int64_t kn) {
+  return round_up(kn * kMaxRows + kLanes<T>, 16);
+}
+
+template <class T, class Format>
+void pack_v(const Product<T, Format>& P, T* dst, int64_t k0, int64_t kn, int64_t j0, int64_t cols) {
+  if (P.pack != nullptr) {
+    P.pack(P.pack_context, dst, P.pack_problem, k0, kn, j0, cols, kPanel<T>);
+  } else {
+    pack_panels<T, Format>(dst, P.v + k0 * P.v_k + j0 * P.v_col, P.v_k, P.v_col, kn, cols, kPanel<T>);
+  }
+}
+
+template <class T, class Format>
+void pack_s(const Product<T, Format>& P, T* dst, int64_t i0, const Tiling& tiles, int64_t k0, int64_t kn) {
+  for (int64_t t = 0; t < tiles.count; ++t) {
+    pack_rows<T, Format>(dst + t * tile_room<T>(kn), P.s + (i0 + tiles.first(t)) * P.s_row + k0 * P.s_k, P.s_row, P.s_k,
+                         kn, tiles.rows(t));
+  }
+}
+
+// Rows i0 .. of one tiling times columns j0 .. j0+cols, for k0 .. k0+kn.
+template <class T>
+struct Block {
+  int64_t i0, j0, cols, k0, kn;
+  const T* s;         // packed tiles, or null: read in place
+  const T* v;         // packed panels
+  T* buffer;          // where to gather the result (row 0, column 0 of the block), or null: straight into C
+  int64_t ld;         // of the buffer, a multiple of kPanel
+  bool first, last;   // the first and the last block along k
+  bool rows_outside;  // loop order: tiles of s outside of panels of v
+};
+
+template <class T, class Format, bool Packed>
+TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, const Tiling& tiles, int64_t t,
+                                int64_t j) {
+  const int64_t row = tiles.first(t), cols = min_of(b.cols - j, kPanel<T>);
+  Store<T> o;
+  o.cols = cols;
+  if (b.buffer != nullptr) {
+    o = {b.buffer + row * b.ld + j,
+         b.ld,
+         round_up(cols, kLanes<T>),
+         T(1),
+         b.first ? T(0) : T(1),
+         nullptr,
+         nullptr,
+         false};
+  } else {
+    if constexpr (Product<T, Format>::kPlain) {
+      o.c = P.c + (b.i0 + row) * P.c_s + b.j0 + j;
+      o.ldc = P.c_s;
+      o.alpha = P.alpha;
+      o.beta = b.first ? P.beta : T(1);
+      o.bias_v = b.last && P.bias_v != nullptr ? P.bias_v + b.j0 + j : nullptr;
+      o.bias_s = b.last && P.bias_s != nullptr ? P.bias_s + b.i0 + row : nullptr;
+      o.relu = b.last && P.relu;
+    }
+  }
+  const MicroKernel<T> kernel =
+      micro_kernel<T, Packed>(static_cast<int>(tiles.rows(t)), static_cast<int>(ceil_div(cols, kLanes<T>)));
+  const T* s = nullptr;
+  if constexpr (Packed) {
+    s = b.s + t * tile_room<T>(b.kn);
+  } else if constexpr (Product<T, Format>::kPlain) {
+    s = P.s + (b.i0 + row) * P.s_row + b.k0 * P.s_k;
+  }
+  kernel(b.kn, s, P.s_row, P.s_k, b.v + j * b.kn, kPanel<T>, o);
+}
+
+template <class T, class Format, bool Packed>
+void run_tiles(const Product<T, Format>& P, const Block<T>& b, const Tiling& tiles) {
+  if (b.rows_outside) {
+    for (int64_t t = 0; t < tiles.count; ++t) {
+      for (int64_t j = 0; j < b.cols; j += kPanel<T>) run_tile<T, Format, Packed>(P, b, tiles, t, j);
+    }
+  } else {
+    for (int64_t j = 0; j < b.cols; j += kPanel<T>) {
+      for (int64_t t = 0; t < tiles.count; ++t) run_tile<T, Format, Packed>(P, b, tiles, t, j);
+    }
+  }
+}
+
+template <class T, class Format>
+TENSORGRAD_INLINE void run_block(const Product<T, Format>& P, const Block<T>& b, const Tiling& tiles) {
+  if (b.s != nullptr) {
+    run_tiles<T, Format, true>(P, b, tiles);
+  } else if constexpr (Product<T, Format>::kPlain) {
+    run_tiles<T, Format, false>(P, b, tiles);
+  }
+}
+
+// Writes a gathered block to C; `first` and `last` as in Block, for passes over parts of k.
+template <class T, class Format>
+void finish_block(const Product<T, Format>& P, const T* buffer, int64_t ld, int64_t i0, int64_t rows, int64_t j0,
+                  int64_t cols, bool first, bool last) {
+  Finish<T> f{P.alpha, first ? P.beta : T(1), nullptr, nullptr, last && P.relu};
+  if (last && P.bias_v != nullptr) f.bias_v = P.bias_v + j0;
+  if (last && P.bias_s != nullptr) f.bias_s = P.bias_s + i0;
+  write_back<T, Format>(buffer, ld, rows, cols, P.c + i0 * P.c_s + j0 * P.c_v, P.c_s, P.c_v, f);
+}
+
+// Blocks of about `wanted` of a length, equal but for the last, multiples of `unit`.
+TENSORGRAD_INLINE int64_t block_length(int64_t length, int64_t wanted, int64_t unit) {
+  const int64_t blocks = ceil_div(length, wanted);
+  return min_of(length, round_up(ceil_div(length, blocks), unit));
+}
+
+// Products below this many multiply-adds are not worth a second thread even when it is awake.
+inline constexpr int64_t kWorthThreads = 100'000;
+
+inline constexpr int64_t kSharedBytes = 4 << 20;     // packed v that all threads read
+inline constexpr int64_t kPrivateBytes = 256 << 10;  // packed v of one thread: stays in its L2 cache
+
+template <class T, class Format>
+void shared_v(const Product<T, Format>& P) {
+  constexpr int64_t kShared = kSharedBytes / static_cast<int64_t>(sizeof(T)), NR = kPanel<T>;
+  const bool serial = P.ms * P.nv * P.k < kWorthThreads;
+  const int64_t threads = serial ? 1 : get_num_threads();
+  const bool in_place = P.in_place() && P.nv <= 256;
+  const bool direct = P.direct();
+
+  // The part of v that is packed at once: `cols` columns by `depth` steps of k.
+  int64_t depth = P.k;
+  int64_t cols = min_of(round_up(P.nv, NR), 1024);
+  if (depth * cols > kShared && Product<T, Format>::kPlain) depth = block_length(P.k, max_of(512, kShared / cols), 16);
+  cols = block_length(round_up(P.nv, NR), max_of(NR, kShared / depth), NR);
+  // The k block: s's block and v's panel in the caches next to the core.
+  const int64_t kc_wanted = in_place ? max_of(256, min_of(1024, (64 << 10) / P.nv)) : 512;
+
+  T* const panels = scratch_of<T>(ScratchSlot::gemm_v, min_of(depth, P.k) * cols);
+  for (int64_t j0 = 0; j0 < P.nv; j0 += cols) {
+    const int64_t nj = min_of(cols, P.nv - j0), panel_count = ceil_div(nj, NR);
+    for (int64_t k0 = 0; k0 < P.k; k0 += depth) {
+      const int64_t nk = min_of(depth, P.k - k0);
+      const int64_t kc = block_length(nk, kc_wanted, 16);
+      // Panels of one k block after the other.
+      const int64_t k_blocks = ceil_div(nk, kc);
+      const auto pack = [&](int64_t begin, int64_t end) {
+        for (int64_t u = begin; u < end; ++u) {
+          const int64_t q = u / panel_count * kc, j = u % panel_count * NR, kn = min_of(kc, nk - q);
+          pack_v(P, panels + q * panel_count * NR + j * kn, k0 + q, kn, j0 + j, min_of(NR, nj - j));
+        }
+      };
+      if (nk * nj < kWorthThreads / 4) {
+        pack(0, k_blocks * panel_count);
+      } else {
+        parallel_for(0, k_blocks * panel_count, 1, pack);
+      }
+
+      const int64_t row_block = block_length(P.ms, in_place ? 2 * kMaxRows : 8 * kMaxRows, kMaxRows);
+      const int64_t row_blocks = ceil_div(P.ms, row_block);
+      int64_t groups =
+          row_blocks >= 8 * threads ? 1 : min_of(ceil_div(8 * threads, row_blocks), ceil_div(panel_count, 4));
+      if (serial) groups = 1;
+      int64_t group = ceil_div(panel_count, groups);
+      if (!direct) group = min_of(group, 512 / NR);
+      groups = ceil_div(panel_count, group);
+      const auto work = [&](int64_t begin, int64_t end) {
+        for (int64_t u = begin; u < end; ++u) {
+          const int64_t i0 = u / groups * row_block, rows = min_of(row_block, P.ms - i0);
+          const int64_t j = u % groups * group * NR, width = min_of(group * NR, nj - j);
+          const Tiling tiles(rows);
+          T* const s = in_place ? nullptr : scratch_of<T>(ScratchSlot::gemm_s, tiles.count * tile_room<T>(kc));
+          const int64_t ld = round_up(width, NR);
+          T* const buffer = direct ? nullptr : scratch_of<T>(ScratchSlot::gemm_c, rows * ld);
+          for (int64_t q = 0; q < nk; q += kc) {
+            const int64_t kn = min_of(kc, nk - q);
+            if (s != nullptr) pack_s(P, s, i0, tiles, k0 + q, kn);
+            const bool first = q == 0 && (k0 == 0 || buffer != nullptr), last = k0 + q + kn == P.k;
+            run_block(P,
+                      Block<T>{i0, j0 + j, width, k0 + q, kn, s, panels + q * panel_count * NR + j * kn, buffer, ld,
+                               first, last, in_place},
+                      tiles);
+          }
+          if (buffer != nullptr) finish_block(P, buffer, ld, i0, rows, j0 + j, width, k0 == 0, k0 + nk == P.k);
+        }
+      };
+      if (serial) {
+        work(0, row_blocks * groups);
+      } else {
+        parallel_for(0, row_blocks * groups, 1, work);
+      }
+    }
+  }
+}
+
+template <class T, class Format>
+void private_v(const Product<T, Format>& P) {
+  constexpr int64_t kPrivate = kPrivateBytes / static_cast<int64_t>(sizeof(T)), NR = kPanel<T>;
+  const int64_t threads = get_num_threads();
+  const bool in_place = P.in_place(), direct = P.direct();
+  const int64_t kc = block_length(P.k, 256, 16), k_blocks = ceil_div(P.k, kc);
+  int64_t cols = max_of(NR, kPrivate / kc / NR * NR);
+  cols = min_of(cols, max_of(2 * NR, round_up(ceil_div(P.nv, 8 * threads), NR)));
+
+  const Tiling tiles(P.ms);
+  const int64_t s_room = tiles.count * tile_room<T>(kc);
+  T* const s = in_place ? nullptr : scratch_of<T>(ScratchSlot::gemm_s, k_blocks * s_room);
+  if (s != nullptr) {
+    for (int64_t q = 0; q < k_blocks; ++q) pack_s(P, s + q * s_room, 0, tiles, q * kc, min_of(kc, P.k - q * kc));
+  }
+  parallel_for(0, ceil_div(P.nv, cols), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t u = begin; u < end; ++u) {
+      const int64_t j0 = u * cols, width = min_of(cols, P.nv - j0), ld = round_up(width, NR);
+      T* const panels = scratch_of<T>(ScratchSlot::gemm_v, kc * ld);
+      T* const buffer = direct ? nullptr : scratch_of<T>(ScratchSlot::gemm_c, P.ms * ld);
+      for (int64_t q = 0; q < k_blocks; ++q) {
+        const int64_t kn = min_of(kc, P.k - q * kc);
+        pack_v(P, panels, q * kc, kn, j0, width);
+        run_block(P,
+                  Block<T>{0, j0, width, q * kc, kn, s == nullptr ? nullptr : s + q * s_room, panels, buffer, ld,
+                           q == 0, q == k_blocks - 1, false},
+                  tiles);
+      }
+      if (buffer != nullptr) finish_block(P, buffer, ld, 0, P.ms, j0, width, true, true);
+    }
+  });
+}
+
+}  // namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm

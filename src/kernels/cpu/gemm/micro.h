@@ -1,0 +1,130 @@
+#pragma once
+
+// The innermost loop of the product: a tile of H rows by NV vectors kept in registers over the whole of one k block.
+// Rows come from the side whose elements are broadcast ("s"), columns from the side that is loaded as vectors ("v").
+
+#include "kernels/cpu/simd.h"
+
+namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm {
+
+// Tiles that fill the registers: kMaxRows * kTileVectors accumulators, one vector row of v, one broadcast value.
+#if defined(__AVX512F__)
+inline constexpr int kMaxRows = 14, kTileVectors = 2;
+#elif defined(__AVX2__)
+inline constexpr int kMaxRows = 4, kTileVectors = 3;
+#else
+inline constexpr int kMaxRows = 4, kTileVectors = 2;
+#endif
+
+template <class T>
+inline constexpr int kPanel = kTileVectors* kLanes<T>;  // columns of a packed panel of v
+
+// What happens to a finished tile: c = alpha * tile + beta * c, then + bias, then relu.
+template <class T>
+struct Store {
+  T* c;          // element (0, 0) of the tile; columns are adjacent
+  int64_t ldc;   // distance of rows
+  int64_t cols;  // columns that exist, at most NV * kLanes
+  T alpha, beta;
+  const T* bias_v;  // a value per column, or null
+  const T* bias_s;  // a value per row, or null
+  bool relu;
+};
+
+template <class T, int H, int NV>
+TENSORGRAD_INLINE void store_tile(const Vec<T> (&acc)[H][NV], const Store<T>& o) {
+  constexpr int L = kLanes<T>;
+  const bool plain = o.alpha == T(1) && o.bias_v == nullptr && o.bias_s == nullptr && !o.relu;
+  if (plain && o.cols == NV * L && (o.beta == T(0) || o.beta == T(1))) {
+    if (o.beta == T(0)) {
+#pragma GCC unroll 16
+      for (int i = 0; i < H; ++i) {
+#pragma GCC unroll 4
+        for (int j = 0; j < NV; ++j) store(o.c + i * o.ldc + j * L, acc[i][j]);
+      }
+    } else {
+#pragma GCC unroll 16
+      for (int i = 0; i < H; ++i) {
+#pragma GCC unroll 4
+        for (int j = 0; j < NV; ++j) {
+          T* const p = o.c + i * o.ldc + j * L;
+          store(p, load(p) + acc[i][j]);
+        }
+      }
+    }
+    return;
+  }
+  // Through memory, so that this rarer path is a loop and not H * NV copies of it.
+  T tile[H * NV * L];
+#pragma GCC unroll 16
+  for (int i = 0; i < H; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) store(tile + (i * NV + j) * L, acc[i][j]);
+  }
+  for (int j = 0; j < NV; ++j) {
+    const int64_t n = o.cols - j * L < L ? o.cols - j * L : L;
+    if (n <= 0) break;
+    const Vec<T> bias_v = o.bias_v != nullptr ? load_n(o.bias_v + j * L, n) : Vec<T>(T(0));
+    for (int i = 0; i < H; ++i) {
+      T* const p = o.c + i * o.ldc + j * L;
+      Vec<T> x = load(tile + (i * NV + j) * L) * o.alpha;
+      if (o.beta != T(0)) x = fma(load_n(p, n), o.beta, x);
+      x = x + bias_v;
+      if (o.bias_s != nullptr) x = x + o.bias_s[i];
+      if (o.relu) x = max(Vec<T>(T(0)), x);  // a NaN stays
+      store_n(p, n, x);
+    }
+  }
+}
+
+// tile(i, j) = sum over p < kc of s(i, p) * v(p, j).
+//   s(i, p) = s[i * s_row + p * s_k]; Packed: s_row = 1, s_k = H
+//   v(p, j) = v[p * v_k + j], NV whole vectors a row are read
+template <class T, int H, int NV, bool Packed>
+__attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int64_t s_k, const T* v, int64_t v_k,
+                                     const Store<T>& o) {
+  constexpr int L = kLanes<T>;
+  Vec<T> acc[H][NV];
+#pragma GCC unroll 16
+  for (int i = 0; i < H; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) acc[i][j] = Vec<T>(T(0));
+  }
+  for (int64_t p = 0; p < kc; ++p) {
+    Vec<T> row[NV];
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) row[j] = load(v + j * L);
+#pragma GCC unroll 16
+    for (int i = 0; i < H; ++i) {
+      const Vec<T> x(Packed ? s[i] : s[i * s_row]);
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) acc[i][j] = fma(x, row[j], acc[i][j]);
+    }
+    s += Packed ? H : s_k;
+    v += v_k;
+  }
+  store_tile<T, H, NV>(acc, o);
+}
+
+template <class T>
+using MicroKernel = void (*)(int64_t, const T*, int64_t, int64_t, const T*, int64_t, const Store<T>&);
+
+// The kernel for `rows` (1 to kMaxRows) and `vectors` (1 to kTileVectors).
+template <class T, bool Packed>
+MicroKernel<T> micro_kernel(int rows, int vectors);
+
+namespace detail {
+template <class T, bool Packed, int... I>
+TENSORGRAD_INLINE MicroKernel<T> pick(int index, std::integer_sequence<int, I...>) {
+  static constexpr MicroKernel<T> table[] = {micro<T, I / kTileVectors + 1, I % kTileVectors + 1, Packed>...};
+  return table[index];
+}
+}  // namespace detail
+
+template <class T, bool Packed>
+MicroKernel<T> micro_kernel(int rows, int vectors) {
+  return detail::pick<T, Packed>((rows - 1) * kTileVectors + vectors - 1,
+                                 std::make_integer_sequence<int, kMaxRows * kTileVectors>{});
+}
+
+}  // namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm

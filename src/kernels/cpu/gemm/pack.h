@@ -1,0 +1,269 @@
+#pragma once
+
+// Copies of parts of a matrix in the order in which the micro kernel reads them, and tiles written back.
+//
+// A panel of width w holds, for p = 0 .. kn-1, the w elements of one step of the k loop next to each other.
+
+#include "kernels/cpu/simd.h"
+
+namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm {
+
+// How elements of A, B and C are stored: as what is computed in, or as 16-bit floats.
+struct PlainFormat {
+  template <class T>
+  using Element = T;
+  template <class T>
+  static TENSORGRAD_INLINE Vec<T> read(const T* p) {
+    return load(p);
+  }
+  template <class T>
+  static TENSORGRAD_INLINE Vec<T> read_n(const T* p, int64_t n) {
+    return load_n(p, n);
+  }
+  template <class T>
+  static TENSORGRAD_INLINE void write_n(T* p, int64_t n, Vec<T> x) {
+    store_n(p, n, x);
+  }
+};
+struct Bf16Format {
+  template <class T>
+  using Element = uint16_t;
+  template <class T>
+  static TENSORGRAD_INLINE Vec<float> read(const uint16_t* p) {
+    return load_bf16(p);
+  }
+  template <class T>
+  static TENSORGRAD_INLINE Vec<float> read_n(const uint16_t* p, int64_t n) {
+    return load_bf16_n(p, n);
+  }
+  template <class T>
+  static TENSORGRAD_INLINE void write_n(uint16_t* p, int64_t n, Vec<float> x) {
+    store_bf16_n(p, n, x);
+  }
+};
+struct F16Format {
+  template <class T>
+  using Element = uint16_t;
+  template <class T>
+  static TENSORGRAD_INLINE Vec<float> read(const uint16_t* p) {
+    return load_f16(p);
+  }
+  template <class T>
+  static TENSORGRAD_INLINE Vec<float> read_n(const uint16_t* p, int64_t n) {
+    return load_f16_n(p, n);
+  }
+  template <class T>
+  static TENSORGRAD_INLINE void write_n(uint16_t* p, int64_t n, Vec<float> x) {
+    store_f16_n(p, n, x);
+  }
+};
+
+// rows[i] lane j -> rows[j] lane i, for kLanes rows. Interleaving row i with row i + L/2 shuffles the index bits of
+// (row, lane) round by one place; log2(L) times is the transposition.
+template <class T>
+TENSORGRAD_INLINE void transpose(Vec<T> (&rows)[kLanes<T>]) {
+  constexpr int L = kLanes<T>;
+  const auto stage = [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    Vec<T> out[L];
+#pragma GCC unroll 16
+    for (int i = 0; i < L / 2; ++i) {
+      const Raw<T> a = rows[i].v, b = rows[i + L / 2].v;
+      out[2 * i] = Vec<T>(__builtin_shufflevector(a, b, (I / 2 + (I % 2) * L)...));
+      out[2 * i + 1] = Vec<T>(__builtin_shufflevector(a, b, (L / 2 + I / 2 + (I % 2) * L)...));
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < L; ++i) rows[i] = out[i];
+  };
+#pragma GCC unroll 4
+  for (int step = 1; step < L; step *= 2) stage(std::make_integer_sequence<int, L>{});
+}
+
+// One panel of `width` columns (a multiple of the lanes) from a matrix with element (p, j) at src[p * p_stride +
+// j * j_stride]; j < cols exist, the others become zero. p < kn.
+template <class T, class Format, class In>
+void pack_panel(T* dst, const In* src, int64_t p_stride, int64_t j_stride, int64_t kn, int64_t cols, int64_t width) {
+  constexpr int64_t L = kLanes<T>;
+  if (j_stride == 1) {  // rows as they are
+    if (cols == width && width == 2 * L) {
+      for (int64_t p = 0; p < kn; ++p) {
+        const In* row = src + p * p_stride;
+        store(dst + p * width, Format::template read<T>(row));
+        store(dst + p * width + L, Format::template read<T>(row + L));
+      }
+      return;
+    }
+    for (int64_t p = 0; p < kn; ++p) {
+      for (int64_t j = 0; j < width; j += L) {
+        const int64_t n = cols - j < L ? cols - j : L;
+        const In* at = src + p * p_stride + j;
+        store(dst + p * width + j, n == L  ? Format::template read<T>(at)
+                                   : n > 0 ? Format::template read_n<T>(at, n)
+                                           : Vec<T>(T(0)));
+      }
+    }
+    return;
+  }
+  if (p_stride == 1) {  // columns lie along k: squares of L x L are turned over in registers
+    for (int64_t j = 0; j < width; j += L) {
+      int64_t p = 0;
+      for (; p < kn; p += L) {
+        const int64_t np = kn - p < L ? kn - p : L;
+        Vec<T> square[L];
+        if (np == L && cols - j >= L) {
+#pragma GCC unroll 16
+          for (int64_t i = 0; i < L; ++i) square[i] = Format::template read<T>(src + (j + i) * j_stride + p);
+          transpose(square);
+#pragma GCC unroll 16
+          for (int64_t i = 0; i < L; ++i) store(dst + (p + i) * width + j, square[i]);
+        } else {
+          for (int64_t i = 0; i < L; ++i) {
+            square[i] = j + i < cols ? Format::template read_n<T>(src + (j + i) * j_stride + p, np) : Vec<T>(T(0));
+          }
+          transpose(square);
+          for (int64_t i = 0; i < np; ++i) store(dst + (p + i) * width + j, square[i]);
+        }
+      }
+    }
+    return;
+  }
+  for (int64_t p = 0; p < kn; ++p) {
+    for (int64_t j = 0; j < width; ++j) {
+      const In* at = src + p * p_stride + j * j_stride;
+      dst[p * width + j] = j >= cols ? T(0) : Format::template read_n<T>(at, 1)[0];
+    }
+  }
+}
+
+// Columns j < cols of a matrix as consecutive panels of `width`.
+template <class T, class Format, class In>
+void pack_panels(T* dst, const In* src, int64_t p_stride, int64_t j_stride, int64_t kn, int64_t cols, int64_t width) {
+  constexpr int64_t L = kLanes<T>;
+  int64_t j = 0;
+  if (j_stride == 1 && cols >= 2 * width) {  // along the rows, as the memory prefetcher likes it
+    const int64_t whole = cols / width * width;
+    for (int64_t p = 0; p < kn; ++p) {
+      const In* const row = src + p * p_stride;
+      T* to = dst + p * width;
+      for (int64_t q = 0; q < whole; q += width, to += kn * width) {
+        for (int64_t i = 0; i < width; i += L) store(to + i, Format::template read<T>(row + q + i));
+      }
+    }
+    j = whole;
+  }
+  for (; j < cols; j += width) {
+    pack_panel<T, Format>(dst + j * kn, src + j * j_stride, p_stride, j_stride, kn, cols - j < width ? cols - j : width,
+                          width);
+  }
+}
+
+// One tile of `rows` rows of the broadcast side: element (i, p) at src[i * i_stride +
+// p * p_stride] goes to dst[p * rows + i]. Whole vectors are stored: up to a vector past the tile's end is overwritten.
+template <class T, class Format, class In>
+void pack_rows(T* dst, const In* src, int64_t i_stride, int64_t p_stride, int64_t kn, int64_t rows) {
+  constexpr int64_t L = kLanes<T>;
+  if (i_stride == 1) {
+    for (int64_t p = 0; p < kn; ++p) {
+      for (int64_t i = 0; i < rows; i += L) {
+        const int64_t n = rows - i < L ? rows - i : L;
+        store(dst + p * rows + i, Format::template read_n<T>(src + p * p_stride + i, n));
+      }
+    }
+    return;
+  }
+  if (p_stride == 1) {
+    for (int64_t first = 0; first < rows; first += L) {
+      const int64_t ni = rows - first < L ? rows - first : L;
+      for (int64_t p = 0; p < kn; p += L) {
+        const int64_t np = kn - p < L ? kn - p : L;
+        const In* at = src + first * i_stride + p;
+        Vec<T> square[L];
+        if (np == L) {
+#pragma GCC unroll 16
+          for (int64_t i = 0; i < L; ++i) {
+            square[i] = i < ni ? Format::template read<T>(at + i * i_stride) : Vec<T>(T(0));
+          }
+        } else {
+          for (int64_t i = 0; i < L; ++i) {
+            square[i] = i < ni ? Format::template read_n<T>(at + i * i_stride, np) : Vec<T>(T(0));
+          }
+        }
+        transpose(square);
+        if (rows <= L) {  // what is written too much comes before the next row's own values
+          for (int64_t i = 0; i < np; ++i) store(dst + (p + i) * rows, square[i]);
+        } else {
+          for (int64_t i = 0; i < np; ++i) store_n(dst + (p + i) * rows + first, ni, square[i]);
+        }
+      }
+    }
+    return;
+  }
+  for (int64_t p = 0; p < kn; ++p) {
+    for (int64_t i = 0; i < rows; ++i) {
+      dst[p * rows + i] = Format::template read_n<T>(src + i * i_stride + p * p_stride, 1)[0];
+    }
+  }
+}
+
+// The end of a product that was gathered in a buffer: element (i, j) of C at c[i * c_s + j * c_v] becomes
+// alpha * buffer[i * ld + j] + beta * c + bias, through relu if asked.
+template <class T>
+struct Finish {
+  T alpha, beta;
+  const void* bias_v;  // per column j, in C's format, or null
+  const void* bias_s;  // per row i, or null
+  bool relu;
+};
+
+template <class T, class Format, class Out>
+void write_back(const T* buffer, int64_t ld, int64_t rows, int64_t cols, Out* c, int64_t c_s, int64_t c_v,
+                const Finish<T>& f) {
+  constexpr int64_t L = kLanes<T>;
+  const Out* const bias_v = static_cast<const Out*>(f.bias_v);
+  const Out* const bias_s = static_cast<const Out*>(f.bias_s);
+  // x: n results next to each other from `at`, `along` the bias that varies with them, `across` the one that does not.
+  const auto put = [&](Vec<T> x, Out* at, int64_t n, const Out* along, const Out* across) {
+    x = x * f.alpha;
+    if (f.beta != T(0)) x = fma(Format::template read_n<T>(at, n), f.beta, x);
+    if (along != nullptr) x = x + Format::template read_n<T>(along, n);
+    if (across != nullptr) x = x + Format::template read_n<T>(across, 1)[0];
+    if (f.relu) x = max(Vec<T>(T(0)), x);
+    Format::template write_n<T>(at, n, x);
+  };
+  if (c_s == 1 && c_v != 1) {
+    for (int64_t j = 0; j < cols; j += L) {
+      const int64_t nj = cols - j < L ? cols - j : L;
+      for (int64_t i = 0; i < rows; i += L) {
+        const int64_t ni = rows - i < L ? rows - i : L;
+        Vec<T> square[L];
+        if (ni == L) {
+#pragma GCC unroll 16
+          for (int64_t r = 0; r < L; ++r) square[r] = load(buffer + (i + r) * ld + j);
+        } else {
+          for (int64_t r = 0; r < L; ++r) square[r] = r < ni ? load(buffer + (i + r) * ld + j) : Vec<T>(T(0));
+        }
+        transpose(square);
+        for (int64_t r = 0; r < nj; ++r) {
+          put(square[r], c + i + (j + r) * c_v, ni, bias_s != nullptr ? bias_s + i : nullptr,
+              bias_v != nullptr ? bias_v + j + r : nullptr);
+        }
+      }
+    }
+    return;
+  }
+  for (int64_t i = 0; i < rows; ++i) {
+    const Out* const across = bias_s != nullptr ? bias_s + i : nullptr;
+    const T* const row = buffer + i * ld;
+    if (c_v == 1) {
+      for (int64_t j = 0; j < cols; j += L) {
+        const int64_t n = cols - j < L ? cols - j : L;
+        put(load_n(row + j, n), c + i * c_s + j, n, bias_v != nullptr ? bias_v + j : nullptr, across);
+      }
+    } else {
+      for (int64_t j = 0; j < cols; ++j) {
+        put(load_n(row + j, 1), c + i * c_s + j * c_v, 1, bias_v != nullptr ? bias_v + j : nullptr, across);
+      }
+    }
+  }
+}
+
+}  // namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm

@@ -1,0 +1,98 @@
+#include "kernels/gemm.h"
+
+#include "kernels/cpu/gemm/blocked.h"
+#include "kernels/cpu/gemm/integer.h"
+
+namespace tensorgrad::cpu::TENSORGRAD_ISA {
+namespace gemm {
+namespace {
+
+// beta * C + bias: what is left of a product with k == 0.
+template <class T, class Format>
+void no_terms(const Product<T, Format>& P) {
+  constexpr int64_t L = kLanes<T>;
+  T zeros[L * L] = {};
+  for (int64_t i = 0; i < P.ms; i += L) {
+    for (int64_t j = 0; j < P.nv; j += L) {
+      finish_block(P, zeros, L, i, min_of(L, P.ms - i), j, min_of(L, P.nv - j), true, true);
+    }
+  }
+}
+
+template <class T, class Format>
+void run(const Product<T, Format>& P) {
+  if (P.k == 0) return no_terms(P);
+  if (P.ms <= 256 && P.nv >= 512 && P.nv >= 2 * P.ms) return private_v(P);
+  shared_v(P);
+}
+
+// Decides which operand's elements are broadcast and which is loaded as vectors.
+template <class T, class Format>
+void one_product(const GemmArgs& g, int64_t t) {
+  using In = typename Product<T, Format>::In;
+  Product<T, Format> P{};
+  P.ms = g.m, P.nv = g.n, P.k = g.k;
+  P.s = static_cast<const In*>(g.a) + t * g.a_batch, P.s_row = g.a_row, P.s_k = g.a_col;
+  P.c = static_cast<In*>(g.c) + t * g.c_batch, P.c_s = g.c_row, P.c_v = g.c_col;
+  P.alpha = static_cast<T>(g.alpha), P.beta = static_cast<T>(g.beta);
+  P.bias_s = static_cast<const In*>(g.bias_m), P.bias_v = static_cast<const In*>(g.bias_n);
+  P.relu = g.activation == GemmActivation::relu;
+  if (g.pack_b != nullptr) {
+    P.pack = g.pack_b, P.pack_context = g.pack_context, P.pack_problem = t;
+    return run(P);
+  }
+  P.v = static_cast<const In*>(g.b) + t * g.b_batch, P.v_k = g.b_row, P.v_col = g.b_col;
+
+  Product<T, Format> turned = P;  // the transposed problem: B's columns are broadcast
+  turned.ms = P.nv, turned.nv = P.ms;
+  turned.s = P.v, turned.s_row = P.v_col, turned.s_k = P.v_k;
+  turned.v = P.s, turned.v_k = P.s_k, turned.v_col = P.s_row;
+  turned.c_s = P.c_v, turned.c_v = P.c_s;
+  turned.bias_s = P.bias_v, turned.bias_v = P.bias_s;
+
+  // A large operand whose rows lie along k is best read in place, with the small one packed.
+  const bool few_rows = g.m <= 256 && g.n >= g.m && turned.in_place();
+  const bool few_cols = g.n <= 256 && g.m >= g.n && P.in_place();
+  if (few_rows && !(few_cols && P.direct())) return run(turned);
+  if (few_cols) return run(P);
+  return run(!P.direct() && turned.direct() ? turned : P);
+}
+
+template <class T, class Format>
+void product(const GemmArgs& args) {
+  GemmArgs g = args;
+  if (g.m <= 0 || g.n <= 0 || g.batch <= 0) return;
+  // A batch whose problems share B and follow each other in A and C is one tall problem.
+  if (g.batch > 1 && g.b_batch == 0 && g.pack_b == nullptr && g.bias_m == nullptr && g.a_batch == g.m * g.a_row &&
+      g.c_batch == g.m * g.c_row) {
+    g.m *= g.batch;
+    g.batch = 1;
+  }
+  if (g.batch == 1) return one_product<T, Format>(g, 0);
+  const int64_t work = g.m * g.n * g.k;
+  if (work < 64 * kWorthThreads && g.batch >= get_num_threads()) {  // threads over the batch
+    const int64_t grain = max_of(1, kWorthThreads / 4 / max_of(work, 64));
+    parallel_for(0, g.batch, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) one_product<T, Format>(g, t);
+    });
+    return;
+  }
+  for (int64_t t = 0; t < g.batch; ++t) one_product<T, Format>(g, t);
+}
+
+}  // namespace
+}  // namespace gemm
+
+void fill(GemmKernels& k) {
+  k.f32 = gemm::product<float, gemm::PlainFormat>;
+  k.f64 = gemm::product<double, gemm::PlainFormat>;
+  k.bf16 = gemm::product<float, gemm::Bf16Format>;
+  k.f16 = gemm::product<float, gemm::F16Format>;
+  k.i64 = gemm::integer_product<int64_t>;
+  k.i32 = gemm::integer_product<int32_t>;
+  k.i16 = gemm::integer_product<int16_t>;
+  k.i8 = gemm::integer_product<int8_t>;
+  k.u8 = gemm::integer_product<uint8_t>;
+}
+
+}  // namespace tensorgrad::cpu::TENSORGRAD_ISA

@@ -1,0 +1,329 @@
+#include <array>
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <string>
+
+#include "kernel_test.h"
+#include "kernels/gemm.h"
+#include "tensorgrad/parallel.h"
+
+using namespace kernel_test;
+using tensorgrad::GemmActivation;
+using tensorgrad::GemmArgs;
+using tensorgrad::GemmKernels;
+
+namespace {
+
+std::mt19937_64 engine(7);
+int64_t pick(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(engine); }
+
+uint16_t to_bf16(float f) {
+  uint32_t u;
+  std::memcpy(&u, &f, 4);
+  return static_cast<uint16_t>((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+}
+float from_bf16(uint16_t h) {
+  const uint32_t u = static_cast<uint32_t>(h) << 16;
+  float f;
+  std::memcpy(&f, &u, 4);
+  return f;
+}
+// Small multiples of 1/16 and their float16 forms: enough for a test of who converts what.
+uint16_t to_f16(float f) {
+  return static_cast<uint16_t>(static_cast<_Float16>(f) == 0 ? 0 : std::bit_cast<uint16_t>(static_cast<_Float16>(f)));
+}
+float from_f16(uint16_t h) { return static_cast<float>(std::bit_cast<_Float16>(h)); }
+
+// One element type of the table: how values are stored, and the kernel.
+template <class S>
+struct Type {
+  using Stored = S;
+  GemmKernels::Function GemmKernels::*kernel;
+  double (*value)(S);
+  S (*stored)(double);
+  double tolerance;
+};
+const Type<float> kF32{&GemmKernels::f32, [](float x) { return double(x); }, [](double x) { return float(x); }, 3e-6};
+const Type<double> kF64{&GemmKernels::f64, [](double x) { return x; }, [](double x) { return x; }, 1e-14};
+const Type<uint16_t> kBf16{&GemmKernels::bf16, [](uint16_t x) { return double(from_bf16(x)); },
+                           [](double x) { return to_bf16(float(x)); }, 1.0 / 200};
+const Type<uint16_t> kF16{&GemmKernels::f16, [](uint16_t x) { return double(from_f16(x)); },
+                          [](double x) { return to_f16(float(x)); }, 1.0 / 1500};
+
+struct Layout {
+  int64_t row, col, size;
+};
+// A matrix of rows x cols with random order of its dimensions, gaps between rows, and now and then both strides
+// above 1.
+Layout random_layout(int64_t rows, int64_t cols) {
+  const int64_t step = pick(0, 5) == 0 ? 2 : 1, gap = pick(0, 2) * pick(0, 17);
+  if (pick(0, 1) == 0) return {cols * step + gap, step, rows * (cols * step + gap) + step};
+  return {step, rows * step + gap, cols * (rows * step + gap) + step};
+}
+
+struct Case {
+  int64_t m, n, k, batch = 1;
+  double alpha = 1, beta = 0;
+  bool bias_n = false, bias_m = false, relu = false, share_b = false;
+};
+
+template <class S>
+void check_case(const GemmKernels& table, const Type<S>& type, const Case& t) {
+  const Layout a = random_layout(t.m, t.k), b = random_layout(t.k, t.n), c = random_layout(t.m, t.n);
+  const auto random = [&](int64_t count, double scale) {
+    std::vector<S> v;
+    for (double x : random_values<double>(count, engine(), scale)) v.push_back(type.stored(std::round(x * 64) / 64));
+    return v;
+  };
+  const double scale = 1 / std::sqrt(static_cast<double>(t.k) + 1);
+  const std::vector<S> A = random(t.batch * a.size, 1), B = random(t.batch * b.size, std::max(scale, 1.0 / 16));
+  const std::vector<S> bias_n = random(t.n, 1), bias_m = random(t.m, 1);
+  std::vector<S> C = random(t.batch * c.size, 1);
+  const std::vector<S> before = C;
+  GemmArgs g;
+  g.m = t.m, g.n = t.n, g.k = t.k, g.batch = t.batch;
+  g.a = A.data(), g.a_row = a.row, g.a_col = a.col, g.a_batch = a.size;
+  g.b = B.data(), g.b_row = b.row, g.b_col = b.col, g.b_batch = t.share_b ? 0 : b.size;
+  g.c = C.data(), g.c_row = c.row, g.c_col = c.col, g.c_batch = c.size;
+  g.alpha = t.alpha, g.beta = t.beta;
+  g.bias_n = t.bias_n ? bias_n.data() : nullptr;
+  g.bias_m = t.bias_m ? bias_m.data() : nullptr;
+  g.activation = t.relu ? GemmActivation::relu : GemmActivation::none;
+  (table.*type.kernel)(g);
+
+  std::vector<bool> written(C.size(), false);
+  double worst = 0;
+  for (int64_t q = 0; q < t.batch; ++q) {
+    for (int64_t i = 0; i < t.m; ++i) {
+      for (int64_t j = 0; j < t.n; ++j) {
+        double sum = 0, size = 1;
+        for (int64_t p = 0; p < t.k; ++p) {
+          const double x = type.value(A[static_cast<size_t>(q * g.a_batch + i * a.row + p * a.col)]) *
+                           type.value(B[static_cast<size_t>(q * g.b_batch + p * b.row + j * b.col)]);
+          sum += x;
+          size += std::abs(x);
+        }
+        const size_t at = static_cast<size_t>(q * g.c_batch + i * c.row + j * c.col);
+        double want = t.alpha * sum + (t.beta == 0 ? 0 : t.beta * type.value(before[at]));
+        if (t.bias_n) want += type.value(bias_n[static_cast<size_t>(j)]);
+        if (t.bias_m) want += type.value(bias_m[static_cast<size_t>(i)]);
+        if (t.relu && want < 0) want = 0;
+        const double error = std::abs(type.value(C[at]) - want) / (size + std::abs(want));
+        if (!(error <= worst)) worst = error;
+        written[at] = true;
+      }
+    }
+  }
+  CAPTURE(t.m);
+  CAPTURE(t.n);
+  CAPTURE(t.k);
+  CAPTURE(t.batch);
+  CAPTURE(a.row);
+  CAPTURE(a.col);
+  CAPTURE(b.row);
+  CAPTURE(b.col);
+  CAPTURE(c.row);
+  CAPTURE(c.col);
+  REQUIRE(worst < type.tolerance);
+  bool untouched = true;
+  for (size_t i = 0; i < C.size(); ++i) untouched = untouched && (written[i] || C[i] == before[i]);
+  REQUIRE(untouched);
+}
+
+Case random_case(int64_t largest) {
+  Case t;
+  const auto size = [&] { return pick(0, 3) == 0 ? pick(1, largest) : pick(0, 5) == 0 ? pick(0, 2) : pick(1, 70); };
+  t.m = size(), t.n = size(), t.k = size();
+  t.batch = pick(0, 3) == 0 ? pick(0, 5) : 1;
+  t.alpha = pick(0, 2) == 0 ? 0.5 : 1;
+  t.beta = pick(0, 2) == 0 ? 0 : pick(0, 1) == 0 ? 1 : -0.25;
+  t.bias_n = pick(0, 2) == 0;
+  t.bias_m = pick(0, 2) == 0;
+  t.relu = pick(0, 3) == 0;
+  t.share_b = pick(0, 2) == 0;
+  return t;
+}
+
+}  // namespace
+
+TEST_CASE("products of random shapes and strides") {
+  each_level([&](tensorgrad::cpu::Level level) {
+    GemmKernels table;
+    tensorgrad::cpu::fill_cpu(table, level);
+    for (int i = 0; i < 250; ++i) check_case(table, kF32, random_case(300));
+    for (int i = 0; i < 150; ++i) check_case(table, kF64, random_case(300));
+    for (int i = 0; i < 60; ++i) check_case(table, kBf16, random_case(150));
+    for (int i = 0; i < 60; ++i) check_case(table, kF16, random_case(150));
+  });
+}
+
+TEST_CASE("shapes that take each way through memory") {
+  each_level([&](tensorgrad::cpu::Level level) {
+    GemmKernels table;
+    tensorgrad::cpu::fill_cpu(table, level);
+    const std::vector<Case> cases = {{64, 1100, 300},  {1100, 64, 300},  {13, 700, 1500},  {700, 13, 1500},
+                                     {300, 301, 1100}, {5, 5, 20000},    {1, 3000, 70},    {3000, 1, 70},
+                                     {1, 50, 3000},    {50, 1, 3000},    {1, 1, 5000},     {1, 1, 1},
+                                     {2000, 3, 2},     {3, 2000, 2},     {257, 1100, 600}, {17, 33, 64, 40},
+                                     {1, 1, 1, 100},   {260, 40, 70, 9}, {8, 600, 900, 2}, {600, 8, 900, 2}};
+    for (Case t : cases) {
+      for (int way = 0; way < 4; ++way) {
+        t.beta = way == 1 ? 1 : 0;
+        t.bias_n = way == 2;
+        t.relu = way == 3;
+        check_case(table, kF32, t);
+        if (way % 2 == 0) check_case(table, kF64, t);
+      }
+      check_case(table, kBf16, t);
+    }
+  });
+}
+
+TEST_CASE("beta 0 does not read C; NaN and infinity travel as in the sum") {
+  each_level([&](tensorgrad::cpu::Level level) {
+    GemmKernels table;
+    tensorgrad::cpu::fill_cpu(table, level);
+    const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
+    for (const int64_t n : {1, 2, 5, 40, 130}) {
+      std::vector<float> a(static_cast<size_t>(n * n), 1), c(static_cast<size_t>(n * n), nan);
+      std::vector<float> b = a;
+      GemmArgs g;
+      g.m = g.n = g.k = n;
+      g.a = a.data(), g.b = b.data(), g.c = c.data();
+      g.a_row = g.b_row = g.c_row = n;
+      g.a_col = g.b_col = g.c_col = 1;
+      table.f32(g);
+      CHECK(worst_error(c, std::vector<float>(c.size(), static_cast<float>(n))) == 0);
+      a[0] = nan;                         // row 0 of the result
+      b[1 % b.size()] = n > 1 ? inf : 1;  // column 1
+      g.activation = GemmActivation::relu;
+      table.f32(g);
+      for (int64_t i = 0; i < n; ++i) {
+        for (int64_t j = 0; j < n; ++j) {
+          const float x = c[static_cast<size_t>(i * n + j)];
+          if (i == 0)
+            REQUIRE(std::isnan(x));
+          else if (j == 1)
+            REQUIRE(x == inf);
+          else
+            REQUIRE(x == static_cast<float>(n));
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("B given by a function") {
+  each_level([&](tensorgrad::cpu::Level level) {
+    GemmKernels table;
+    tensorgrad::cpu::fill_cpu(table, level);
+    for (const auto& [m, n, k] :
+         {std::array<int64_t, 3>{16, 1000, 27}, {70, 900, 600}, {300, 50, 33}, {1, 40, 5}, {3, 1, 9}}) {
+      const std::vector<float> a = random_values<float>(m * k, 1), b = random_values<float>(2 * k * n, 2);
+      struct Context {
+        const float* b;
+        int64_t k, n;
+      } context{b.data(), k, n};
+      GemmArgs g;
+      g.m = m, g.n = n, g.k = k, g.batch = 2;
+      g.a = a.data(), g.a_row = k, g.a_col = 1;
+      g.pack_context = &context;
+      g.pack_b = [](const void* raw, void* to, int64_t t, int64_t k0, int64_t kn, int64_t j0, int64_t jn,
+                    int64_t width) {
+        const Context& from = *static_cast<const Context*>(raw);
+        float* const dst = static_cast<float*>(to);
+        for (int64_t j = 0; j < (jn + width - 1) / width * width; ++j) {
+          for (int64_t p = 0; p < kn; ++p) {
+            dst[j / width * kn * width + p * width + j % width] =
+                j < jn ? from.b[(t * from.k + k0 + p) * from.n + j0 + j] : 0.0f;
+          }
+        }
+      };
+      std::vector<float> got(static_cast<size_t>(2 * m * n)), want = got;
+      g.c = got.data(), g.c_row = n, g.c_col = 1, g.c_batch = m * n;
+      table.f32(g);
+      g.pack_b = nullptr;
+      g.b = b.data(), g.b_row = n, g.b_col = 1, g.b_batch = k * n;
+      g.c = want.data();
+      table.f32(g);
+      CHECK(worst_error(got, want) < 1e-5);
+    }
+  });
+}
+
+TEST_CASE("the number of threads does not show in the result") {
+  GemmKernels table;
+  tensorgrad::cpu::fill_cpu(table);
+  const int before = tensorgrad::get_num_threads();
+  for (const auto& [m, n, k] : {std::array<int64_t, 3>{64, 1024, 700},
+                                {1024, 64, 700},
+                                {500, 400, 1300},
+                                {3, 3, 100000},
+                                {1, 5000, 300},
+                                {5000, 1, 300},
+                                {1, 300, 5000}}) {
+    const std::vector<float> a = random_values<float>(m * k, 1), b = random_values<float>(k * n, 2);
+    std::vector<float> first;
+    for (const int threads : {1, 2, 7}) {
+      tensorgrad::set_num_threads(threads);
+      std::vector<float> c(static_cast<size_t>(m * n));
+      GemmArgs g;
+      g.m = m, g.n = n, g.k = k;
+      g.a = a.data(), g.a_row = k, g.a_col = 1;
+      g.b = b.data(), g.b_row = n, g.b_col = 1;
+      g.c = c.data(), g.c_row = n, g.c_col = 1;
+      table.f32(g);
+      if (threads == 1) first = c;
+      CHECK(c == first);
+    }
+  }
+  tensorgrad::set_num_threads(before);
+}
+
+namespace {
+template <class T>
+void check_integers(GemmKernels::Function kernel) {
+  for (int i = 0; i < 40; ++i) {
+    const int64_t m = pick(0, 40), n = pick(0, 300), k = pick(0, 60), batch = pick(1, 3);
+    const Layout a = random_layout(m, k), b = random_layout(k, n);
+    std::vector<T> A(static_cast<size_t>(batch * a.size)), B(static_cast<size_t>(batch * b.size));
+    for (T& x : A) x = static_cast<T>(engine());
+    for (T& x : B) x = static_cast<T>(engine());
+    std::vector<T> C(static_cast<size_t>(batch * m * n), T(3)), want = C;
+    for (int64_t q = 0; q < batch; ++q) {
+      for (int64_t r = 0; r < m; ++r) {
+        for (int64_t j = 0; j < n; ++j) {
+          uint64_t sum = 0;
+          for (int64_t p = 0; p < k; ++p) {
+            sum += static_cast<uint64_t>(A[static_cast<size_t>(q * a.size + r * a.row + p * a.col)]) *
+                   static_cast<uint64_t>(B[static_cast<size_t>(q * b.size + p * b.row + j * b.col)]);
+          }
+          T& w = want[static_cast<size_t>((q * m + r) * n + j)];
+          w = static_cast<T>(2 * sum + static_cast<uint64_t>(w));
+        }
+      }
+    }
+    GemmArgs g;
+    g.m = m, g.n = n, g.k = k, g.batch = batch;
+    g.a = A.data(), g.a_row = a.row, g.a_col = a.col, g.a_batch = a.size;
+    g.b = B.data(), g.b_row = b.row, g.b_col = b.col, g.b_batch = b.size;
+    g.c = C.data(), g.c_row = n, g.c_col = 1, g.c_batch = m * n;
+    g.alpha = 2, g.beta = 1;
+    kernel(g);
+    REQUIRE(C == want);
+  }
+}
+}  // namespace
+
+TEST_CASE("integers wrap around") {
+  each_level([&](tensorgrad::cpu::Level level) {
+    GemmKernels table;
+    tensorgrad::cpu::fill_cpu(table, level);
+    check_integers<int64_t>(table.i64);
+    check_integers<int32_t>(table.i32);
+    check_integers<int16_t>(table.i16);
+    check_integers<int8_t>(table.i8);
+    check_integers<uint8_t>(table.u8);
+  });
+}
