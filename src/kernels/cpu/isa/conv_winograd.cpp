@@ -160,17 +160,33 @@ void fill_planes(const Plan& p, const float* source, int64_t first, int64_t last
   for (int i = 0; i < 4; ++i) fill_zero(planes + i * plane + end - first, plane - (end - first));
 }
 
+// Values between the 16 parts of V: not a multiple of 4 KiB, lest all of them share a few cache sets.
+int64_t source_step(const Plan& p) { return ceil_div(p.block, kPanel) * p.channels * kPanel + kLane; }
+
+// Asks for the source rows that fill_planes will read: neighbouring channels are too far apart for the hardware to
+// guess.
+void prefetch_rows(const Plan& p, const float* source, int64_t first, int64_t last) {
+  const int64_t row_first = first / p.row_tiles;
+  const int64_t row_last = (last + p.row_tiles) / p.row_tiles;
+  const int64_t y_first = greatest(0, 2 * row_first - p.pad_height);
+  const int64_t y_last = least(p.height, 2 * row_last + 2 - p.pad_height);
+  for (int64_t i = y_first * p.width; i < y_last * p.width; i += 16) __builtin_prefetch(source + i, 0, 2);
+}
+
 // V for the tiles [first, last) of all images.
 void fill_source(const Plan& p, int64_t first, int64_t last, float* planes, int64_t plane, float* v) {
   const int64_t image_tiles = p.tile_rows * p.row_tiles;
   const int64_t panels = ceil_div(p.block, kPanel);
-  const int64_t step = panels * p.channels * kPanel;
+  const int64_t step = source_step(p);
   for (int64_t begin = first; begin < last;) {
     const int64_t n = begin / image_tiles;
     const int64_t in_image = begin - n * image_tiles;
     const int64_t end = least(last, (n + 1) * image_tiles);
     for (int64_t c = 0; c < p.channels; ++c) {
       const float* source = p.source + (n * p.channels + c) * p.height * p.width;
+      if (c + 2 < p.channels) {
+        prefetch_rows(p, source + 2 * p.height * p.width, in_image, in_image + end - begin);
+      }
       fill_planes(p, source, in_image, in_image + end - begin, planes, plane);
       // Where images meet inside a vector, the second one starts in the middle of it: vectors go to V unaligned, value
       // by value across the panel's border.
@@ -245,6 +261,18 @@ bool transform_result(const float* m, int64_t step, int64_t tiles, float bias, b
 
 using ProductTile = void (*)(const float*, const float*, int64_t, float*, int64_t);
 
+// Asks for a sixteenth (`part`) of the channels of the block that starts at tile `first`, while the products of the one
+// before it keep the arithmetic units busy.
+void prefetch_block(const Plan& p, int64_t first, int64_t part) {
+  const int64_t image_tiles = p.tile_rows * p.row_tiles;
+  const int64_t n = first / image_tiles;
+  const int64_t in_image = first - n * image_tiles;
+  const int64_t last = least(in_image + p.block, image_tiles);
+  for (int64_t c = part * p.channels / 16; c < (part + 1) * p.channels / 16; ++c) {
+    prefetch_rows(p, p.source + (n * p.channels + c) * p.height * p.width, in_image, last);
+  }
+}
+
 bool run_item(const Plan& p, int64_t item) {
   const int64_t first = item / p.splits * p.block;
   const int64_t last = least(first + p.block, p.tiles);
@@ -253,7 +281,8 @@ bool run_item(const Plan& p, int64_t item) {
   const int64_t count = last - first;
   const int64_t panels = ceil_div(p.block, kPanel);
   const int64_t plane = round_up(p.block + p.row_tiles + 1 + 2 * kLane, kLane) + kLane;
-  const int64_t v_size = 16 * panels * p.channels * kPanel;
+  const int64_t v_step = source_step(p);
+  const int64_t v_size = 16 * v_step;
   const int64_t m_row = panels * kPanel;
   const int64_t m_step = kChunk * m_row + kLane;
   float* planes = scratch_of<float>(ScratchSlot::item, 4 * plane + v_size + kLane + 16 * m_step + 4 * (m_row + kLane));
@@ -269,8 +298,9 @@ bool run_item(const Plan& p, int64_t item) {
   for (int64_t chunk = k_first; chunk < k_last; chunk += kChunk) {
     const int64_t chunk_last = least(chunk + kChunk, k_last);
     for (int64_t x = 0; x < 16; ++x) {
+      if (chunk == k_first && p.splits == 1 && last < p.tiles) prefetch_block(p, last, x);
       for (int64_t t = 0; t < count; t += kPanel) {
-        const float* b = v + (x * panels + t / kPanel) * p.channels * kPanel;
+        const float* b = v + x * v_step + t / kPanel * p.channels * kPanel;
         const ProductTile tile = tiles[least(kVectors, ceil_div(count - t, kLane)) - 1];
         for (int64_t k = chunk; k < chunk_last; k += kRows) {
           tile(p.filter + (x * groups + k / kRows) * p.channels * kRows, b, p.channels,
@@ -308,7 +338,8 @@ bool run_plan(const ConvShape& s, Plan& p, const float* weight, bool backward) {
     transform_filter(s, weight, backward, p.results, p.channels, begin, end, filter);
   });
   std::atomic<bool> finite{true};
-  parallel_for(0, blocks * p.splits, 1, [&](int64_t begin, int64_t end) {
+  // Neighbouring blocks share source rows: a thread takes a few in a row.
+  parallel_for(0, blocks * p.splits, greatest(1, blocks * p.splits / (threads * 12)), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       if (!run_item(p, i)) finite.store(false, std::memory_order_relaxed);
     }

@@ -161,7 +161,7 @@ void fill_input(const ConvShape& s, const Plan& p, const Block& b, float* strip,
       for (int64_t i = 0; i < rows; ++i) {
         for (int64_t j = 0; j < b.cols; ++j, ++tile) {
           transform_tile(strip + (2 * i * width + 2 * j) * kLane, width * kLane, d + tile * p.channels + c,
-                         p.tiles * p.channels);
+                         p.tiles * p.channels + kLane);
         }
       }
       row += rows;
@@ -178,6 +178,13 @@ void fill_grad(const ConvShape& s, const Plan& p, const Block& b, int64_t k, flo
     const int64_t top = row % p.tile_rows * 2;
     const float* from = p.grad_output + ((n * s.out_channels + k) * s.out_height + top) * s.out_width;
     float* to = planes + i * b.cols - b.col;
+    if (k + 2 < s.out_channels) {  // too far away for the hardware to guess
+      const float* next = from + 2 * out_plane(s) + 2 * b.col;
+      for (int64_t x = 0; x < 2 * b.cols; x += 16) {
+        __builtin_prefetch(next + x);
+        __builtin_prefetch(next + s.out_width + x);
+      }
+    }
     split_row(from, s.out_width, 0, b.col, b.col + b.cols, to, to + plane);
     split_row(top + 1 < s.out_height ? from + s.out_width : nullptr, s.out_width, 0, b.col, b.col + b.cols,
               to + 2 * plane, to + 3 * plane);
@@ -213,7 +220,7 @@ void run_item(const ConvShape& s, const Plan& p, int64_t item) {
   const int64_t e_row = round_up(p.tiles, kLane) + kLane;
   const int64_t e_step = kChunk * e_row + kLane;
   const int64_t strip_size = (2 * p.rows + 2) * (2 * p.cols + 2) * kLane;
-  const int64_t d_step = p.tiles * p.channels;
+  const int64_t d_step = p.tiles * p.channels + kLane;  // the 16 parts off each other's cache sets
   float* strip = scratch_of<float>(ScratchSlot::item, strip_size + 4 * (p.tiles + kLane) + 16 * d_step + 16 * e_step);
   float* d = strip + strip_size;
   float* e = d + 16 * d_step;
