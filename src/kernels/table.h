@@ -7,6 +7,7 @@
 #include "core/runtime.h"
 #include "kernels/gemm.h"
 #include "kernels/norm.h"
+#include "kernels/factory.h"
 #include "kernels/pointwise.h"
 #include "kernels/softmax.h"
 #include "tensorgrad/device.h"
@@ -14,6 +15,7 @@
 namespace tensorgrad {
 
 struct KernelTable {
+  FactoryKernels factory;
   PointwiseKernels pointwise;
   SoftmaxKernels softmax;
   NormKernels norm;

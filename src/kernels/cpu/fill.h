@@ -6,6 +6,7 @@
 
 namespace tensorgrad::cpu {
 
+void fill_cpu(FactoryKernels& k);
 void fill_cpu(PointwiseKernels& k);
 
 }  // namespace tensorgrad::cpu

@@ -7,6 +7,7 @@ namespace tensorgrad::detail {
 const KernelTable& cpu_kernels() {
   static const KernelTable table = [] {
     KernelTable t;
+    cpu::fill_cpu(t.factory);
     cpu::fill_cpu(t.pointwise);
     cpu::fill_softmax(t.softmax);
     cpu::fill_norm(t.norm);
