@@ -119,7 +119,7 @@ void time_row(const ConvKernels& k, const Row& r) {
 
 int main(int argc, char** argv) {
   ConvKernels kernels;
-  tensorgrad::cpu::fill_conv(kernels);
+  tensorgrad::cpu::fill_cpu(kernels);
   if (argc >= 11) {
     Row r{"shape", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     int* fields[] = {&r.n, &r.c, &r.h, &r.w, &r.k, &r.kernel, &r.stride, &r.pad, &r.dilation, &r.groups};

@@ -47,8 +47,8 @@ struct ConvKernels {
 };
 
 namespace cpu {
-TENSORGRAD_API void fill_conv(ConvKernels& kernels, Level level);
-inline void fill_conv(ConvKernels& kernels) { fill_conv(kernels, isa_level()); }
+TENSORGRAD_API void fill_cpu(ConvKernels& kernels, Level level);
+inline void fill_cpu(ConvKernels& kernels) { fill_cpu(kernels, isa_level()); }
 }  // namespace cpu
 
 }  // namespace tensorgrad

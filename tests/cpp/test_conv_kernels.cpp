@@ -144,7 +144,7 @@ TEST_CASE("convolution and its gradients match the definition for random shapes"
   for (Level level : levels()) {
     CAPTURE(tensorgrad::cpu::level_name(level));
     ConvKernels kernels;
-    tensorgrad::cpu::fill_conv(kernels, level);
+    tensorgrad::cpu::fill_cpu(kernels, level);
     std::mt19937 gen(7);
     for (unsigned i = 0; i < 150; ++i) {
       const ConvShape s = random_shape(gen);
@@ -170,7 +170,7 @@ TEST_CASE("convolution of the shapes that take a special path") {
   for (Level level : levels()) {
     CAPTURE(tensorgrad::cpu::level_name(level));
     ConvKernels kernels;
-    tensorgrad::cpu::fill_conv(kernels, level);
+    tensorgrad::cpu::fill_cpu(kernels, level);
     unsigned seed = 1;
     for (const Row& r : rows) {
       ConvShape s;
@@ -193,7 +193,7 @@ TEST_CASE("convolution of the shapes that take a special path") {
 
 TEST_CASE("results do not depend on the number of threads") {
   ConvKernels kernels;
-  tensorgrad::cpu::fill_conv(kernels);
+  tensorgrad::cpu::fill_cpu(kernels);
   const int before = tensorgrad::get_num_threads();
   std::mt19937 gen(3);
   for (int64_t channels : {3, 16, 48}) {
@@ -228,7 +228,7 @@ TEST_CASE("results do not depend on the number of threads") {
 TEST_CASE("a NaN or an infinity reaches exactly the outputs that read it") {
   for (Level level : levels()) {
     ConvKernels kernels;
-    tensorgrad::cpu::fill_conv(kernels, level);
+    tensorgrad::cpu::fill_cpu(kernels, level);
     ConvShape s;
     s.batch = 2;
     s.in_channels = 32;

@@ -12,7 +12,7 @@ namespace avx512 {
 void fill(ConvKernels& kernels);
 }
 
-void fill_conv(ConvKernels& kernels, Level level) {
+void fill_cpu(ConvKernels& kernels, Level level) {
   switch (level) {
     case Level::baseline:
       return baseline::fill(kernels);

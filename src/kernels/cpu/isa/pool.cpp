@@ -1,0 +1,338 @@
+// Pooling: a row of the output at a time, kernel position by kernel position, vectors along the row where the whole
+// window lies inside the input.
+
+#include "kernels/pool.h"
+
+#include "kernels/cpu/simd.h"
+#include "tensorgrad/parallel.h"
+
+namespace tensorgrad::cpu::TENSORGRAD_ISA {
+namespace {
+
+inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
+
+template <class T>
+using IndexOf = simd_detail::IntOf<sizeof(T)>;
+
+inline int64_t in_plane(const PoolShape& s) { return s.in_height * s.in_width; }
+inline int64_t out_plane(const PoolShape& s) { return s.out_height * s.out_width; }
+
+// Planes worth one chunk of a parallel loop: some ten microseconds.
+inline int64_t plane_grain(int64_t work) { return greatest(1, 20000 / greatest(1, work)); }
+
+// Output positions [first, last) of one axis whose whole window lies inside the input.
+struct Inside {
+  int64_t first, last;
+};
+inline Inside inside(int64_t in, int64_t out, int64_t reach, int64_t stride, int64_t pad) {
+  const int64_t first = least(out, (pad + stride - 1) / stride);
+  const int64_t room = in + pad - reach;
+  const int64_t last = room < 0 ? 0 : least(out, room / stride + 1);
+  return {first, greatest(first, last)};
+}
+
+template <class T, int... I>
+TENSORGRAD_INLINE Vec<T> even_lanes(const T* p, std::integer_sequence<int, I...>) {
+  return Vec<T>(__builtin_shufflevector(load(p).v, load(p + kLanes<T>).v, (2 * I)...));
+}
+// kLanes values `stride` apart. At stride 2 it reads one value past the last one: the caller leaves room.
+template <class T>
+TENSORGRAD_INLINE Vec<T> load_strided(const T* p, int64_t stride) {
+  if (stride == 1) return load(p);
+  if (stride == 2) return even_lanes(p, std::make_integer_sequence<int, kLanes<T>>{});
+  T values[kLanes<T>];
+  for (int i = 0; i < kLanes<T>; ++i) values[i] = p[i * stride];
+  return load(values);
+}
+
+template <class T>
+TENSORGRAD_INLINE void store_indices(int64_t* to, Vec<IndexOf<T>> index) {
+  for (int i = 0; i < kLanes<T>; ++i) to[i] = index.v[i];
+}
+#if defined(__AVX512F__)
+template <>
+TENSORGRAD_INLINE void store_indices<float>(int64_t* to, Vec<int32_t> index) {
+  _mm512_storeu_si512(to, _mm512_cvtepi32_epi64(_mm512_castsi512_si256((__m512i)index.v)));
+  _mm512_storeu_si512(to + 8, _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64((__m512i)index.v, 1)));
+}
+#endif
+
+// One output of a max pool whose window is rows [y, y_end) and columns [x, x_end) in steps.
+template <class T>
+TENSORGRAD_INLINE void max_of(const T* plane, int64_t width, int64_t y, int64_t y_end, int64_t y_step, int64_t x,
+                              int64_t x_end, int64_t x_step, T* output, int64_t* index) {
+  T best = -static_cast<T>(__builtin_inf());
+  int64_t at = y * width + x;
+  for (int64_t i = y; i < y_end; i += y_step) {
+    for (int64_t j = x; j < x_end; j += x_step) {
+      const T value = plane[i * width + j];
+      if (value > best || value != value) {
+        best = value;
+        at = i * width + j;
+      }
+    }
+  }
+  *output = best;
+  if (index) *index = at;
+}
+
+struct Window {
+  int64_t first, last;  // inside the input, in steps of the dilation
+};
+inline Window window(int64_t out, int64_t in, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {
+  int64_t first = out * stride - pad;
+  const int64_t last = least(first + (kernel - 1) * dilation + 1, in);
+  if (first < 0) first += (-first + dilation - 1) / dilation * dilation;
+  return {first, last};
+}
+
+template <class T>
+void max_pool_row(const PoolShape& s, const T* plane, int64_t y, Inside columns, T* output, int64_t* indices) {
+  using I = IndexOf<T>;
+  const Window rows = window(y, s.in_height, s.kernel_height, s.stride_height, s.pad_height, s.dilation_height);
+  const auto edge = [&](int64_t x) {
+    const Window w = window(x, s.in_width, s.kernel_width, s.stride_width, s.pad_width, s.dilation_width);
+    max_of(plane, s.in_width, rows.first, rows.last, s.dilation_height, w.first, w.last, s.dilation_width, output + x,
+           indices ? indices + x : nullptr);
+  };
+  int64_t x = 0;
+  for (; x < columns.first; ++x) edge(x);
+  const int64_t reach = (kLanes<T> - 1) * s.stride_width + 1 + (s.kernel_width - 1) * s.dilation_width;
+  for (; x + kLanes<T> <= columns.last; x += kLanes<T>) {
+    const int64_t left = x * s.stride_width - s.pad_width;
+    if (left + reach + 1 > s.in_width && rows.last == s.in_height) break;  // load_strided reads one value more
+    Vec<T> best(-static_cast<T>(__builtin_inf()));
+    const Vec<I> lane = iota<I>() * static_cast<I>(s.stride_width);
+    Vec<I> at = lane + static_cast<I>(rows.first * s.in_width + left);
+    for (int64_t i = rows.first; i < rows.last; i += s.dilation_height) {
+      for (int64_t j = 0; j < s.kernel_width; ++j) {
+        const int64_t from = i * s.in_width + left + j * s.dilation_width;
+        const Vec<T> value = load_strided(plane + from, s.stride_width);
+        const Mask<T> better = (value > best) | is_nan(value);
+        best = select(better, value, best);
+        if (indices) at = Vec<I>(better.v ? (lane + static_cast<I>(from)).v : at.v);
+      }
+    }
+    store(output + x, best);
+    if (indices) store_indices<T>(indices + x, at);
+  }
+  for (; x < s.out_width; ++x) edge(x);
+}
+
+template <class T>
+void max_pool(const PoolShape& s, const T* input, T* output, int64_t* indices) {
+  Inside columns =
+      inside(s.in_width, s.out_width, (s.kernel_width - 1) * s.dilation_width + 1, s.stride_width, s.pad_width);
+  if (in_plane(s) >= (int64_t{1} << 31)) columns.last = columns.first;  // an index does not fit a lane
+  const int64_t work = out_plane(s) * s.kernel_height * s.kernel_width;
+  parallel_for(0, s.planes, plane_grain(work), [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      for (int64_t y = 0; y < s.out_height; ++y) {
+        const int64_t at = p * out_plane(s) + y * s.out_width;
+        max_pool_row(s, input + p * in_plane(s), y, columns, output + at, indices ? indices + at : nullptr);
+      }
+    }
+  });
+}
+
+template <class T>
+void max_pool_backward(const PoolShape& s, const T* grad_output, const int64_t* indices, T* grad_input) {
+  parallel_for(0, s.planes, plane_grain(in_plane(s)), [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      T* to = grad_input + p * in_plane(s);
+      const T* grad = grad_output + p * out_plane(s);
+      const int64_t* index = indices + p * out_plane(s);
+      for (int64_t i = 0; i < in_plane(s); ++i) to[i] = T(0);
+      for (int64_t i = 0; i < out_plane(s); ++i) to[index[i]] += grad[i];
+    }
+  });
+}
+
+template <class T>
+void take(const PoolShape& s, const T* input, const int64_t* indices, T* output) {
+  parallel_for(0, s.planes, plane_grain(out_plane(s)), [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      for (int64_t i = p * out_plane(s); i < (p + 1) * out_plane(s); ++i) {
+        output[i] = input[p * in_plane(s) + indices[i]];
+      }
+    }
+  });
+}
+
+// The window of one output of an average pool on one axis, inside the input, and its size with the padding.
+struct AverageWindow {
+  int64_t first, last, padded;
+};
+inline AverageWindow average_window(int64_t out, int64_t in, int64_t kernel, int64_t stride, int64_t pad) {
+  const int64_t first = out * stride - pad;
+  const int64_t last = least(first + kernel, in + pad);
+  return {greatest(first, 0), least(last, in), last - first};
+}
+template <class T>
+inline T divisor(const AveragePoolOptions& o, const AverageWindow& y, const AverageWindow& x) {
+  if (o.divisor != 0) return static_cast<T>(o.divisor);
+  if (o.include_pad) return static_cast<T>(y.padded * x.padded);
+  return static_cast<T>((y.last - y.first) * (x.last - x.first));
+}
+
+template <class T>
+void avg_pool_row(const PoolShape& s, const AveragePoolOptions& o, const T* plane, int64_t y, Inside columns,
+                  T* output) {
+  const AverageWindow rows = average_window(y, s.in_height, s.kernel_height, s.stride_height, s.pad_height);
+  const auto edge = [&](int64_t x) {
+    const AverageWindow w = average_window(x, s.in_width, s.kernel_width, s.stride_width, s.pad_width);
+    T sum(0);
+    for (int64_t i = rows.first; i < rows.last; ++i) {
+      for (int64_t j = w.first; j < w.last; ++j) sum += plane[i * s.in_width + j];
+    }
+    output[x] = rows.last > rows.first && w.last > w.first ? sum / divisor<T>(o, rows, w) : T(0);
+  };
+  int64_t x = 0;
+  for (; x < columns.first; ++x) edge(x);
+  const int64_t reach = (kLanes<T> - 1) * s.stride_width + s.kernel_width;
+  const T by = divisor<T>(o, rows, {0, s.kernel_width, s.kernel_width});
+  for (; x + kLanes<T> <= columns.last; x += kLanes<T>) {
+    const int64_t left = x * s.stride_width - s.pad_width;
+    if (left + reach + 1 > s.in_width && rows.last == s.in_height) break;
+    Vec<T> sum(T(0));
+    for (int64_t i = rows.first; i < rows.last; ++i) {
+      for (int64_t j = 0; j < s.kernel_width; ++j) {
+        sum += load_strided(plane + i * s.in_width + left + j, s.stride_width);
+      }
+    }
+    store(output + x, rows.last > rows.first ? sum / Vec<T>(by) : Vec<T>(T(0)));
+  }
+  for (; x < s.out_width; ++x) edge(x);
+}
+
+template <class T>
+void avg_pool(const PoolShape& s, const AveragePoolOptions& o, const T* input, T* output) {
+  const Inside columns = inside(s.in_width, s.out_width, s.kernel_width, s.stride_width, s.pad_width);
+  const int64_t work = out_plane(s) * s.kernel_height * s.kernel_width;
+  parallel_for(0, s.planes, plane_grain(work), [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      for (int64_t y = 0; y < s.out_height; ++y) {
+        avg_pool_row(s, o, input + p * in_plane(s), y, columns, output + p * out_plane(s) + y * s.out_width);
+      }
+    }
+  });
+}
+
+template <class T>
+void avg_pool_backward(const PoolShape& s, const AveragePoolOptions& o, const T* grad_output, T* grad_input) {
+  const int64_t work = out_plane(s) * s.kernel_height * s.kernel_width + in_plane(s);
+  parallel_for(0, s.planes, plane_grain(work), [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      T* to = grad_input + p * in_plane(s);
+      for (int64_t i = 0; i < in_plane(s); ++i) to[i] = T(0);
+      for (int64_t y = 0; y < s.out_height; ++y) {
+        const AverageWindow rows = average_window(y, s.in_height, s.kernel_height, s.stride_height, s.pad_height);
+        const T* grad = grad_output + p * out_plane(s) + y * s.out_width;
+        for (int64_t x = 0; x < s.out_width; ++x) {
+          const AverageWindow w = average_window(x, s.in_width, s.kernel_width, s.stride_width, s.pad_width);
+          if (rows.last <= rows.first || w.last <= w.first) continue;
+          const T part = grad[x] / divisor<T>(o, rows, w);
+          for (int64_t i = rows.first; i < rows.last; ++i) {
+            for (int64_t j = w.first; j < w.last; ++j) to[i * s.in_width + j] += part;
+          }
+        }
+      }
+    }
+  });
+}
+
+inline int64_t adaptive_first(int64_t i, int64_t in, int64_t out) { return i / out * in + i % out * in / out; }
+inline int64_t adaptive_last(int64_t i, int64_t in, int64_t out) {
+  return (i + 1) / out * in + ((i + 1) % out * in + out - 1) / out;
+}
+
+template <class T>
+void adaptive_max_pool(const PoolShape& s, const T* input, T* output, int64_t* indices) {
+  parallel_for(0, s.planes, plane_grain(in_plane(s) + out_plane(s)), [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      for (int64_t o = 0; o < out_plane(s); ++o) {
+        const int64_t y = o / s.out_width;
+        const int64_t x = o % s.out_width;
+        const int64_t at = p * out_plane(s) + o;
+        max_of(input + p * in_plane(s), s.in_width, adaptive_first(y, s.in_height, s.out_height),
+               adaptive_last(y, s.in_height, s.out_height), 1, adaptive_first(x, s.in_width, s.out_width),
+               adaptive_last(x, s.in_width, s.out_width), 1, output + at, indices ? indices + at : nullptr);
+      }
+    }
+  });
+}
+
+template <class T>
+T sum_row(const T* p, int64_t n) {
+  Vec<T> sum(T(0));
+  int64_t i = 0;
+  for (; i + kLanes<T> <= n; i += kLanes<T>) sum += load(p + i);
+  T total(0);
+  if (i > 0) total = reduce_add(sum);
+  for (; i < n; ++i) total += p[i];
+  return total;
+}
+
+template <class T>
+void adaptive_avg_pool(const PoolShape& s, const T* input, T* output) {
+  parallel_for(0, s.planes, plane_grain(in_plane(s) + out_plane(s)), [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      for (int64_t o = 0; o < out_plane(s); ++o) {
+        const int64_t y = o / s.out_width;
+        const int64_t x = o % s.out_width;
+        const int64_t y0 = adaptive_first(y, s.in_height, s.out_height);
+        const int64_t y1 = adaptive_last(y, s.in_height, s.out_height);
+        const int64_t x0 = adaptive_first(x, s.in_width, s.out_width);
+        const int64_t x1 = adaptive_last(x, s.in_width, s.out_width);
+        const T* from = input + p * in_plane(s) + x0;
+        T sum(0);
+        if (x1 - x0 == s.in_width) {
+          sum = sum_row(from + y0 * s.in_width, (y1 - y0) * s.in_width);
+        } else {
+          for (int64_t i = y0; i < y1; ++i) sum += sum_row(from + i * s.in_width, x1 - x0);
+        }
+        output[p * out_plane(s) + o] = sum / static_cast<T>((y1 - y0) * (x1 - x0));
+      }
+    }
+  });
+}
+
+template <class T>
+void adaptive_avg_pool_backward(const PoolShape& s, const T* grad_output, T* grad_input) {
+  parallel_for(0, s.planes, plane_grain(in_plane(s) + out_plane(s)), [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      T* to = grad_input + p * in_plane(s);
+      for (int64_t i = 0; i < in_plane(s); ++i) to[i] = T(0);
+      for (int64_t o = 0; o < out_plane(s); ++o) {
+        const int64_t y = o / s.out_width;
+        const int64_t x = o % s.out_width;
+        const int64_t y0 = adaptive_first(y, s.in_height, s.out_height);
+        const int64_t y1 = adaptive_last(y, s.in_height, s.out_height);
+        const int64_t x0 = adaptive_first(x, s.in_width, s.out_width);
+        const int64_t x1 = adaptive_last(x, s.in_width, s.out_width);
+        const T part = grad_output[p * out_plane(s) + o] / static_cast<T>((y1 - y0) * (x1 - x0));
+        for (int64_t i = y0; i < y1; ++i) {
+          for (int64_t j = x0; j < x1; ++j) to[i * s.in_width + j] += part;
+        }
+      }
+    }
+  });
+}
+
+template <class T>
+constexpr PoolFunctions<T> functions() {
+  return {max_pool<T>,          avg_pool<T>,
+          avg_pool_backward<T>, adaptive_max_pool<T>,
+          adaptive_avg_pool<T>, adaptive_avg_pool_backward<T>,
+          max_pool_backward<T>, take<T>};
+}
+
+}  // namespace
+
+void fill(PoolKernels& kernels) {
+  kernels.f32 = functions<float>();
+  kernels.f64 = functions<double>();
+}
+
+}  // namespace tensorgrad::cpu::TENSORGRAD_ISA
