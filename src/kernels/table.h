@@ -5,10 +5,12 @@
 
 #include "core/check.h"
 #include "core/runtime.h"
+#include "kernels/conv.h"
 #include "kernels/gemm.h"
 #include "kernels/norm.h"
 #include "kernels/factory.h"
 #include "kernels/pointwise.h"
+#include "kernels/pool.h"
 #include "kernels/softmax.h"
 #include "tensorgrad/device.h"
 
@@ -20,6 +22,8 @@ struct KernelTable {
   SoftmaxKernels softmax;
   NormKernels norm;
   GemmKernels gemm;
+  ConvKernels conv;
+  PoolKernels pool;
 };
 
 namespace detail {

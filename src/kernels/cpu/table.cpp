@@ -12,6 +12,8 @@ const KernelTable& cpu_kernels() {
     cpu::fill_softmax(t.softmax);
     cpu::fill_norm(t.norm);
     cpu::fill_cpu(t.gemm);
+    cpu::fill_cpu(t.conv);
+    cpu::fill_cpu(t.pool);
     return t;
   }();
   return table;
