@@ -9,6 +9,7 @@
 #include "kernels/gemm.h"
 #include "kernels/norm.h"
 #include "kernels/factory.h"
+#include "kernels/optim.h"
 #include "kernels/pointwise.h"
 #include "kernels/pool.h"
 #include "kernels/softmax.h"
@@ -24,6 +25,7 @@ struct KernelTable {
   GemmKernels gemm;
   ConvKernels conv;
   PoolKernels pool;
+  OptimKernels optim;
 };
 
 namespace detail {

@@ -8,5 +8,6 @@ namespace tensorgrad::cpu {
 
 void fill_cpu(FactoryKernels& k);
 void fill_cpu(PointwiseKernels& k);
+void fill_cpu(OptimKernels& k);
 
 }  // namespace tensorgrad::cpu

@@ -14,6 +14,7 @@ const KernelTable& cpu_kernels() {
     cpu::fill_cpu(t.gemm);
     cpu::fill_cpu(t.conv);
     cpu::fill_cpu(t.pool);
+    cpu::fill_cpu(t.optim);
     return t;
   }();
   return table;
