@@ -6,6 +6,7 @@ import datetime
 import os
 import platform
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,20 @@ def _system() -> str:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
         return platform.system()
+
+
+def others_cpu_share(seconds: float = 0.5) -> float:
+    """How much of the machine is in use while this process sleeps: above a few percent, figures are not to be trusted
+    (PyTorch's OpenMP suffers most: a thread that is late holds all the others up)."""
+
+    def ticks() -> tuple[int, int]:
+        fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        return sum(fields), fields[3] + fields[4]
+
+    total, idle = ticks()
+    time.sleep(seconds)
+    later_total, later_idle = ticks()
+    return 1.0 - (later_idle - idle) / max(1, later_total - total)
 
 
 def describe(device: str) -> dict[str, Any]:

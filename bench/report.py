@@ -149,6 +149,7 @@ def settings(meta: dict[str, Any]) -> str:
         ["commit", meta["commit"]],
         ["threads", str(meta["threads"])],
         ["turns", f"{turns['rounds']} of {turns['seconds_per_turn']} s for each library and row"],
+        ["CPU use of other programs, before and after", ", ".join(f"{v:.1%}" for v in meta["others_cpu_share"])],
         ["CPU use of an idle library", ", ".join(f"{k} {v:.1%}" for k, v in meta["idle_cpu_share"].items())],
     ]
     width = max(len(name) for name, _ in lines)

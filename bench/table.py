@@ -25,7 +25,7 @@ import numpy as np
 
 from bench import overhead, plot, report
 from bench.cases import CASES, DIRECTIONS, Case
-from bench.machine import describe
+from bench.machine import describe, others_cpu_share
 from bench.peers import Peer, PeerError, take_turns
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -181,6 +181,9 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     with_torch = importlib.util.find_spec("torch") is not None
     if not with_torch:
         print(NO_TORCH, file=sys.stderr)
+    before = others_cpu_share()
+    if before > 0.1:
+        print(f"bench: other programs use {before:.0%} of this machine; the figures will be wrong", file=sys.stderr)
     cases = [case for case in CASES if args.only.lower() in case.key.lower()]
     with_overhead = not args.no_overhead and not args.only and args.device == "cpu"
     steps = len(cases) * len(DIRECTIONS) + (3 + overhead.ROUNDS if with_overhead else 0)
@@ -202,6 +205,7 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
             "threads": args.threads,
             "versions": {peer.name: peer.info["version"] for peer in peers},
             "settings": {"rounds": bench.rounds, "seconds_per_turn": bench.seconds, "quick": args.quick},
+            "others_cpu_share": [round(before, 3), round(others_cpu_share(), 3)],
             "idle_cpu_share": {peer.name: round(peer.worst_idle, 3) for peer in peers},
         },
         "rows": rows,
