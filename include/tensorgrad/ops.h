@@ -9,6 +9,7 @@
 #include "tensorgrad/ops/embedding.h"
 #include "tensorgrad/ops/factory.h"
 #include "tensorgrad/ops/loss.h"
+#include "tensorgrad/ops/matmul.h"
 #include "tensorgrad/ops/norm.h"
 #include "tensorgrad/ops/pool.h"
 #include "tensorgrad/ops/reduce.h"

@@ -23,8 +23,10 @@
 #include <exception>
 #include <initializer_list>
 #include <new>
-#include <stdexcept>
+#include <string>
 #include <utility>
+
+#include "tensorgrad/error.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -333,7 +335,7 @@ int get_num_threads() {
 }
 
 void set_num_threads(int n) {
-  if (n < 1) throw std::invalid_argument("set_num_threads: the number of threads must be at least 1");
+  if (n < 1) throw Error("set_num_threads: expected at least 1 thread, got " + std::to_string(n));
   pool().wanted.store(n > kMaxThreads ? kMaxThreads : n);  // the workers follow at the next parallel_for
 }
 

@@ -10,7 +10,7 @@ namespace tensorgrad {
 // What is applied to a product before it is stored.
 enum class GemmActivation : uint8_t { none, relu };
 
-// C = activation(alpha * A·B + beta * C + bias), for each of `batch` problems.
+// C = activation(alpha * A·B + beta * C + bias), for each of `outer` * `batch` problems.
 //
 //   A (m, k)   element (i, p) at a[i * a_row + p * a_col]      any strides: a transposed matrix is its strides swapped
 //   B (k, n)   element (p, j) at b[p * b_row + j * b_col]
@@ -27,6 +27,7 @@ struct GemmArgs {
   int64_t b_row = 0, b_col = 0, b_batch = 0;
   void* c = nullptr;
   int64_t c_row = 0, c_col = 0, c_batch = 0;
+  int64_t outer = 1, a_outer = 0, b_outer = 0, c_outer = 0;
   double alpha = 1, beta = 0;
   const void* bias_n = nullptr;  // n values of C's type, added to every row; the same for the whole batch
   const void* bias_m = nullptr;  // m values of C's type, added to every column

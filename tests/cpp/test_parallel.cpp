@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "tensorgrad/error.h"
 #include "tensorgrad/parallel.h"
 
 using tensorgrad::get_num_threads;
@@ -115,7 +116,7 @@ TEST_CASE("an exception reaches the caller, and the pool works afterwards") {
       REQUIRE(covers(0, 50, 1));
     }
   }
-  CHECK_THROWS_AS(set_num_threads(0), std::invalid_argument);
+  CHECK_THROWS_AS(set_num_threads(0), tensorgrad::Error);
 }
 
 TEST_CASE("several program threads at once") {

@@ -14,17 +14,18 @@ void integer_product(const GemmArgs& g) {
   constexpr int64_t kStrip = 256;
   const U alpha = static_cast<U>(static_cast<int64_t>(g.alpha)), beta = static_cast<U>(static_cast<int64_t>(g.beta));
   const T *const bias_n = static_cast<const T*>(g.bias_n), *const bias_m = static_cast<const T*>(g.bias_m);
-  if (g.m <= 0 || g.n <= 0 || g.batch <= 0) return;
+  if (g.m <= 0 || g.n <= 0 || g.batch <= 0 || g.outer <= 0) return;
   const int64_t strips = ceil_div(g.n, kStrip);
   const int64_t grain = max_of(1, 16384 / max_of(1, g.k * min_of(g.n, kStrip)));
-  parallel_for(0, g.batch * g.m * strips, grain, [&](int64_t begin, int64_t end) {
+  parallel_for(0, g.outer * g.batch * g.m * strips, grain, [&](int64_t begin, int64_t end) {
     U sum[kStrip];
     for (int64_t u = begin; u < end; ++u) {
-      const int64_t t = u / (g.m * strips), i = u / strips % g.m, j0 = u % strips * kStrip;
+      const int64_t o = u / (g.m * strips) / g.batch, t = u / (g.m * strips) % g.batch, i = u / strips % g.m,
+                    j0 = u % strips * kStrip;
       const int64_t n = min_of(kStrip, g.n - j0);
-      const T* const a = static_cast<const T*>(g.a) + t * g.a_batch + i * g.a_row;
-      const T* const b = static_cast<const T*>(g.b) + t * g.b_batch + j0 * g.b_col;
-      T* const c = static_cast<T*>(g.c) + t * g.c_batch + i * g.c_row + j0 * g.c_col;
+      const T* const a = static_cast<const T*>(g.a) + o * g.a_outer + t * g.a_batch + i * g.a_row;
+      const T* const b = static_cast<const T*>(g.b) + o * g.b_outer + t * g.b_batch + j0 * g.b_col;
+      T* const c = static_cast<T*>(g.c) + o * g.c_outer + t * g.c_batch + i * g.c_row + j0 * g.c_col;
       for (int64_t j = 0; j < n; ++j) sum[j] = 0;
       if (g.b_row == 1 && g.b_col != 1) {
         for (int64_t j = 0; j < n; ++j) {

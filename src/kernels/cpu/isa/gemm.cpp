@@ -30,10 +30,11 @@ void run(const Product<T, Format>& P) {
 template <class T, class Format>
 void one_product(const GemmArgs& g, int64_t t) {
   using In = typename Product<T, Format>::In;
+  const int64_t outer = g.outer == 1 ? 0 : t / g.batch, inner = t - outer * g.batch;
   Product<T, Format> P{};
   P.ms = g.m, P.nv = g.n, P.k = g.k;
-  P.s = static_cast<const In*>(g.a) + t * g.a_batch, P.s_row = g.a_row, P.s_k = g.a_col;
-  P.c = static_cast<In*>(g.c) + t * g.c_batch, P.c_s = g.c_row, P.c_v = g.c_col;
+  P.s = static_cast<const In*>(g.a) + outer * g.a_outer + inner * g.a_batch, P.s_row = g.a_row, P.s_k = g.a_col;
+  P.c = static_cast<In*>(g.c) + outer * g.c_outer + inner * g.c_batch, P.c_s = g.c_row, P.c_v = g.c_col;
   P.alpha = static_cast<T>(g.alpha), P.beta = static_cast<T>(g.beta);
   P.bias_s = static_cast<const In*>(g.bias_m), P.bias_v = static_cast<const In*>(g.bias_n);
   P.relu = g.activation == GemmActivation::relu;
@@ -41,7 +42,7 @@ void one_product(const GemmArgs& g, int64_t t) {
     P.pack = g.pack_b, P.pack_context = g.pack_context, P.pack_problem = t;
     return run(P);
   }
-  P.v = static_cast<const In*>(g.b) + t * g.b_batch, P.v_k = g.b_row, P.v_col = g.b_col;
+  P.v = static_cast<const In*>(g.b) + outer * g.b_outer + inner * g.b_batch, P.v_k = g.b_row, P.v_col = g.b_col;
 
   Product<T, Format> turned = P;  // the transposed problem: B's columns are broadcast
   turned.ms = P.nv, turned.nv = P.ms;
@@ -58,26 +59,39 @@ void one_product(const GemmArgs& g, int64_t t) {
   return run(!P.direct() && turned.direct() ? turned : P);
 }
 
-template <class T, class Format>
-void product(const GemmArgs& args) {
-  GemmArgs g = args;
-  if (g.m <= 0 || g.n <= 0 || g.batch <= 0) return;
-  // A batch whose problems share B and follow each other in A and C is one tall problem.
-  if (g.batch > 1 && g.b_batch == 0 && g.pack_b == nullptr && g.bias_m == nullptr && g.a_batch == g.m * g.a_row &&
-      g.c_batch == g.m * g.c_row) {
+// Puts together what is one problem with a longer batch, or one taller problem.
+inline GemmArgs simplified(GemmArgs g) {
+  if (g.batch == 1) {
+    g.batch = g.outer, g.outer = 1;
+    g.a_batch = g.a_outer, g.b_batch = g.b_outer, g.c_batch = g.c_outer;
+  }
+  if (g.outer > 1 && g.a_outer == g.batch * g.a_batch && g.b_outer == g.batch * g.b_batch &&
+      g.c_outer == g.batch * g.c_batch) {
+    g.batch *= g.outer;
+    g.outer = 1;
+  }
+  // Problems that share B and follow each other in A and C.
+  if (g.outer == 1 && g.batch > 1 && g.b_batch == 0 && g.pack_b == nullptr && g.bias_m == nullptr &&
+      g.a_batch == g.m * g.a_row && g.c_batch == g.m * g.c_row) {
     g.m *= g.batch;
     g.batch = 1;
   }
-  if (g.batch == 1) return one_product<T, Format>(g, 0);
-  const int64_t work = g.m * g.n * g.k;
-  if (work < 64 * kWorthThreads && g.batch >= get_num_threads()) {  // threads over the batch
+  return g;
+}
+
+template <class T, class Format>
+void product(const GemmArgs& args) {
+  if (args.m <= 0 || args.n <= 0 || args.batch <= 0 || args.outer <= 0) return;
+  const GemmArgs g = simplified(args);
+  const int64_t problems = g.batch * g.outer, work = g.m * g.n * g.k;
+  if (problems > 1 && work < 64 * kWorthThreads && problems >= get_num_threads()) {  // threads over the batch
     const int64_t grain = max_of(1, kWorthThreads / 4 / max_of(work, 64));
-    parallel_for(0, g.batch, grain, [&](int64_t begin, int64_t end) {
+    parallel_for(0, problems, grain, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) one_product<T, Format>(g, t);
     });
     return;
   }
-  for (int64_t t = 0; t < g.batch; ++t) one_product<T, Format>(g, t);
+  for (int64_t t = 0; t < problems; ++t) one_product<T, Format>(g, t);
 }
 
 }  // namespace
