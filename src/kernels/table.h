@@ -5,6 +5,7 @@
 
 #include "core/check.h"
 #include "core/runtime.h"
+#include "kernels/attention.h"
 #include "kernels/conv.h"
 #include "kernels/gemm.h"
 #include "kernels/norm.h"
@@ -20,6 +21,7 @@ namespace tensorgrad {
 struct KernelTable {
   FactoryKernels factory;
   PointwiseKernels pointwise;
+  AttentionKernels attention;
   SoftmaxKernels softmax;
   NormKernels norm;
   GemmKernels gemm;

@@ -9,6 +9,7 @@ const KernelTable& cpu_kernels() {
     KernelTable t;
     cpu::fill_cpu(t.factory);
     cpu::fill_cpu(t.pointwise);
+    cpu::fill_attention(t.attention);
     cpu::fill_softmax(t.softmax);
     cpu::fill_norm(t.norm);
     cpu::fill_cpu(t.gemm);

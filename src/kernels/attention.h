@@ -1,0 +1,58 @@
+#pragma once
+
+#include "kernels/cpu/isa.h"
+#include "tensorgrad/export.h"
+
+namespace tensorgrad {
+
+// Strides, in elements, of a (batch, heads, rows, size) array whose last dimension is contiguous; rows of packed
+// projections (batch, rows, heads * size) need no copy. 0 where broadcast.
+struct HeadStrides {
+  int64_t batch = 0, head = 0, row = 0;
+};
+
+// What is added to the scores (batch, heads, queries, keys), 0 strides where it is broadcast.
+struct AttentionMask {
+  const void* data = nullptr;  // null: no mask
+  bool boolean = false;        // bytes, nonzero where the key takes part; otherwise values of the scores' type
+  int64_t batch = 0, head = 0, row = 0, column = 0;
+};
+
+struct AttentionShape {
+  int64_t batch = 0, heads = 0, queries = 0, keys = 0;
+  int64_t head_size = 0, value_size = 0;
+  HeadStrides query, key, value, output;
+  AttentionMask mask;
+  bool causal = false;  // query i sees keys 0 .. i
+  double scale = 1;
+};
+
+// Attention of every head: output = softmax(query . key^T * scale + mask) . value, the scores never in memory as a
+// whole.
+template <class T>
+struct AttentionFunctions {
+  // log_sum: (batch, heads, queries), the logarithm of each row's sum of exponentials (infinity for a row that sees
+  // nothing, whose output is 0); the backward needs it.
+  void (*forward)(const AttentionShape& s, const T* query, const T* key, const T* value, T* output, T* log_sum);
+  // Gradients for grad_output (strides `grad_strides`); `output` and log_sum as the forward left them. The gradients
+  // have strides of their own, the heads must not overlap; all are written, none may be null.
+  void (*backward)(const AttentionShape& s, const T* query, const T* key, const T* value, const T* output,
+                   const T* log_sum, const T* grad_output, const HeadStrides& grad_strides, T* grad_query,
+                   const HeadStrides& grad_query_strides, T* grad_key, const HeadStrides& grad_key_strides,
+                   T* grad_value, const HeadStrides& grad_value_strides);
+  // out[j] = sum over rows of x[row * stride + j], j < n: a bias's gradient.
+  void (*column_sums)(int64_t rows, int64_t n, const T* x, int64_t stride, T* out);
+};
+
+// One device's attention.
+struct AttentionKernels {
+  AttentionFunctions<float> f32;
+  AttentionFunctions<double> f64;
+};
+
+namespace cpu {
+TENSORGRAD_API void fill_attention(AttentionKernels& kernels, Level level);
+inline void fill_attention(AttentionKernels& kernels) { fill_attention(kernels, isa_level()); }
+}  // namespace cpu
+
+}  // namespace tensorgrad
