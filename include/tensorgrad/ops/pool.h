@@ -1,8 +1,8 @@
 #pragma once
 
-// Pools over 1 and 2 space dimensions, as torch.nn.functional has them. Inputs are (N, C, L) or (C, L), and (N, C, H, W) or
-// (C, H, W). kernel_size, stride, padding and dilation take one number, or one for each space dimension; an empty stride
-// is the kernel_size. Padding is at most half the kernel.
+// Pools over 1 and 2 space dimensions, as torch.nn.functional has them. Inputs are (N, C, L) or (C, L), and (N, C, H,
+// W) or (C, H, W). kernel_size, stride, padding and dilation take one number, or one for each space dimension; an empty
+// stride is the kernel_size. Padding is at most half the kernel.
 //   output size = (size + 2*padding - dilation*(kernel_size-1) - 1) / stride + 1, rounded up with ceil_mode (but every
 //   window starts inside the input or its left padding)
 // Errors: ShapeError for an input of another rank or too small, ValueError for an argument outside its domain.

@@ -1,0 +1,196 @@
+// Convolution. Everything comes from one form that is linear in each of three tensors,
+//   T(x, w, g) = sum of g * convolve(x, w),
+// by its three derivatives: the output (with respect to g), the input gradient (x) and the weight gradient (w). Each is
+// an operation here, and the gradients of each are the other two: so gradients of any order come free.
+
+#include "tensorgrad/ops/conv.h"
+
+#include "autograd/record.h"
+#include "ops/conv_args.h"
+#include "tensorgrad/ops/copy.h"
+#include "tensorgrad/ops/reduce.h"
+
+namespace tensorgrad {
+namespace {
+
+using detail::ConvGeometry;
+
+Tensor input_gradient(const ConvGeometry& q, const Tensor& grad_output, const Tensor& weight);
+Tensor weight_gradient(const ConvGeometry& q, const Tensor& grad_output, const Tensor& input);
+
+template <class T>
+const ConvFunctions<T>& functions(Device device) {
+  if constexpr (std::is_same_v<T, float>) {
+    return kernels(device).conv.f32;
+  } else {
+    return kernels(device).conv.f64;
+  }
+}
+
+template <class T>
+const T* pointer(const Tensor& t) {
+  return t.defined() ? static_cast<const T*>(t.data_ptr()) : nullptr;
+}
+template <class T>
+T* target(const Tensor& t) {
+  return t.defined() ? static_cast<T*>(t.data_ptr()) : nullptr;
+}
+
+template <class T>
+void run_forward(const ConvGeometry& q, const Tensor& input, const Tensor& weight, const Tensor& bias, Tensor& out) {
+  require_kernel(functions<T>(input.device()).forward, "convolution", input.device())(
+      q.shape, pointer<T>(input), pointer<T>(weight), pointer<T>(bias), false, target<T>(out));
+}
+template <class T>
+void run_backward(const ConvGeometry& q, const Tensor& g, const Tensor& input, const Tensor& weight, Grads<3>& grads) {
+  require_kernel(functions<T>(g.device()).backward, "convolution backward", g.device())(
+      q.shape, pointer<T>(g), pointer<T>(input), pointer<T>(weight), target<T>(grads[0]), target<T>(grads[1]),
+      target<T>(grads[2]));
+}
+
+// The gradients that are asked for, in one go. g is dense and of the compute dtype, as are input and weight.
+Grads<3> fused_backward(const ConvGeometry& q, const Tensor& g, const Tensor& input, const Tensor& weight,
+                        bool want_input, bool want_weight, bool want_bias) {
+  Grads<3> grads;
+  if (want_input) grads[0] = detail::make_empty(q.input_sizes(), g.dtype(), g.device());
+  if (want_weight) grads[1] = detail::make_empty(q.weight_sizes(), g.dtype(), g.device());
+  if (want_bias) grads[2] = detail::make_empty(q.shape.out_channels, g.dtype(), g.device());
+  if (g.dtype() == DType::float32) {
+    run_backward<float>(q, g, input, weight, grads);
+  } else {
+    run_backward<double>(q, g, input, weight, grads);
+  }
+  return grads;
+}
+
+// The sum over everything but the channels.
+Tensor channel_sum(const ConvGeometry& q, const Tensor& t) {
+  Shape dims{0};
+  for (int i = 0; i < q.dims; ++i) dims.push_back(i + 2);
+  return t.sum(dims);
+}
+
+// The output. All arguments are dense and of the compute dtype.
+Tensor convolve(const ConvGeometry& q, const Tensor& input, const Tensor& weight, const Tensor& bias) {
+  Tensor out = detail::make_empty(q.output_sizes(), input.dtype(), input.device());
+  if (input.dtype() == DType::float32) {
+    run_forward<float>(q, input, weight, bias, out);
+  } else {
+    run_forward<double>(q, input, weight, bias, out);
+  }
+  if (should_record(input, weight, bias)) {
+    record("Convolution", out, inputs(input, weight, bias),
+           [q, x = Saved(input), w = Saved(weight)](const Tensor& grad, const Context& c) -> Grads<3> {
+             const Tensor g = contiguous(grad);
+             if (!grad_mode()) {
+               return fused_backward(q, g, c.needs(1) ? x(c) : Tensor(), c.needs(0) ? w(c) : Tensor(), c.needs(0),
+                                     c.needs(1), c.needs(2));
+             }
+             return {c.needs(0) ? input_gradient(q, g, w(c)) : Tensor(),
+                     c.needs(1) ? weight_gradient(q, g, x(c)) : Tensor(), c.needs(2) ? channel_sum(q, g) : Tensor()};
+           });
+  }
+  return out;
+}
+
+Tensor input_gradient(const ConvGeometry& q, const Tensor& grad_output, const Tensor& weight) {
+  Tensor out = fused_backward(q, grad_output, {}, weight, true, false, false)[0];
+  if (should_record(grad_output, weight)) {
+    record("ConvolutionTranspose", out, inputs(grad_output, weight),
+           [q, g = Saved(grad_output), w = Saved(weight)](const Tensor& grad, const Context& c) -> Grads<2> {
+             const Tensor u = contiguous(grad);
+             return {c.needs(0) ? convolve(q, u, w(c), {}) : Tensor(),
+                     c.needs(1) ? weight_gradient(q, g(c), u) : Tensor()};
+           });
+  }
+  return out;
+}
+
+Tensor weight_gradient(const ConvGeometry& q, const Tensor& grad_output, const Tensor& input) {
+  Tensor out = fused_backward(q, grad_output, input, {}, false, true, false)[1];
+  if (should_record(grad_output, input)) {
+    record(
+        "ConvolutionWeight", out, inputs(grad_output, input),
+        [q, g = Saved(grad_output), x = Saved(input)](const Tensor& grad, const Context& c) -> Grads<2> {
+          const Tensor u = contiguous(grad);
+          return {c.needs(0) ? convolve(q, x(c), u, {}) : Tensor(), c.needs(1) ? input_gradient(q, g(c), u) : Tensor()};
+        });
+  }
+  return out;
+}
+
+// The input with a batch dimension; ShapeError for another rank.
+Tensor batched(const char* op, int dims, const Tensor& input) {
+  TENSORGRAD_CHECK(input.dim() == dims + 2 || input.dim() == dims + 1, ShapeError, op, ": expected ", dims + 1,
+                   "-D (unbatched) or ", dims + 2, "-D (batched) input, got ", input.sizes());
+  return input.dim() == dims + 2 ? input : input.unsqueeze(0);
+}
+
+// Dense and of the compute dtype.
+Tensor prepared(const Tensor& t, DType dtype) { return contiguous(t.dtype() == dtype ? t : cast(t, dtype)); }
+
+Tensor finished(Tensor out, DType dtype, bool had_batch) {
+  if (out.dtype() != dtype) out = cast(out, dtype);
+  return had_batch ? out : out.squeeze(0);
+}
+
+Tensor conv_nd(const char* op, int dims, const Tensor& input, const Tensor& weight, const Tensor& bias,
+               IntArrayRef stride, const ConvPadding& padding, IntArrayRef dilation, int64_t groups) {
+  detail::common_device(op, {&input, &weight, bias.defined() ? &bias : &weight});
+  const Tensor x = batched(op, dims, input);
+  const ConvGeometry q = detail::conv_geometry(op, dims, x, weight, bias, stride, padding, dilation, groups);
+  const DType dtype = detail::compute_dtype(x.dtype());
+  const Tensor out =
+      convolve(q, prepared(x, dtype), prepared(weight, dtype), bias.defined() ? prepared(bias, dtype) : Tensor());
+  return finished(out, x.dtype(), input.dim() == dims + 2);
+}
+
+Tensor conv_transpose_nd(const char* op, int dims, const Tensor& input, const Tensor& weight, const Tensor& bias,
+                         IntArrayRef stride, IntArrayRef padding, IntArrayRef output_padding, int64_t groups,
+                         IntArrayRef dilation) {
+  detail::common_device(op, {&input, &weight, bias.defined() ? &bias : &weight});
+  const Tensor x = batched(op, dims, input);
+  const ConvGeometry q =
+      detail::conv_transpose_geometry(op, dims, x, weight, bias, stride, padding, output_padding, groups, dilation);
+  const DType dtype = detail::compute_dtype(x.dtype());
+  Tensor out = input_gradient(q, prepared(x, dtype), prepared(weight, dtype));
+  if (bias.defined()) {
+    Shape sizes{q.shape.in_channels};
+    for (int i = 0; i < dims; ++i) sizes.push_back(1);
+    out = out.add(prepared(bias, dtype).reshape(sizes));
+  }
+  return finished(out, x.dtype(), input.dim() == dims + 2);
+}
+
+}  // namespace
+
+Tensor conv1d(const Tensor& input, const Tensor& weight, const Tensor& bias, IntArrayRef stride,
+              const ConvPadding& padding, IntArrayRef dilation, int64_t groups) {
+  return conv_nd("conv1d", 1, input, weight, bias, stride, padding, dilation, groups);
+}
+Tensor conv2d(const Tensor& input, const Tensor& weight, const Tensor& bias, IntArrayRef stride,
+              const ConvPadding& padding, IntArrayRef dilation, int64_t groups) {
+  return conv_nd("conv2d", 2, input, weight, bias, stride, padding, dilation, groups);
+}
+Tensor conv3d(const Tensor& input, const Tensor& weight, const Tensor& bias, IntArrayRef stride,
+              const ConvPadding& padding, IntArrayRef dilation, int64_t groups) {
+  return conv_nd("conv3d", 3, input, weight, bias, stride, padding, dilation, groups);
+}
+
+Tensor conv_transpose1d(const Tensor& input, const Tensor& weight, const Tensor& bias, IntArrayRef stride,
+                        IntArrayRef padding, IntArrayRef output_padding, int64_t groups, IntArrayRef dilation) {
+  return conv_transpose_nd("conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups,
+                           dilation);
+}
+Tensor conv_transpose2d(const Tensor& input, const Tensor& weight, const Tensor& bias, IntArrayRef stride,
+                        IntArrayRef padding, IntArrayRef output_padding, int64_t groups, IntArrayRef dilation) {
+  return conv_transpose_nd("conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups,
+                           dilation);
+}
+Tensor conv_transpose3d(const Tensor& input, const Tensor& weight, const Tensor& bias, IntArrayRef stride,
+                        IntArrayRef padding, IntArrayRef output_padding, int64_t groups, IntArrayRef dilation) {
+  return conv_transpose_nd("conv_transpose3d", 3, input, weight, bias, stride, padding, output_padding, groups,
+                           dilation);
+}
+
+}  // namespace tensorgrad
