@@ -22,7 +22,7 @@ bool winograd_pays(const ConvShape& s, int64_t channels, int64_t results, int64_
   const double lanes = 2 * kLanes<float>;
   const double products = static_cast<double>(channels) * static_cast<double>(results);
   const double direct = 1.2 * 9 * products * static_cast<double>(s.batch * height * (width + 1)) / lanes;
-  const double tiles = static_cast<double>(s.batch * ceil_div(height, 2) * (ceil_div(width, 2) + 1));
+  const double tiles = static_cast<double>(s.batch * ceil_div(height, 2) * ceil_div(width, 2));
   const double transforms = 4 * tiles * static_cast<double>(channels + results) * 16 / kLanes<float>;
   return 16 * 1.2 * products * tiles / lanes + transforms + 12 * products < direct;
 }
