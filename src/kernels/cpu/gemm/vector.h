@@ -7,7 +7,10 @@
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm {
 
-inline constexpr int64_t kFew = 4;  // columns that the dot-product form handles
+inline constexpr int kFew = 8;  // columns that the dot-product form handles
+// Rows that it takes at once with N columns: as many sums as there are registers.
+template <int N>
+inline constexpr int kDotRows = static_cast<int>(max_of(1, min_of(4, (kVectorBytes == 64 ? 24 : 12) / N)));
 
 // One result: alpha * sum + beta * c + bias, relu. For results that are written one by one.
 template <class T, class Format>
@@ -31,7 +34,7 @@ void dot_rows(const Product<T, Format>& P, int64_t i, const T* x, int64_t x_room
   for (int u = 0; u < U; ++u) {
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int n = 0; n < N; ++n) acc[u][r][n] = Vec<T>(T(0));
     }
   }
@@ -40,20 +43,20 @@ void dot_rows(const Product<T, Format>& P, int64_t i, const T* x, int64_t x_room
   for (; p + U * L <= P.k; p += U * L) {
 #pragma GCC unroll 4
     for (int u = 0; u < U; ++u) {
-      Vec<T> column[N];
+      Vec<T> row[R];
 #pragma GCC unroll 4
-      for (int n = 0; n < N; ++n) column[n] = load(x + n * x_room + p + u * L);
+      for (int r = 0; r < R; ++r) row[r] = Format::template read<T>(s + r * P.s_row + p + u * L);
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) {
+        const Vec<T> column = load(x + n * x_room + p + u * L);
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) {
-        const Vec<T> row = Format::template read<T>(s + r * P.s_row + p + u * L);
-#pragma GCC unroll 4
-        for (int n = 0; n < N; ++n) acc[u][r][n] = fma(row, column[n], acc[u][r][n]);
+        for (int r = 0; r < R; ++r) acc[u][r][n] = fma(row[r], column, acc[u][r][n]);
       }
     }
   }
   for (; p < P.k; p += L) {
     const int64_t left = min_of(L, P.k - p);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int n = 0; n < N; ++n) {
       const Vec<T> column = load_n(x + n * x_room + p, left);
 #pragma GCC unroll 4
@@ -64,7 +67,7 @@ void dot_rows(const Product<T, Format>& P, int64_t i, const T* x, int64_t x_room
   }
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int n = 0; n < N; ++n) {
       Vec<T> sum = acc[0][r][n];
 #pragma GCC unroll 4
@@ -94,7 +97,8 @@ void few_columns(const Product<T, Format>& P) {
   }
   const auto rows = [&](int64_t begin, int64_t end) {
     int64_t i = begin;
-    for (; i + 4 <= end; i += 4) dot_rows<T, Format, 4, N>(P, i, x, x_step);
+    constexpr int R = kDotRows<N>;
+    for (; i + R <= end; i += R) dot_rows<T, Format, R, N>(P, i, x, x_step);
     for (; i < end; ++i) dot_rows<T, Format, 1, N>(P, i, x, x_step);
   };
   const int64_t grain = round_up(max_of(1, kWorthThreads / 8 / max_of(1, P.k)), 4);
@@ -152,15 +156,18 @@ void one_row(const Product<T, Format>& P) {
   });
 }
 
+template <class T, class Format, int... I>
+TENSORGRAD_INLINE void pick_columns(const Product<T, Format>& P, std::integer_sequence<int, I...>) {
+  static constexpr void (*table[])(const Product<T, Format>&) = {few_columns<T, Format, I + 1>...};
+  table[P.nv - 1](P);
+}
+
 // Takes the problem if one of the forms above fits it.
 template <class T, class Format>
 bool vector_product(const Product<T, Format>& P, const Product<T, Format>& turned) {
   for (const Product<T, Format>* const q : {&P, &turned}) {
     if (q->s_k != 1 || q->nv > kFew || q->k < kLanes<T>) continue;
-    if (q->nv == 1) return few_columns<T, Format, 1>(*q), true;
-    if (q->nv == 2) return few_columns<T, Format, 2>(*q), true;
-    if (q->nv == 3) return few_columns<T, Format, 3>(*q), true;
-    if (q->nv == 4) return few_columns<T, Format, 4>(*q), true;
+    return pick_columns<T, Format>(*q, std::make_integer_sequence<int, kFew>{}), true;
   }
   for (const Product<T, Format>* const q : {&P, &turned}) {
     if (q->ms == 1 && q->v_col == 1) return one_row(*q), true;
