@@ -12,6 +12,7 @@
 #include "tensorgrad/ops/matmul.h"
 #include "tensorgrad/ops/norm.h"
 #include "tensorgrad/ops/pool.h"
+#include "tensorgrad/ops/pointwise.h"
 #include "tensorgrad/ops/reduce.h"
 #include "tensorgrad/ops/shape_ops.h"
 #include "tensorgrad/ops/softmax.h"

@@ -11,6 +11,7 @@ inline PointwiseArgs pointwise_args(const Tensor& out) {
   args.ndim = static_cast<int>(out.dim());
   args.sizes = out.sizes().data();
   args.compute = out.dtype();
+  args.numel = out.numel();
   args.out = {out.data_ptr(), out.dtype(), out.strides().data()};
   return args;
 }

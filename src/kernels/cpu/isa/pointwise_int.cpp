@@ -1,0 +1,201 @@
+// Integer blocks (bool shares uint8's), and where, which only moves bytes. Loops that the compiler vectorises.
+
+#define TENSORGRAD_FORMULA_NAMESPACE tensorgrad::cpu::TENSORGRAD_ISA
+#include "kernels/cpu/pointwise_block.h"
+
+namespace tensorgrad::cpu::TENSORGRAD_ISA {
+template <class T>
+TENSORGRAD_INLINE T checked_divisor(T b, const char* op) {
+  if (b == 0) [[unlikely]]
+    raise_zero_division(op);
+  return b;
+}
+}  // namespace tensorgrad::cpu::TENSORGRAD_ISA
+
+#include "kernels/formulas_int.h"
+
+namespace tensorgrad::cpu::TENSORGRAD_ISA {
+namespace {
+
+template <class F, class T>
+void int_unary_block(const Block& b) {
+  using R =
+      std::conditional_t<std::is_same_v<decltype(F::apply(T{}, static_cast<const T*>(nullptr))), bool>, uint8_t, T>;
+  const T p[3] = {static_cast<T>(b.int_params[0]), static_cast<T>(b.int_params[1]), static_cast<T>(b.int_params[2])};
+  const auto* x = static_cast<const T*>(b.in[0]);
+  auto* out = static_cast<R*>(b.out);
+  const int64_t step = b.scalars & 1u ? 0 : 1;
+  if (step == 0) {
+    const R value = static_cast<R>(F::apply(*x, p));
+    for (int64_t i = 0; i < b.n; ++i) out[i] = value;
+    return;
+  }
+#pragma GCC ivdep
+  for (int64_t i = 0; i < b.n; ++i) out[i] = static_cast<R>(F::apply(x[i], p));
+}
+
+template <class F, class T, bool Bool>
+void int_binary_block(const Block& b) {
+  using R = std::conditional_t<Bool, uint8_t, T>;
+  const T p[1] = {static_cast<T>(b.int_params[0])};
+  const auto* x = static_cast<const T*>(b.in[0]);
+  const auto* y = static_cast<const T*>(b.in[1]);
+  auto* out = static_cast<R*>(b.out);
+  if ((b.scalars & 3u) == 0) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < b.n; ++i) out[i] = static_cast<R>(F::apply(x[i], y[i], p));
+  } else if ((b.scalars & 3u) == 2) {
+    const T value = *y;
+#pragma GCC ivdep
+    for (int64_t i = 0; i < b.n; ++i) out[i] = static_cast<R>(F::apply(x[i], value, p));
+  } else {
+    const T value = *x;
+    const int64_t step = b.scalars & 2u ? 0 : 1;
+#pragma GCC ivdep
+    for (int64_t i = 0; i < b.n; ++i) out[i] = static_cast<R>(F::apply(value, y[i * step], p));
+  }
+}
+
+template <class F, class T>
+void int_ternary_block(const Block& b) {
+  const T p[1] = {static_cast<T>(b.int_params[0])};
+  const auto* x = static_cast<const T*>(b.in[0]);
+  const auto* y = static_cast<const T*>(b.in[1]);
+  const auto* z = static_cast<const T*>(b.in[2]);
+  auto* out = static_cast<T*>(b.out);
+  const int64_t sx = b.scalars & 1u ? 0 : 1, sy = b.scalars & 2u ? 0 : 1, sz = b.scalars & 4u ? 0 : 1;
+  if (b.scalars == 0) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < b.n; ++i) out[i] = F::apply(x[i], y[i], z[i], p);
+  } else {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < b.n; ++i) out[i] = F::apply(x[i * sx], y[i * sy], z[i * sz], p);
+  }
+}
+
+// out = c ? a : b, for anything of T's size.
+template <class T>
+void where_block(const Block& block) {
+  const auto* c = static_cast<const uint8_t*>(block.in[0]);
+  const auto* a = static_cast<const T*>(block.in[1]);
+  const auto* b = static_cast<const T*>(block.in[2]);
+  auto* out = static_cast<T*>(block.out);
+  const int64_t n = block.n;
+  if (block.scalars & 1u) {  // one side is copied
+    const T* from = *c ? a : b;
+    const bool one = (block.scalars & (*c ? 2u : 4u)) != 0;
+    if (one) {
+      const T value = *from;
+      for (int64_t i = 0; i < n; ++i) out[i] = value;
+    } else {
+      __builtin_memmove(out, from, static_cast<size_t>(n) * sizeof(T));
+    }
+    return;
+  }
+  switch (block.scalars & 6u) {
+    case 0:
+#pragma GCC ivdep
+      for (int64_t i = 0; i < n; ++i) {
+        const T s = a[i], t = b[i];
+        out[i] = c[i] ? s : t;
+      }
+      return;
+    case 2: {
+      const T s = *a;
+#pragma GCC ivdep
+      for (int64_t i = 0; i < n; ++i) {
+        const T t = b[i];
+        out[i] = c[i] ? s : t;
+      }
+      return;
+    }
+    case 4: {
+      const T t = *b;
+#pragma GCC ivdep
+      for (int64_t i = 0; i < n; ++i) {
+        const T s = a[i];
+        out[i] = c[i] ? s : t;
+      }
+      return;
+    }
+    default: {
+      const T s = *a, t = *b;
+#pragma GCC ivdep
+      for (int64_t i = 0; i < n; ++i) out[i] = c[i] ? s : t;
+    }
+  }
+}
+
+#define TENSORGRAD_SET_UNARY(op) \
+  table.unary[static_cast<int>(UnaryOp::op)][kDTypeIndex<T>] = int_unary_block<IntUnary<UnaryOp::op>, T>;
+#define TENSORGRAD_SET_BINARY(op)                                \
+  table.binary[static_cast<int>(BinaryOp::op)][kDTypeIndex<T>] = \
+      int_binary_block<IntBinary<BinaryOp::op>, T, gives_bool(BinaryOp::op)>;
+#define TENSORGRAD_SET_TERNARY(op) \
+  table.ternary[static_cast<int>(TernaryOp::op)][kDTypeIndex<T>] = int_ternary_block<IntTernary<TernaryOp::op>, T>;
+
+template <class T>
+void fill_type(BlockTable& table) {
+  TENSORGRAD_SET_UNARY(neg)
+  TENSORGRAD_SET_UNARY(abs)
+  TENSORGRAD_SET_UNARY(sign) TENSORGRAD_SET_UNARY(square) TENSORGRAD_SET_UNARY(relu) TENSORGRAD_SET_UNARY(logical_not)
+      TENSORGRAD_SET_UNARY(bitwise_not) TENSORGRAD_SET_UNARY(signbit) TENSORGRAD_SET_UNARY(clamp)
+          TENSORGRAD_SET_UNARY(hardtanh) TENSORGRAD_SET_UNARY(threshold) TENSORGRAD_SET_UNARY(pow_scalar)
+              TENSORGRAD_SET_BINARY(add) TENSORGRAD_SET_BINARY(sub) TENSORGRAD_SET_BINARY(mul)
+                  TENSORGRAD_SET_BINARY(add_scaled) TENSORGRAD_SET_BINARY(floor_divide)
+                      TENSORGRAD_SET_BINARY(trunc_divide) TENSORGRAD_SET_BINARY(remainder) TENSORGRAD_SET_BINARY(fmod)
+                          TENSORGRAD_SET_BINARY(pow) TENSORGRAD_SET_BINARY(maximum) TENSORGRAD_SET_BINARY(minimum)
+                              TENSORGRAD_SET_BINARY(fmax) TENSORGRAD_SET_BINARY(fmin) TENSORGRAD_SET_BINARY(heaviside)
+                                  TENSORGRAD_SET_BINARY(eq) TENSORGRAD_SET_BINARY(ne) TENSORGRAD_SET_BINARY(lt)
+                                      TENSORGRAD_SET_BINARY(le) TENSORGRAD_SET_BINARY(gt) TENSORGRAD_SET_BINARY(ge)
+                                          TENSORGRAD_SET_BINARY(logical_and) TENSORGRAD_SET_BINARY(logical_or)
+                                              TENSORGRAD_SET_BINARY(logical_xor) TENSORGRAD_SET_BINARY(bitwise_and)
+                                                  TENSORGRAD_SET_BINARY(bitwise_or) TENSORGRAD_SET_BINARY(bitwise_xor)
+                                                      TENSORGRAD_SET_BINARY(shift_left)
+                                                          TENSORGRAD_SET_BINARY(shift_right)
+                                                              TENSORGRAD_SET_TERNARY(addcmul)
+                                                                  TENSORGRAD_SET_TERNARY(clamp)
+}
+
+// On truth values: + and the larger are "or", * and the smaller are "and".
+void share_bool(BlockTable& table) {
+  constexpr int truth = static_cast<int>(DType::boolean), byte = kDTypeIndex<uint8_t>;
+  const auto binary = [&](BinaryOp to, BinaryOp from) {
+    table.binary[static_cast<int>(to)][truth] = table.binary[static_cast<int>(from)][byte];
+  };
+  for (const BinaryOp op : {BinaryOp::eq, BinaryOp::ne, BinaryOp::lt, BinaryOp::le, BinaryOp::gt, BinaryOp::ge,
+                            BinaryOp::logical_and, BinaryOp::logical_or, BinaryOp::logical_xor, BinaryOp::bitwise_and,
+                            BinaryOp::bitwise_or, BinaryOp::bitwise_xor}) {
+    binary(op, op);
+  }
+  for (const BinaryOp op : {BinaryOp::add, BinaryOp::maximum, BinaryOp::fmax}) binary(op, BinaryOp::bitwise_or);
+  for (const BinaryOp op : {BinaryOp::mul, BinaryOp::minimum, BinaryOp::fmin}) binary(op, BinaryOp::bitwise_and);
+  binary(BinaryOp::heaviside, BinaryOp::bitwise_or);  // 1, or the value where 0
+  for (const UnaryOp op : {UnaryOp::logical_not, UnaryOp::bitwise_not}) {
+    table.unary[static_cast<int>(op)][truth] = table.unary[static_cast<int>(UnaryOp::logical_not)][byte];
+  }
+}
+
+}  // namespace
+
+void fill_int(BlockTable& table) {
+  fill_type<uint8_t>(table);
+  fill_type<int8_t>(table);
+  fill_type<int16_t>(table);
+  fill_type<int32_t>(table);
+  fill_type<int64_t>(table);
+  share_bool(table);
+}
+
+void fill_where(BlockTable& table) {
+  BlockFn* by_dtype = table.ternary[static_cast<int>(TernaryOp::where)];
+  for (int t = 0; t < kDTypeCount; ++t) {
+    const size_t bytes = itemsize(static_cast<DType>(t));
+    by_dtype[t] = bytes == 1   ? where_block<uint8_t>
+                  : bytes == 2 ? where_block<uint16_t>
+                  : bytes == 4 ? where_block<uint32_t>
+                               : where_block<uint64_t>;
+  }
+}
+
+}  // namespace tensorgrad::cpu::TENSORGRAD_ISA

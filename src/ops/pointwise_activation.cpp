@@ -1,0 +1,180 @@
+// Activations and their gradients: fused where the gradient is not itself recorded, in public operations where it is.
+
+#include <cmath>
+
+#include "ops/pointwise_core.h"
+#include "ops/pointwise_unary.h"
+#include "tensorgrad/ops/copy.h"
+#include "tensorgrad/ops/pointwise.h"
+
+namespace tensorgrad {
+
+using namespace pointwise;
+
+namespace {
+
+constexpr double kSqrtHalf = 0.70710678118654752440;    // 1 / sqrt(2)
+constexpr double kInvSqrt2Pi = 0.39894228040143267794;  // 1 / sqrt(2 pi)
+constexpr double kSqrt2OverPi = 0.79788456080286535588;
+
+Tensor gelu_slope(const Tensor& x) {  // Phi(x) + x phi(x)
+  return (erf(x * kSqrtHalf) + 1) * 0.5 + x * (exp(x * x * -0.5) * kInvSqrt2Pi);
+}
+Tensor gelu_tanh_slope(const Tensor& x) {
+  const Tensor square = x * x;
+  const Tensor t = tanh((x + x * square * 0.044715) * kSqrt2OverPi);
+  return ((t + 1) + x * (1 - t * t) * ((square * (3 * 0.044715) + 1) * kSqrt2OverPi)) * 0.5;
+}
+Tensor silu_slope(const Tensor& x) {
+  const Tensor s = sigmoid(x);
+  return s * (x * (1 - s) + 1);
+}
+Tensor mish_slope(const Tensor& x) {
+  const Tensor t = tanh(softplus(x));
+  return t + x * (sigmoid(x) * (1 - t * t));
+}
+
+}  // namespace
+
+// ---- without parameters
+
+TENSORGRAD_FROM_OUTPUT(relu, "Relu", same, fused_or(BinaryOp::relu_backward, g, y, [&] { return where(y <= 0, 0, g); }))
+TENSORGRAD_FROM_OUTPUT(sigmoid, "Sigmoid", real,
+                       fused_or(BinaryOp::sigmoid_backward, g, y, [&] { return g * (y * (1 - y)); }))
+TENSORGRAD_FROM_INPUT(log_sigmoid, "LogSigmoid", floating,
+                      fused_or(BinaryOp::log_sigmoid_backward, g, x, [&] { return g * sigmoid(-x); }))
+TENSORGRAD_FROM_INPUT(silu, "Silu", floating,
+                      fused_or(BinaryOp::silu_backward, g, x, [&] { return g * silu_slope(x); }))
+TENSORGRAD_FROM_INPUT(mish, "Mish", floating,
+                      fused_or(BinaryOp::mish_backward, g, x, [&] { return g * mish_slope(x); }))
+TENSORGRAD_FROM_INPUT(relu6, "Hardtanh", floating,
+                      fused_or(
+                          BinaryOp::hardtanh_backward, g, x, [&] { return where((x <= 0) | (x >= 6), 0, g); },
+                          Params(0, 6)))
+TENSORGRAD_FROM_INPUT(hardsigmoid, "Hardsigmoid", floating, fused_or(BinaryOp::hardsigmoid_backward, g, x, [&] {
+                        return where((x > -3) & (x < 3), g / 6, 0);
+                      }))
+TENSORGRAD_FROM_INPUT(hardswish, "Hardswish", floating, fused_or(BinaryOp::hardswish_backward, g, x, [&] {
+                        return where(x <= -3, 0, where(x < 3, g * (x / 3 + 0.5), g));
+                      }))
+TENSORGRAD_FROM_INPUT(softsign, "Softsign", real, g / square(abs(x) + 1))
+TENSORGRAD_FROM_INPUT(tanhshrink, "Tanhshrink", real, g* square(tanh(x)))
+
+// ---- with parameters
+
+namespace {
+
+// A function with parameters, out of place: `slope(g, x)` in public operations, `backward` the fused kernel.
+template <class Slope>
+Tensor with_params(const char* name, const char* node, UnaryOp op, BinaryOp backward, const Tensor& t, Kind kind,
+                   const Params& p, Slope slope) {
+  Tensor out = unary(name, op, t, kind, p);
+  if (should_record(t)) {
+    record(node, out, inputs(t), [saved = Saved(t), backward, p, slope](const Tensor& g, const Context& c) {
+      const Tensor x = saved(c);
+      return fused_or(
+          backward, g, x, [&] { return slope(g, x); }, p);
+    });
+  }
+  return out;
+}
+template <class Slope>
+Tensor& with_params_(const char* name, const char* node, UnaryOp op, BinaryOp backward, Tensor& self, Kind kind,
+                     const Params& p, Slope slope) {
+  check_inplace(name, self);
+  NodePtr recorded;
+  if (should_record(self)) {
+    recorded = make_node(node, inputs(self),
+                         [saved = Saved(self.clone()), backward, p, slope](const Tensor& g, const Context& c) {
+                           const Tensor x = saved(c);
+                           return fused_or(
+                               backward, g, x, [&] { return slope(g, x); }, p);
+                         });
+  }
+  unary_into(name, op, self, kind, p);
+  finish_inplace(self, std::move(recorded));
+  return self;
+}
+
+auto elu_slope(Scalar alpha, Scalar scale, Scalar input_scale) {
+  const double a = alpha.to_double(), s = scale.to_double(), i = input_scale.to_double();
+  return [a, s, i](const Tensor& g, const Tensor& x) { return where(x <= 0, g * (exp(x * i) * (a * s * i)), g * s); };
+}
+auto leaky_slope(Scalar slope) {
+  return [slope](const Tensor& g, const Tensor& x) { return where(x > 0, g, g * slope); };
+}
+auto hardtanh_slope(Scalar low, Scalar high) {
+  return [low, high](const Tensor& g, const Tensor& x) { return where((x <= low) | (x >= high), 0, g); };
+}
+auto threshold_slope(Scalar limit) {
+  return [limit](const Tensor& g, const Tensor& x) { return where(x <= limit, 0, g); };
+}
+constexpr double kSeluAlpha = 1.6732632423543772848170429916717, kSeluScale = 1.0507009873554804934193349852946;
+
+void check_hardtanh(const char* name, const Tensor& t, Scalar low, Scalar high) {
+  if (t.dtype() == DType::boolean) raise_dtype(name, "Bool inputs not supported for hardtanh", t.dtype());
+  TENSORGRAD_CHECK(low.to_double() <= high.to_double(), ValueError, name, ": min_val ", low.to_double(),
+                   " is above max_val ", high.to_double());
+}
+
+}  // namespace
+
+Tensor gelu(const Tensor& t, std::string_view approximate) {
+  TENSORGRAD_CHECK(approximate == "none" || approximate == "tanh", ValueError,
+                   "gelu: approximate argument must be either none or tanh, got ", approximate);
+  if (approximate == "tanh") {
+    return with_params("gelu", "Gelu", UnaryOp::gelu_tanh, BinaryOp::gelu_tanh_backward, t, floating, {},
+                       [](const Tensor& g, const Tensor& x) { return g * gelu_tanh_slope(x); });
+  }
+  return with_params("gelu", "Gelu", UnaryOp::gelu, BinaryOp::gelu_backward, t, floating, {},
+                     [](const Tensor& g, const Tensor& x) { return g * gelu_slope(x); });
+}
+Tensor softplus(const Tensor& t, Scalar beta, Scalar limit) {
+  return with_params("softplus", "Softplus", UnaryOp::softplus, BinaryOp::softplus_backward, t, floating,
+                     Params(beta, limit), [beta, limit](const Tensor& g, const Tensor& x) {
+                       const Tensor z = x * beta;
+                       return where(z > limit, g, g * sigmoid(z));
+                     });
+}
+Tensor elu(const Tensor& t, Scalar alpha, Scalar scale, Scalar input_scale) {
+  return with_params("elu", "Elu", UnaryOp::elu, BinaryOp::elu_backward, t, floating, Params(alpha, scale, input_scale),
+                     elu_slope(alpha, scale, input_scale));
+}
+Tensor& elu_(Tensor& self, Scalar alpha, Scalar scale, Scalar input_scale) {
+  return with_params_("elu_", "Elu", UnaryOp::elu, BinaryOp::elu_backward, self, floating,
+                      Params(alpha, scale, input_scale), elu_slope(alpha, scale, input_scale));
+}
+Tensor selu(const Tensor& t) { return elu(t, kSeluAlpha, kSeluScale); }
+Tensor& selu_(Tensor& self) { return elu_(self, kSeluAlpha, kSeluScale); }
+Tensor celu(const Tensor& t, Scalar alpha) {
+  TENSORGRAD_CHECK(alpha.to_double() != 0, ValueError, "celu: ZeroDivisionError: alpha cannot be 0 for CELU");
+  return elu(t, alpha, 1, 1 / alpha.to_double());
+}
+Tensor leaky_relu(const Tensor& t, Scalar slope) {
+  return with_params("leaky_relu", "LeakyRelu", UnaryOp::leaky_relu, BinaryOp::leaky_relu_backward, t, floating,
+                     Params(slope), leaky_slope(slope));
+}
+Tensor& leaky_relu_(Tensor& self, Scalar slope) {
+  return with_params_("leaky_relu_", "LeakyRelu", UnaryOp::leaky_relu, BinaryOp::leaky_relu_backward, self, floating,
+                      Params(slope), leaky_slope(slope));
+}
+Tensor hardtanh(const Tensor& t, Scalar low, Scalar high) {
+  check_hardtanh("hardtanh", t, low, high);
+  return with_params("hardtanh", "Hardtanh", UnaryOp::hardtanh, BinaryOp::hardtanh_backward, t, same, Params(low, high),
+                     hardtanh_slope(low, high));
+}
+Tensor& hardtanh_(Tensor& self, Scalar low, Scalar high) {
+  check_hardtanh("hardtanh_", self, low, high);
+  return with_params_("hardtanh_", "Hardtanh", UnaryOp::hardtanh, BinaryOp::hardtanh_backward, self, same,
+                      Params(low, high), hardtanh_slope(low, high));
+}
+Tensor threshold(const Tensor& t, Scalar limit, Scalar value) {
+  return with_params("threshold", "Threshold", UnaryOp::threshold, BinaryOp::threshold_backward, t, same,
+                     Params(limit, value), threshold_slope(limit));
+}
+Tensor& threshold_(Tensor& self, Scalar limit, Scalar value) {
+  return with_params_("threshold_", "Threshold", UnaryOp::threshold, BinaryOp::threshold_backward, self, same,
+                      Params(limit, value), threshold_slope(limit));
+}
+
+}  // namespace tensorgrad
