@@ -114,7 +114,7 @@ Tensor detail::tensor_from(const void* data, int64_t count, DType dtype, const T
   return finish(t.to(options.device, options.dtype.value_or(dtype)), options);
 }
 
-Tensor tensor(const std::vector<bool>& values, const TensorOptions& options) {
+Tensor detail::tensor_from(const std::vector<bool>& values, const TensorOptions& options) {
   Tensor t = detail::make_empty({static_cast<int64_t>(values.size())}, DType::boolean, Device());
   bool* p = t.data<bool>();
   for (bool b : values) *p++ = b;

@@ -50,7 +50,14 @@ template <class T>
 Tensor tensor(const std::vector<T>& values, const TensorOptions& options = {}) {
   return tensor(std::span<const T>(values), options);
 }
-TENSORGRAD_API Tensor tensor(const std::vector<bool>& values, const TensorOptions& options = {});
+namespace detail {
+TENSORGRAD_API Tensor tensor_from(const std::vector<bool>& values, const TensorOptions& options);
+}
+// A template, so that numbers in braces never convert to it.
+template <class V>
+requires std::is_same_v<V, std::vector<bool>> Tensor tensor(const V& values, const TensorOptions& options = {}) {
+  return detail::tensor_from(values, options);
+}
 
 // A tensor over memory that belongs to the caller, who keeps it alive; or until `deleter` is called with `data`.
 TENSORGRAD_API Tensor from_blob(void* data, IntArrayRef sizes, const TensorOptions& options = {});
