@@ -157,6 +157,41 @@ def settings(meta: dict[str, Any]) -> str:
     return f"| {'setting'.ljust(width)} | |\n|{'-' * (width + 2)}|---|\n{body}"
 
 
+def short_table(result: dict[str, Any]) -> str:
+    """The table of the README: one line a row, forward and backward beside each other, in microseconds."""
+    lines: dict[str, list[str]] = {}
+    for row in result["rows"]:
+        if row["direction"] not in ("forward", "backward") or "ratio" not in row:
+            continue
+        torch = row["times"][reference_name(row["times"])]
+        cells = [f"{torch * 1e6:.3g}", f"{row['times']['tensorgrad'] * 1e6:.3g}", f"**{row['ratio']:.2f}**"]
+        lines.setdefault(f"{row['module']} {row['inputs']}", []).extend(f"{cell}" for cell in cells)
+    header = ["microseconds"]
+    for direction in ("forward", "backward"):
+        header += [f"{direction}: torch", "tensorgrad", "ratio"]
+    complete = [[_plain(name), *map(_plain, cells)] for name, cells in lines.items() if len(cells) == 6]
+    meta = result["meta"]
+    version = meta["versions"].get("torch cpu", "?").split("+")[0]
+    caption = f"{meta['cpu']}, {meta['threads']} threads, float32, against PyTorch {version}, {meta['date'][:10]}."
+    return f"{caption} {summary(result['rows'])}\n\n{markdown(header, complete)}"
+
+
+def _plain(cell: str) -> str:
+    """Large figures without an exponent: 1.24e+04 becomes 12400."""
+    if "e+" not in cell:
+        return cell
+    return f"{float(cell):.0f}"
+
+
+def write_readme_table(root: Path, result: dict[str, Any]) -> None:
+    begin, end = "<!-- table: written by make bench -->", "<!-- end of table -->"
+    path = root / "README.md"
+    if not path.exists() or begin not in path.read_text():
+        return
+    before, _, rest = path.read_text().partition(begin)
+    path.write_text(f"{before}{begin}\n\n{short_table(result)}\n\n{end}{rest.partition(end)[2]}")
+
+
 def write_benchmark_md(root: Path) -> None:
     """BENCHMARK.md from the latest recorded runs of each device."""
     origin = json.loads((root / "bench/origin.json").read_text())
@@ -169,4 +204,6 @@ def write_benchmark_md(root: Path) -> None:
         parts.append(f"# {title}: the run\n\n{settings(result['meta'])}")
         parts.append(f"{summary(result['rows'])}\n\n![ratios to PyTorch](docs/images/benchmark-{kind}.svg)")
         parts.append(tables(result, origin))
+        if kind == "cpu":
+            write_readme_table(root, result)
     (root / "BENCHMARK.md").write_text("\n\n".join(parts) + "\n")

@@ -11,7 +11,7 @@ namespace tensorgrad::io {
 
 // Objects become dicts (a name given twice is an error), numbers without '.', 'e' or 'E' int64. Throws IOError that
 // starts with `where` and gives the position.
-Value parse_json(std::string_view text, const std::string& where);
+TENSORGRAD_API Value parse_json(std::string_view text, const std::string& where);
 // The inverse, without white space. A value that holds a tensor is an error of the caller's.
 void write_json(std::string& out, const Value& value);
 

@@ -8,6 +8,7 @@
 #include "kernels/attention.h"
 #include "kernels/conv.h"
 #include "kernels/gemm.h"
+#include "kernels/loss.h"
 #include "kernels/norm.h"
 #include "kernels/factory.h"
 #include "kernels/optim.h"
@@ -23,6 +24,7 @@ struct KernelTable {
   PointwiseKernels pointwise;
   AttentionKernels attention;
   SoftmaxKernels softmax;
+  LossKernels loss;
   NormKernels norm;
   GemmKernels gemm;
   ConvKernels conv;

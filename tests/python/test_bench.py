@@ -75,3 +75,18 @@ def test_compare_reports_what_became_slower(tmp_path, capsys):
     assert "geometric mean of the changes 0.800" in capsys.readouterr().out
     assert compare.main([str(new), str(old), "--limit", "1.1"]) == 1
     assert "slower: nn.Softmax input=1024x512 dim=-1, forward: 1.25" in capsys.readouterr().out
+
+
+def test_the_short_table_has_a_line_for_each_row():
+    example = result(0.5)
+    example["meta"] |= {
+        "cpu": "a processor",
+        "threads": 2,
+        "versions": {"torch cpu": "2.13.0+cpu"},
+        "date": "2026-01-02",
+    }
+    text = report.short_table(example)
+    assert "a processor, 2 threads, float32, against PyTorch 2.13.0, 2026-01-02." in text
+    for case in CASES:
+        assert sum(line.startswith(f"| {case.key} ") and line.count("**0.50**") == 2 for line in text.splitlines()) == 1
+    assert "e+" not in text

@@ -11,6 +11,7 @@ const KernelTable& cpu_kernels() {
     cpu::fill_cpu(t.pointwise);
     cpu::fill_attention(t.attention);
     cpu::fill_softmax(t.softmax);
+    cpu::fill_loss(t.loss);
     cpu::fill_norm(t.norm);
     cpu::fill_cpu(t.gemm);
     cpu::fill_cpu(t.conv);

@@ -41,10 +41,10 @@ struct Product {
   bool in_place() const { return kPlain && s_k == 1; }  // s can be read without a copy
 };
 
-TENSORGRAD_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-TENSORGRAD_INLINE int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
-TENSORGRAD_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-TENSORGRAD_INLINE int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
+constexpr TENSORGRAD_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr TENSORGRAD_INLINE int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
+constexpr TENSORGRAD_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr TENSORGRAD_INLINE int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // `rows` rows as tiles of nearly equal height: the first `tall` of them `height` high, the others one less.
 struct Tiling {
@@ -88,23 +88,23 @@ struct Block {
   int64_t ld;         // of the buffer, a multiple of kPanel
   bool first, last;   // the first and the last block along k
   bool rows_outside;  // loop order: tiles of s outside of panels of v
+  // The part of v to be packed next, if its rows are contiguous: fetched while this block is computed.
+  const char* next = nullptr;
+  int64_t next_step = 0;  // bytes from row to row
 };
 
 template <class T, class Format, bool Packed>
 TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, const Tiling& tiles, int64_t t,
                                 int64_t j) {
+  constexpr int64_t kItem = static_cast<int64_t>(sizeof(typename Product<T, Format>::In));
   const int64_t row = tiles.first(t), cols = min_of(b.cols - j, kPanel<T>);
   Store<T> o;
   o.cols = cols;
   if (b.buffer != nullptr) {
-    o = {b.buffer + row * b.ld + j,
-         b.ld,
-         round_up(cols, kLanes<T>),
-         T(1),
-         b.first ? T(0) : T(1),
-         nullptr,
-         nullptr,
-         false};
+    o.c = b.buffer + row * b.ld + j;
+    o.ldc = b.ld;
+    o.cols = round_up(cols, kLanes<T>);
+    o.beta = b.first ? T(0) : T(1);
   } else {
     if constexpr (Product<T, Format>::kPlain) {
       o.c = P.c + (b.i0 + row) * P.c_s + b.j0 + j;
@@ -115,6 +115,12 @@ TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, 
       o.bias_s = b.last && P.bias_s != nullptr ? P.bias_s + b.i0 + row : nullptr;
       o.relu = b.last && P.relu;
     }
+  }
+  o.ahead = reinterpret_cast<const char*>(b.v);
+  o.ahead_step = 0;
+  if (b.next != nullptr && t * 64 < kPanel<T> * kItem) {  // with each tile one line of every row of the panel
+    o.ahead = b.next + j * kItem + t * 64;
+    o.ahead_step = b.next_step;
   }
   const MicroKernel<T> kernel =
       micro_kernel<T, Packed>(static_cast<int>(tiles.rows(t)), static_cast<int>(ceil_div(cols, kLanes<T>)));
@@ -267,10 +273,23 @@ void private_v(const Product<T, Format>& P) {
       for (int64_t q = 0; q < k_blocks; ++q) {
         const int64_t kn = min_of(kc, P.k - q * kc);
         pack_v(P, panels, q * kc, kn, j0, width);
-        run_block(P,
-                  Block<T>{0, j0, width, q * kc, kn, s == nullptr ? nullptr : s + q * s_room, panels, buffer, ld,
-                           q == 0, q == k_blocks - 1, false},
-                  tiles);
+        Block<T> block{0,
+                       j0,
+                       width,
+                       q * kc,
+                       kn,
+                       s == nullptr ? nullptr : s + q * s_room,
+                       panels,
+                       buffer,
+                       ld,
+                       q == 0,
+                       q == k_blocks - 1,
+                       false};
+        if (P.pack == nullptr && P.v_col == 1 && q + 1 < k_blocks) {
+          block.next = reinterpret_cast<const char*>(P.v + (q + 1) * kc * P.v_k + j0);
+          block.next_step = P.v_k * static_cast<int64_t>(sizeof(*P.v));
+        }
+        run_block(P, block, tiles);
       }
       if (buffer != nullptr) finish_block(P, buffer, ld, 0, P.ms, j0, width, true, true);
     }

@@ -22,13 +22,16 @@ inline constexpr int kPanel = kTileVectors* kLanes<T>;  // columns of a packed p
 // What happens to a finished tile: c = alpha * tile + beta * c, then + bias, then relu.
 template <class T>
 struct Store {
-  T* c;          // element (0, 0) of the tile; columns are adjacent
-  int64_t ldc;   // distance of rows
-  int64_t cols;  // columns that exist, at most NV * kLanes
-  T alpha, beta;
-  const T* bias_v;  // a value per column, or null
-  const T* bias_s;  // a value per row, or null
-  bool relu;
+  T* c = nullptr;    // element (0, 0) of the tile; columns are adjacent
+  int64_t ldc = 0;   // distance of rows
+  int64_t cols = 0;  // columns that exist, at most NV * kLanes
+  T alpha = 1, beta = 0;
+  const T* bias_v = nullptr;  // a value per column, or null
+  const T* bias_s = nullptr;  // a value per row, or null
+  bool relu = false;
+  // Memory that will be needed soon: a line is asked for with each step, `ahead_step` bytes apart.
+  const char* ahead = nullptr;
+  int64_t ahead_step = 0;
 };
 
 template <class T, int H, int NV>
@@ -90,7 +93,11 @@ __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int6
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) acc[i][j] = Vec<T>(T(0));
   }
+  const char* ahead = o.ahead;
+  const int64_t ahead_step = o.ahead_step;
   for (int64_t p = 0; p < kc; ++p) {
+    __builtin_prefetch(ahead, 0, 2);
+    ahead += ahead_step;
     Vec<T> row[NV];
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) row[j] = load(v + j * L);

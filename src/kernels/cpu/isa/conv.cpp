@@ -6,8 +6,12 @@
 
 #include "kernels/cpu/conv_parts.h"
 #include "kernels/cpu/simd.h"
+#include "kernels/gemm.h"
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
+
+void fill(GemmKernels& kernels);
+
 namespace {
 
 bool winograd_fits(const ConvShape& s) {
@@ -22,9 +26,64 @@ bool winograd_pays(const ConvShape& s, int64_t channels, int64_t results, int64_
   const double lanes = 2 * kLanes<float>;
   const double products = static_cast<double>(channels) * static_cast<double>(results);
   const double direct = 1.2 * 9 * products * static_cast<double>(s.batch * height * (width + 1)) / lanes;
-  const double tiles = static_cast<double>(s.batch * ceil_div(height, 2) * (ceil_div(width, 2) + 1));
+  const double tiles = static_cast<double>(s.batch * ceil_div(height, 2) * ceil_div(width, 2));
   const double transforms = 4 * tiles * static_cast<double>(channels + results) * 16 / kLanes<float>;
   return 16 * 1.2 * products * tiles / lanes + transforms + 12 * products < direct;
+}
+
+// A 1x1 convolution at stride 1 without padding is a matrix product of the weight with each image.
+bool is_product(const ConvShape& s) {
+  return kernel_volume(s) == 1 && s.groups == 1 && s.stride_depth == 1 && s.stride_height == 1 && s.stride_width == 1 &&
+         s.in_depth == s.out_depth && s.in_height == s.out_height && s.in_width == s.out_width && s.pad_depth == 0 &&
+         s.pad_height == 0 && s.pad_width == 0;
+}
+
+template <class T>
+GemmKernels::Function product_kernel() {
+  static const GemmKernels kernels = [] {
+    GemmKernels k;
+    fill(k);
+    return k;
+  }();
+  return sizeof(T) == 4 ? kernels.f32 : kernels.f64;
+}
+
+template <class T>
+void product_forward(const ConvShape& s, const T* input, const T* weight, const T* bias, bool relu, T* output) {
+  GemmArgs g;
+  const int64_t plane = s.in_depth * in_plane(s);
+  g.m = s.out_channels, g.n = plane, g.k = s.in_channels, g.batch = s.batch;
+  g.a = weight, g.a_row = s.in_channels, g.a_col = 1;
+  g.b = input, g.b_row = plane, g.b_col = 1, g.b_batch = s.in_channels * plane;
+  g.c = output, g.c_row = plane, g.c_col = 1, g.c_batch = s.out_channels * plane;
+  g.bias_m = bias;
+  g.activation = relu ? GemmActivation::relu : GemmActivation::none;
+  product_kernel<T>()(g);
+}
+
+template <class T>
+void product_grad_input(const ConvShape& s, const T* grad_output, const T* weight, T* grad_input) {
+  GemmArgs g;
+  const int64_t plane = s.in_depth * in_plane(s);
+  g.m = s.in_channels, g.n = plane, g.k = s.out_channels, g.batch = s.batch;
+  g.a = weight, g.a_row = 1, g.a_col = s.in_channels;
+  g.b = grad_output, g.b_row = plane, g.b_col = 1, g.b_batch = s.out_channels * plane;
+  g.c = grad_input, g.c_row = plane, g.c_col = 1, g.c_batch = s.in_channels * plane;
+  product_kernel<T>()(g);
+}
+
+template <class T>
+void product_grad_weight(const ConvShape& s, const T* grad_output, const T* input, T* grad_weight) {
+  const int64_t plane = s.in_depth * in_plane(s);
+  for (int64_t n = 0; n < s.batch; ++n) {
+    GemmArgs g;
+    g.m = s.out_channels, g.n = s.in_channels, g.k = plane;
+    g.a = grad_output + n * s.out_channels * plane, g.a_row = plane, g.a_col = 1;
+    g.b = input + n * s.in_channels * plane, g.b_row = 1, g.b_col = plane;
+    g.c = grad_weight, g.c_row = s.in_channels, g.c_col = 1;
+    g.beta = n > 0 ? 1 : 0;
+    product_kernel<T>()(g);
+  }
 }
 
 template <class T>
@@ -36,6 +95,7 @@ void forward(const ConvShape& s, const T* input, const T* weight, const T* bias,
       return;
     }
   }
+  if (is_product(s)) return product_forward(s, input, weight, bias, relu, output);
   direct_forward(s, input, weight, bias, relu, output);
 }
 
@@ -59,8 +119,13 @@ void backward(const ConvShape& s, const T* grad_output, const T* input, const T*
       have_weight = winograd_grad_weight(s, grad_output, input, grad_weight);
     }
   }
-  if (!have_input) direct_grad_input(s, grad_output, weight, grad_input);
-  if (!have_weight) direct_grad_weight(s, grad_output, input, grad_weight);
+  if (is_product(s)) {
+    if (!have_input) product_grad_input(s, grad_output, weight, grad_input);
+    if (!have_weight) product_grad_weight(s, grad_output, input, grad_weight);
+  } else {
+    if (!have_input) direct_grad_input(s, grad_output, weight, grad_input);
+    if (!have_weight) direct_grad_weight(s, grad_output, input, grad_weight);
+  }
   if (grad_bias) conv_grad_bias(s, grad_output, grad_bias);
 }
 

@@ -16,6 +16,52 @@ constexpr bool kManyRegisters = kVectorBytes == 64;
 constexpr int kOuts = kManyRegisters ? 4 : 2;  // output channels of a register tile
 constexpr int kTaps = 6;                       // taps of it
 
+template <class T, int... I>
+TENSORGRAD_INLINE Vec<T> add_pairs(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
+  return Vec<T>(__builtin_shufflevector(a.v, b.v, (2 * I)...) + __builtin_shufflevector(a.v, b.v, (2 * I + 1)...));
+}
+// a0 + a1, a2 + a3, ..., b0 + b1, ...
+template <class T>
+TENSORGRAD_INLINE Vec<T> add_pairs(Vec<T> a, Vec<T> b) {
+  return add_pairs(a, b, std::make_integer_sequence<int, kLanes<T>>{});
+}
+
+constexpr int next_power(int n) {
+  int p = 1;
+  while (p < n) p *= 2;
+  return p;
+}
+
+// The sums over the lanes of N vectors, written to out (which has room for whole vectors). Neighbours are added pair by
+// pair, two vectors into one, until each lane holds one vector's sum: far fewer steps than summing every vector alone.
+template <class T, int N>
+TENSORGRAD_INLINE void lane_sums(const Vec<T> (&in)[N], T* out) {
+  constexpr int kCount = next_power(N);
+  Vec<T> v[kCount];
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) v[i] = i < N ? in[i < N ? i : 0] : Vec<T>(T(0));
+  int count = kCount;
+  int width = kLanes<T>;  // lanes that still belong to one vector
+#pragma GCC unroll 8
+  for (int step = 0; step < 8; ++step) {
+    if (width == 1) break;
+    if (count > 1) {
+#pragma GCC unroll 8
+      for (int i = 0; i < kCount / 2; ++i) {
+        if (i < count / 2) v[i] = add_pairs(v[2 * i], v[2 * i + 1]);
+      }
+      count /= 2;
+    } else {
+      v[0] = add_pairs(v[0], v[0]);
+    }
+    width /= 2;
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+    if (i < count) store(out + i * kLanes<T>, v[i]);
+  }
+}
+
 // sums[m * sums_row + t] (+)= sum over p < positions of g[m * g_row + p] * x[taps[t] + p]. positions: whole vectors.
 template <class T, int M, int N>
 void dot_tile(const T* g, int64_t g_row, const T* x, const int64_t* taps, int64_t positions, bool add, T* sums,
@@ -39,13 +85,14 @@ void dot_tile(const T* g, int64_t g_row, const T* x, const int64_t* taps, int64_
       for (int m = 0; m < M; ++m) acc[m][t] = fma(grad[m], value, acc[m][t]);
     }
   }
+  alignas(64) T part[8 + kLanes<T>];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) {
+    lane_sums<T, N>(acc[m], part);
 #pragma GCC unroll 8
     for (int t = 0; t < N; ++t) {
       T& sum = sums[m * sums_row + t];
-      const T part = reduce_add(acc[m][t]);
-      sum = add ? sum + part : part;
+      sum = add ? sum + part[t] : part[t];
     }
   }
 }
@@ -111,21 +158,24 @@ WeightPlan plan_weight(const ConvShape& s) {
   p.strip.set_width(s.out_width);
   const double flops = static_cast<double>(s.batch * s.out_channels * s.out_depth * out_plane(s)) *
                        static_cast<double>(in_group(s) * kernel_volume(s));
-  // Enough items for many cores, as long as each is worth some ten microseconds.
-  const int64_t wanted = least(32, static_cast<int64_t>(flops / 1e6) + 1);
+  // Enough items for many cores, as long as each is worth some ten microseconds: first by images, each with sums of its
+  // own while those stay small beside the input, then by channels (which copies strips more than once).
+  const int64_t wanted = least(16, static_cast<int64_t>(flops / 1e6) + 1);
   p.out_step = least(out_group(s), 64);
-  p.in_step = least(in_group(s), 32);
-  const auto items = [&] { return s.groups * ceil_div(out_group(s), p.out_step) * ceil_div(in_group(s), p.in_step); };
-  while (items() < wanted && p.out_step > 2 * kOuts) p.out_step = round_up(ceil_div(p.out_step, 2), kOuts);
-  while (items() < wanted && p.in_step > 8) p.in_step = ceil_div(p.in_step, 2);
-  p.out_blocks = ceil_div(out_group(s), p.out_step);
-  p.in_blocks = ceil_div(in_group(s), p.in_step);
+  p.in_step = least(in_group(s), kernel_volume(s) == 1 ? 128 : 32);
+  const auto blocks = [&] { return s.groups * ceil_div(out_group(s), p.out_step) * ceil_div(in_group(s), p.in_step); };
   const int64_t images = s.batch * s.out_depth;
   const int64_t weights = s.out_channels * in_group(s) * kernel_volume(s);
   const int64_t room = greatest(1, s.batch * s.in_channels * s.in_depth * in_plane(s) / greatest(1, weights));
-  p.splits = least(least(images, ceil_div(wanted, items())), room);
+  p.splits = least(least(images, ceil_div(wanted, blocks())), room);
   p.split_images = ceil_div(images, greatest(1, p.splits));
   p.splits = ceil_div(images, greatest(1, p.split_images));
+  const int64_t enough = least(8, wanted);
+  while (p.splits * blocks() < enough && p.out_step > 2 * kOuts) {
+    p.out_step = round_up(ceil_div(p.out_step, 2), kOuts);
+  }
+  p.out_blocks = ceil_div(out_group(s), p.out_step);
+  p.in_blocks = ceil_div(in_group(s), p.in_step);
   const int64_t planes = p.in_step * s.kernel_depth * p.strip.phases() + p.out_step;
   const int64_t bytes = static_cast<int64_t>(sizeof(T)) * planes * p.strip.width;
   p.rows = least(greatest(1, 384 * 1024 / bytes - p.strip.reach_rows), s.out_height);
@@ -198,11 +248,20 @@ void weight_item(const ConvShape& s, const WeightPlan& p, const T* grad_output, 
         const T* from = grad_output + (channel * s.out_depth + z) * out_plane(s) + row * s.out_width;
         copy_grad_rows(s, p, from, rows, positions, grad + k * p.grad_row);
       }
-      for (int64_t t = 0; t < tap_count; t += kTaps) {
-        const int64_t some = least(kTaps, tap_count - t);
-        for (int64_t k = 0; k < outs; k += kOuts) {
-          pick_dot<T>(least(kOuts, outs - k), some)(grad + k * p.grad_row, p.grad_row, strip, taps + t, positions, add,
-                                                    sums + k * sums_row + t, sums_row);
+      // Some taps and channels at a time, so that their strips stay in the first-level cache.
+      const int64_t tap_step = greatest(1, 2048 * 36 / (positions * 9)) * kTaps;
+      const int64_t out_step = greatest(1, 1024 / positions) * 4 * kOuts;
+      for (int64_t t0 = 0; t0 < tap_count; t0 += tap_step) {
+        const int64_t t1 = least(tap_count, t0 + tap_step);
+        for (int64_t k0 = 0; k0 < outs; k0 += out_step) {
+          const int64_t k1 = least(outs, k0 + out_step);
+          for (int64_t t = t0; t < t1; t += kTaps) {
+            for (int64_t k = k0; k < k1; k += kOuts) {
+              pick_dot<T>(least(kOuts, k1 - k), least(kTaps, t1 - t))(grad + k * p.grad_row, p.grad_row, strip,
+                                                                      taps + t, positions, add, sums + k * sums_row + t,
+                                                                      sums_row);
+            }
+          }
         }
       }
       add = true;

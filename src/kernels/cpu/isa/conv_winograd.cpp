@@ -3,12 +3,16 @@
 //   result = A^T [ (G w G^T) * (B^T d B) ] A   summed over channels inside the brackets.
 // Its error is a few 1e-7 of the largest value, as small as the direct sum's.
 //
-// A work item is a run of `kTile` tiles (tile rows of all images laid end to end, with one idle tile at the end of each
-// row) and some result channels:
-//   planes  four parity planes (even/odd row x even/odd column) of one source channel, padding written out
+// Tiles of all images are laid end to end. Of some of them at a time there are
+//   planes  for one source channel, each tile's columns 0..3 and the rows of each parity apart: 8 planes of a value a
+//   tile
+//           (padding written out), so that the transform is loads and additions alone
 //   V       (16, panels, channels, kPanel)  the transformed source; each of the 16 is a packed GEMM operand
-//   M       (16, chunk of result channels, tiles)  products
-// Infinities would spread inside a tile, so the result is watched and the caller told to compute it directly.
+//   M       (16, some result channels, tiles)  products
+// With many tiles the filter is transformed first and a work item takes a run of tiles through all three. With few
+// tiles and many channels the filter is the larger operand: then V is made first, and a work item transforms the
+// filters of a few result channels and uses them while they are in its cache. Infinities would spread inside a tile, so
+// the result is watched and the caller told to compute it directly.
 
 #include "kernels/cpu/conv_winograd.h"
 
@@ -35,15 +39,16 @@ struct Plan {
   float* result;
   const float* bias;
   bool relu;
-  const float* filter;  // (16, result channels / kRows, channels, kRows)
+  const float* filter;  // (16, result channels / kRows, channels, kRows), the 16 parts filter_step apart
+  int64_t filter_step;
   int64_t images, channels, results;
   int64_t height, width;  // of the source
   int64_t out_height, out_width;
   int64_t pad_height, pad_width;
-  int64_t tile_rows, tile_cols, row_tiles;  // row_tiles: tile_cols and the idle one
-  int64_t tiles;                            // of all images
-  int64_t block;                            // tiles of an item
-  int64_t splits, split_results;            // result channels of an item
+  int64_t tile_rows, tile_cols;
+  int64_t tiles;                  // of all images
+  int64_t block;                  // tiles of a V
+  int64_t splits, split_results;  // result channels of an item
 };
 
 // out[m][t] = sum over c of a[c][m] * b[c][t]
@@ -76,11 +81,10 @@ void product_tile(const float* a, const float* b, int64_t channels, float* out, 
 // The filter G w G^T of some groups of kRows result channels. Lanes: kRows result channels of kLane / kRows
 // neighbouring channels, which is the order of a row of the packed filter.
 void transform_filter(const ConvShape& s, const float* weight, bool backward, int64_t results, int64_t channels,
-                      int64_t first_group, int64_t last_group, float* filter) {
+                      int64_t first_group, int64_t last_group, float* filter, int64_t step) {
   constexpr int64_t kTogether = kLane / kRows;
   const int64_t result_step = backward ? 9 : in_group(s) * 9;
   const int64_t channel_step = backward ? in_group(s) * 9 : 9;
-  const int64_t groups = ceil_div(results, kRows);
   alignas(64) float w[9][kLane];
   for (int64_t g = first_group; g < last_group; ++g) {
     for (int64_t c = 0; c < channels; c += kTogether) {
@@ -108,7 +112,7 @@ void transform_filter(const ConvShape& s, const float* weight, bool backward, in
         const Vec<float> ends = rows[i][0] + rows[i][2];
         const Vec<float> u[4] = {rows[i][0], (ends + rows[i][1]) * 0.5f, (ends - rows[i][1]) * 0.5f, rows[i][2]};
         for (int j = 0; j < 4; ++j) {
-          float* to = filter + (((i * 4 + j) * groups + g) * channels + c) * kRows;
+          float* to = filter + (i * 4 + j) * step + ((g - first_group) * channels + c) * kRows;
           if (count == kLane) {
             store(to, u[j]);
           } else {
@@ -120,15 +124,13 @@ void transform_filter(const ConvShape& s, const float* weight, bool backward, in
   }
 }
 
-// V's vectors for the kLane tiles at flat position t of the parity planes (each `plane` values).
-TENSORGRAD_INLINE void transform_source(const float* planes, int64_t plane, int64_t row_tiles, float* to,
-                                        int64_t to_step) {
+// V's vectors for kLane tiles: planes points at the first one in the planes, `below` further is the tile row below.
+TENSORGRAD_INLINE void transform_source(const float* planes, int64_t plane, int64_t below, float* to, int64_t to_step) {
   Vec<float> x[4][4];
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
-    const float* even = planes + (i % 2) * 2 * plane + (i / 2) * row_tiles;
-    const float* odd = even + plane;
-    const Vec<float> d0 = load(even), d1 = load(odd), d2 = load(even + 1), d3 = load(odd + 1);
+    const float* row = planes + (i % 2) * 4 * plane + (i / 2) * below;
+    const Vec<float> d0 = load(row), d1 = load(row + plane), d2 = load(row + 2 * plane), d3 = load(row + 3 * plane);
     x[i][0] = d0 - d2;
     x[i][1] = d1 + d2;
     x[i][2] = d2 - d1;
@@ -143,62 +145,73 @@ TENSORGRAD_INLINE void transform_source(const float* planes, int64_t plane, int6
   }
 }
 
-// Writes the parity planes of one source channel for tiles [first, last) of an image; position 0 is tile `first`.
-void fill_planes(const Plan& p, const float* source, int64_t first, int64_t last, float* planes, int64_t plane) {
-  const int64_t end = last + p.row_tiles + 1;  // the tile below and right of the last one
-  for (int64_t row = first / p.row_tiles; row * p.row_tiles < end; ++row) {
-    const int64_t start = row * p.row_tiles;
+// Writes the planes of one source channel for tiles [first, last) of an image; position 0 is tile `first`. row: room
+// for two rows of tile_cols + 1 values, rounded up to whole vectors.
+void fill_planes(const Plan& p, const float* source, int64_t first, int64_t last, float* planes, int64_t plane,
+                 float* row) {
+  const int64_t end = last + p.tile_cols;  // and the tile row below
+  const int64_t row_size = round_up(p.tile_cols + 1, kLane) + kLane;
+  for (int64_t tile_row = first / p.tile_cols; tile_row * p.tile_cols < end; ++tile_row) {
+    const int64_t start = tile_row * p.tile_cols;
     const int64_t col_first = greatest(0, first - start);
-    const int64_t col_last = least(p.row_tiles, end - start);
+    const int64_t col_last = least(p.tile_cols, end - start);
     for (int64_t odd = 0; odd < 2; ++odd) {
-      const int64_t y = 2 * row + odd - p.pad_height;
-      float* to = planes + odd * 2 * plane + start - first;
+      const int64_t y = 2 * tile_row + odd - p.pad_height;
       const float* from = y < 0 || y >= p.height ? nullptr : source + y * p.width;
-      split_row(from, p.width, p.pad_width, col_first, col_last, to, to + plane);
+      split_row(from, p.width, p.pad_width, col_first, col_last + 1, row, row + row_size);
+      float* to = planes + odd * 4 * plane + start + col_first - first;
+      for (int64_t j = 0; j < 4; ++j) {
+        copy_values(to + j * plane, row + j % 2 * row_size + col_first + j / 2, col_last - col_first);
+      }
     }
   }
-  for (int i = 0; i < 4; ++i) fill_zero(planes + i * plane + end - first, plane - (end - first));
+  for (int i = 0; i < 8; ++i) fill_zero(planes + i * plane + end - first, plane - (end - first));
 }
 
-// Values between the 16 parts of V: not a multiple of 4 KiB, lest all of them share a few cache sets.
+// Values between the 16 parts of V: not a multiple of 4 KiB, lest all of them share a few cache sets. Sizes of the
+// planes and of the two rows that fill_planes needs.
 int64_t source_step(const Plan& p) { return ceil_div(p.block, kPanel) * p.channels * kPanel + kLane; }
+int64_t plane_size(const Plan& p) { return round_up(p.block + p.tile_cols + kLane, kLane) + kLane; }
+int64_t row_room(const Plan& p) { return 2 * (round_up(p.tile_cols + 1, kLane) + kLane); }
 
 // Asks for the source rows that fill_planes will read: neighbouring channels are too far apart for the hardware to
 // guess.
 void prefetch_rows(const Plan& p, const float* source, int64_t first, int64_t last) {
-  const int64_t row_first = first / p.row_tiles;
-  const int64_t row_last = (last + p.row_tiles) / p.row_tiles;
+  const int64_t row_first = first / p.tile_cols;
+  const int64_t row_last = (last + p.tile_cols - 1) / p.tile_cols;
   const int64_t y_first = greatest(0, 2 * row_first - p.pad_height);
   const int64_t y_last = least(p.height, 2 * row_last + 2 - p.pad_height);
   for (int64_t i = y_first * p.width; i < y_last * p.width; i += 16) __builtin_prefetch(source + i, 0, 2);
 }
 
-// V for the tiles [first, last) of all images.
-void fill_source(const Plan& p, int64_t first, int64_t last, float* planes, int64_t plane, float* v) {
-  const int64_t image_tiles = p.tile_rows * p.row_tiles;
+// V for the tiles [first, last) of all images and some channels. planes: room for 8 planes and two rows.
+void fill_source(const Plan& p, int64_t first, int64_t last, int64_t channel_first, int64_t channel_last, float* planes,
+                 float* v) {
+  const int64_t image_tiles = p.tile_rows * p.tile_cols;
+  const int64_t plane = plane_size(p);
   const int64_t panels = ceil_div(p.block, kPanel);
   const int64_t step = source_step(p);
   for (int64_t begin = first; begin < last;) {
     const int64_t n = begin / image_tiles;
     const int64_t in_image = begin - n * image_tiles;
     const int64_t end = least(last, (n + 1) * image_tiles);
-    for (int64_t c = 0; c < p.channels; ++c) {
+    for (int64_t c = channel_first; c < channel_last; ++c) {
       const float* source = p.source + (n * p.channels + c) * p.height * p.width;
-      if (c + 2 < p.channels) {
+      if (c + 2 < channel_last) {
         prefetch_rows(p, source + 2 * p.height * p.width, in_image, in_image + end - begin);
       }
-      fill_planes(p, source, in_image, in_image + end - begin, planes, plane);
+      fill_planes(p, source, in_image, in_image + end - begin, planes, plane, planes + 8 * plane);
       // Where images meet inside a vector, the second one starts in the middle of it: vectors go to V unaligned, value
       // by value across the panel's border.
       for (int64_t t = begin; t < end; t += kLane) {
         const int64_t at = t - first;
         const int64_t inside = at % kPanel;
         if (inside + kLane <= kPanel) {
-          transform_source(planes + t - begin, plane, p.row_tiles, v + (at / kPanel * p.channels + c) * kPanel + inside,
+          transform_source(planes + t - begin, plane, p.tile_cols, v + (at / kPanel * p.channels + c) * kPanel + inside,
                            step);
         } else {
           alignas(64) float buffer[16 * kLane];
-          transform_source(planes + t - begin, plane, p.row_tiles, buffer, kLane);
+          transform_source(planes + t - begin, plane, p.tile_cols, buffer, kLane);
           for (int64_t i = 0; i < kLane && at + i < panels * kPanel; ++i) {
             float* to = v + ((at + i) / kPanel * p.channels + c) * kPanel + (at + i) % kPanel;
             for (int64_t x = 0; x < 16; ++x) to[x * step] = buffer[x * kLane + i];
@@ -212,18 +225,16 @@ void fill_source(const Plan& p, int64_t first, int64_t last, float* planes, int6
 
 // Rows of the result out of the flat rows of pairs, for tiles [first, last) of all images and result channel k.
 void store_tiles(const Plan& p, int64_t k, int64_t first, int64_t last, const float* even, const float* odd) {
-  const int64_t image_tiles = p.tile_rows * p.row_tiles;
+  const int64_t image_tiles = p.tile_rows * p.tile_cols;
   int64_t n = first / image_tiles;
-  int64_t row = (first - n * image_tiles) / p.row_tiles;
-  int64_t col = first % p.row_tiles;
+  int64_t row = (first - n * image_tiles) / p.tile_cols;
+  int64_t col = first % p.tile_cols;
   for (int64_t t = first; t < last;) {
-    const int64_t count = least(p.row_tiles - col, last - t);
+    const int64_t count = least(p.tile_cols - col, last - t);
     const int64_t width = least(2 * count, p.out_width - 2 * col);
     float* to = p.result + ((n * p.results + k) * p.out_height + 2 * row) * p.out_width + 2 * col;
-    if (width > 0) {
-      copy_values(to, even + 2 * (t - first), width);
-      if (2 * row + 1 < p.out_height) copy_values(to + p.out_width, odd + 2 * (t - first), width);
-    }
+    copy_values(to, even + 2 * (t - first), width);
+    if (2 * row + 1 < p.out_height) copy_values(to + p.out_width, odd + 2 * (t - first), width);
     t += count;
     col = 0;
     if (++row == p.tile_rows) {
@@ -261,10 +272,38 @@ bool transform_result(const float* m, int64_t step, int64_t tiles, float bias, b
 
 using ProductTile = void (*)(const float*, const float*, int64_t, float*, int64_t);
 
+// M for result channels [k_first, k_last) of the tiles in v, then their part of the result. filter: of k_first, parts
+// filter_step apart. m: room for 16 * m_step + 4 * m_row values. before_part(x) runs ahead of each of the 16 products.
+template <class F>
+bool multiply(const Plan& p, int64_t first, int64_t last, int64_t k_first, int64_t k_last, const float* v,
+              const float* filter, int64_t filter_step, float* m, int64_t m_row, int64_t m_step, F before_part) {
+  const ProductTile tiles[] = {product_tile<1>, product_tile<2>, product_tile<3>};
+  const int64_t count = last - first;
+  for (int64_t x = 0; x < 16; ++x) {
+    before_part(x);
+    for (int64_t t = 0; t < count; t += kPanel) {
+      const float* b = v + x * source_step(p) + t / kPanel * p.channels * kPanel;
+      const ProductTile tile = tiles[least(kVectors, ceil_div(count - t, kLane)) - 1];
+      for (int64_t k = k_first; k < k_last; k += kRows) {
+        tile(filter + x * filter_step + (k - k_first) * p.channels, b, p.channels,
+             m + x * m_step + (k - k_first) * m_row + t, m_row);
+      }
+    }
+  }
+  bool finite = true;
+  float* even = m + 16 * m_step;
+  float* odd = even + 2 * m_row;
+  for (int64_t k = k_first; k < k_last; ++k) {
+    finite &= transform_result(m + (k - k_first) * m_row, m_step, count, p.bias ? p.bias[k] : 0.0f, p.relu, even, odd);
+    store_tiles(p, k, first, last, even, odd);
+  }
+  return finite;
+}
+
 // Asks for a sixteenth (`part`) of the channels of the block that starts at tile `first`, while the products of the one
 // before it keep the arithmetic units busy.
 void prefetch_block(const Plan& p, int64_t first, int64_t part) {
-  const int64_t image_tiles = p.tile_rows * p.row_tiles;
+  const int64_t image_tiles = p.tile_rows * p.tile_cols;
   const int64_t n = first / image_tiles;
   const int64_t in_image = first - n * image_tiles;
   const int64_t last = least(in_image + p.block, image_tiles);
@@ -278,49 +317,25 @@ bool run_item(const Plan& p, int64_t item) {
   const int64_t last = least(first + p.block, p.tiles);
   const int64_t k_first = item % p.splits * p.split_results;
   const int64_t k_last = least(k_first + p.split_results, p.results);
-  const int64_t count = last - first;
-  const int64_t panels = ceil_div(p.block, kPanel);
-  const int64_t plane = round_up(p.block + p.row_tiles + 1 + 2 * kLane, kLane) + kLane;
-  const int64_t v_step = source_step(p);
-  const int64_t v_size = 16 * v_step;
-  const int64_t m_row = panels * kPanel;
+  const int64_t planes_size = 8 * plane_size(p) + row_room(p);
+  const int64_t v_size = 16 * source_step(p) + kLane;
+  const int64_t m_row = round_up(p.block, kPanel);
   const int64_t m_step = kChunk * m_row + kLane;
-  float* planes = scratch_of<float>(ScratchSlot::item, 4 * plane + v_size + kLane + 16 * m_step + 4 * (m_row + kLane));
-  float* v = planes + 4 * plane;
-  float* m = v + v_size + kLane;
-  float* even = m + 16 * m_step;
-  float* odd = even + 2 * m_row;
-  fill_source(p, first, last, planes, plane, v);
-
-  const int64_t groups = ceil_div(p.results, kRows);
-  const ProductTile tiles[] = {product_tile<1>, product_tile<2>, product_tile<3>};
+  float* planes = scratch_of<float>(ScratchSlot::item, planes_size + v_size + 16 * m_step + 4 * m_row);
+  float* v = planes + planes_size;
+  fill_source(p, first, last, 0, p.channels, planes, v);
   bool finite = true;
-  for (int64_t chunk = k_first; chunk < k_last; chunk += kChunk) {
-    const int64_t chunk_last = least(chunk + kChunk, k_last);
-    for (int64_t x = 0; x < 16; ++x) {
-      if (chunk == k_first && p.splits == 1 && last < p.tiles) prefetch_block(p, last, x);
-      for (int64_t t = 0; t < count; t += kPanel) {
-        const float* b = v + x * v_step + t / kPanel * p.channels * kPanel;
-        const ProductTile tile = tiles[least(kVectors, ceil_div(count - t, kLane)) - 1];
-        for (int64_t k = chunk; k < chunk_last; k += kRows) {
-          tile(p.filter + (x * groups + k / kRows) * p.channels * kRows, b, p.channels,
-               m + x * m_step + (k - chunk) * m_row + t, m_row);
-        }
-      }
-    }
-    for (int64_t k = chunk; k < chunk_last; ++k) {
-      finite &= transform_result(m + (k - chunk) * m_row, m_step, count, p.bias ? p.bias[k] : 0.0f, p.relu, even, odd);
-      store_tiles(p, k, first, last, even, odd);
-    }
+  for (int64_t k = k_first; k < k_last; k += kChunk) {
+    const bool ahead = k == k_first && p.splits == 1 && last < p.tiles;
+    finite &= multiply(p, first, last, k, least(k + kChunk, k_last), v, p.filter + k * p.channels, p.filter_step,
+                       v + v_size, m_row, m_step, [&](int64_t x) {
+                         if (ahead) prefetch_block(p, last, x);
+                       });
   }
   return finite;
 }
 
-bool run_plan(const ConvShape& s, Plan& p, const float* weight, bool backward) {
-  p.tile_rows = ceil_div(p.out_height, 2);
-  p.tile_cols = ceil_div(p.out_width, 2);
-  p.row_tiles = p.tile_cols + 1;
-  p.tiles = p.images * p.tile_rows * p.row_tiles;
+bool run_blocks(const ConvShape& s, Plan& p, const float* weight, bool backward) {
   p.block = kPanel * greatest(1, least(2, 400 * 1024 / (16 * 4 * kPanel * p.channels)));
   if (p.tiles < 8 * p.block) p.block = kPanel;
   const int64_t blocks = ceil_div(p.tiles, p.block);
@@ -332,10 +347,12 @@ bool run_plan(const ConvShape& s, Plan& p, const float* weight, bool backward) {
   p.splits = ceil_div(p.results, p.split_results);
 
   const int64_t groups = ceil_div(p.results, kRows);
-  float* filter = scratch_of<float>(ScratchSlot::shared, 16 * groups * kRows * p.channels);
+  p.filter_step = groups * kRows * p.channels + kLane;
+  float* filter = scratch_of<float>(ScratchSlot::shared, 16 * p.filter_step);
   p.filter = filter;
   parallel_for(0, groups, greatest(1, 2048 / (kRows * p.channels)), [&](int64_t begin, int64_t end) {
-    transform_filter(s, weight, backward, p.results, p.channels, begin, end, filter);
+    transform_filter(s, weight, backward, p.results, p.channels, begin, end, filter + begin * kRows * p.channels,
+                     p.filter_step);
   });
   std::atomic<bool> finite{true};
   // Neighbouring blocks share source rows: a thread takes a few in a row.
@@ -345,6 +362,45 @@ bool run_plan(const ConvShape& s, Plan& p, const float* weight, bool backward) {
     }
   });
   return finite.load();
+}
+
+bool run_few_tiles(const ConvShape& s, Plan& p, const float* weight, bool backward) {
+  p.block = round_up(p.tiles, kPanel);
+  // Result channels whose filters fit half a second-level cache; but a few items a thread.
+  int64_t some = greatest(kRows, 512 * 1024 / (16 * 4 * p.channels) / kRows * kRows);
+  some = least(some, greatest(kRows, round_up(ceil_div(p.results, 4 * get_num_threads()), kRows)));
+  some = least(some, round_up(p.results, kRows));
+  float* v = scratch_of<float>(ScratchSlot::shared, 16 * source_step(p) + kLane);
+  parallel_for(0, p.channels, greatest(1, 1024 / p.tiles), [&](int64_t begin, int64_t end) {
+    float* planes = scratch_of<float>(ScratchSlot::item, 8 * plane_size(p) + row_room(p));
+    fill_source(p, 0, p.tiles, begin, end, planes, v);
+  });
+  const int64_t filter_step = some * p.channels + kLane;
+  const int64_t m_row = p.block;
+  const int64_t m_step = some * m_row + kLane;
+  std::atomic<bool> finite{true};
+  parallel_for(0, ceil_div(p.results, some), 1, [&](int64_t begin, int64_t end) {
+    float* filter = scratch_of<float>(ScratchSlot::item, 16 * filter_step + 16 * m_step + 4 * m_row);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t k_first = i * some;
+      const int64_t k_last = least(k_first + some, p.results);
+      transform_filter(s, weight, backward, p.results, p.channels, k_first / kRows, ceil_div(k_last, kRows), filter,
+                       filter_step);
+      if (!multiply(p, 0, p.tiles, k_first, k_last, v, filter, filter_step, filter + 16 * filter_step, m_row, m_step,
+                    [](int64_t) {})) {
+        finite.store(false, std::memory_order_relaxed);
+      }
+    }
+  });
+  return finite.load();
+}
+
+bool run_plan(const ConvShape& s, Plan& p, const float* weight, bool backward) {
+  p.tile_rows = ceil_div(p.out_height, 2);
+  p.tile_cols = ceil_div(p.out_width, 2);
+  p.tiles = p.images * p.tile_rows * p.tile_cols;
+  const bool large_filter = p.results * p.channels * 64 >= 768 * 1024;
+  return large_filter && p.tiles <= 512 ? run_few_tiles(s, p, weight, backward) : run_blocks(s, p, weight, backward);
 }
 
 }  // namespace

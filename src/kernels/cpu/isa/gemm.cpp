@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/gemm/blocked.h"
 #include "kernels/cpu/gemm/integer.h"
+#include "kernels/cpu/gemm/vector.h"
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
 namespace gemm {
@@ -20,13 +21,38 @@ void no_terms(const Product<T, Format>& P) {
 }
 
 template <class T, class Format>
-void run(const Product<T, Format>& P) {
-  if (P.k == 0) return no_terms(P);
+Product<T, Format> transposed(const Product<T, Format>& P) {
+  Product<T, Format> turned = P;
+  turned.ms = P.nv, turned.nv = P.ms;
+  turned.s = P.v, turned.s_row = P.v_col, turned.s_k = P.v_k;
+  turned.v = P.s, turned.v_k = P.s_k, turned.v_col = P.s_row;
+  turned.c_s = P.c_v, turned.c_v = P.c_s;
+  turned.bias_s = P.bias_v, turned.bias_v = P.bias_s;
+  return turned;
+}
+
+template <class T, class Format>
+void blocked(const Product<T, Format>& P) {
   if (P.ms <= 256 && P.nv >= 512 && P.nv >= 2 * P.ms) return private_v(P);
   shared_v(P);
 }
 
-// Decides which operand's elements are broadcast and which is loaded as vectors.
+// Chooses the way through memory and which operand's elements are broadcast.
+template <class T, class Format>
+void run(const Product<T, Format>& P) {
+  if (P.k == 0) return no_terms(P);
+  if (P.pack != nullptr) return blocked(P);
+  const Product<T, Format> turned = transposed(P);
+  if (vector_product(P, turned)) return;
+  // A large operand whose rows lie along k is best read in place, with the small one packed.
+  const bool few_rows = P.ms <= 256 && P.nv >= P.ms && turned.in_place();
+  const bool few_cols = P.nv <= 256 && P.ms >= P.nv && P.in_place();
+  if (few_rows && !(few_cols && P.direct())) return blocked(turned);
+  if (few_cols) return blocked(P);
+  blocked(!P.direct() && turned.direct() ? turned : P);
+}
+
+// Problem t of the batch.
 template <class T, class Format>
 void one_product(const GemmArgs& g, int64_t t) {
   using In = typename Product<T, Format>::In;
@@ -40,23 +66,11 @@ void one_product(const GemmArgs& g, int64_t t) {
   P.relu = g.activation == GemmActivation::relu;
   if (g.pack_b != nullptr) {
     P.pack = g.pack_b, P.pack_context = g.pack_context, P.pack_problem = t;
-    return run(P);
+  } else {
+    P.v = static_cast<const In*>(g.b) + outer * g.b_outer + inner * g.b_batch, P.v_k = g.b_row, P.v_col = g.b_col;
   }
-  P.v = static_cast<const In*>(g.b) + outer * g.b_outer + inner * g.b_batch, P.v_k = g.b_row, P.v_col = g.b_col;
-
-  Product<T, Format> turned = P;  // the transposed problem: B's columns are broadcast
-  turned.ms = P.nv, turned.nv = P.ms;
-  turned.s = P.v, turned.s_row = P.v_col, turned.s_k = P.v_k;
-  turned.v = P.s, turned.v_k = P.s_k, turned.v_col = P.s_row;
-  turned.c_s = P.c_v, turned.c_v = P.c_s;
-  turned.bias_s = P.bias_v, turned.bias_v = P.bias_s;
-
-  // A large operand whose rows lie along k is best read in place, with the small one packed.
-  const bool few_rows = g.m <= 256 && g.n >= g.m && turned.in_place();
-  const bool few_cols = g.n <= 256 && g.m >= g.n && P.in_place();
-  if (few_rows && !(few_cols && P.direct())) return run(turned);
-  if (few_cols) return run(P);
-  return run(!P.direct() && turned.direct() ? turned : P);
+  if (split_k(P, [](const Product<T, Format>& part) { run(part); })) return;
+  run(P);
 }
 
 // Puts together what is one problem with a longer batch, or one taller problem.

@@ -1,0 +1,210 @@
+#include "tensorgrad/ops/attention.h"
+
+#include <cmath>
+#include <limits>
+
+#include "ops/attention_call.h"
+#include "ops/dim_args.h"
+#include "tensorgrad/ops/dropout.h"
+#include "tensorgrad/ops/factory.h"
+#include "tensorgrad/ops/matmul.h"
+#include "tensorgrad/ops/pointwise.h"
+#include "tensorgrad/ops/reduce.h"
+#include "tensorgrad/ops/shape_ops.h"
+#include "tensorgrad/ops/softmax.h"
+
+namespace tensorgrad {
+namespace detail {
+
+AttentionFormula attention_formula(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask,
+                                   bool causal, double scale, double dropout_p, Generator* generator, bool safe) {
+  const double none = -std::numeric_limits<double>::infinity();
+  Tensor scores = matmul(query * Scalar(scale), key.transpose(-2, -1));
+  Tensor hidden;  // true: does not take part
+  if (causal) {
+    hidden = ones({query.size(-2), key.size(-2)}, {.dtype = boolean, .device = query.device()}).tril().logical_not();
+  } else if (mask.defined() && mask.dtype() == boolean) {
+    hidden = mask.logical_not();
+  } else if (mask.defined()) {
+    scores = scores + mask;
+  }
+  if (hidden.defined()) scores = scores.masked_fill(hidden, Scalar(none));
+  Tensor weights;
+  if (safe && mask.defined()) {
+    const Tensor nothing = scores.detach().eq(Scalar(none)).all(-1, true);
+    weights = softmax(scores.masked_fill(nothing, Scalar(0.0)), -1).masked_fill(nothing, Scalar(0.0));
+  } else {
+    weights = softmax(scores, -1);
+  }
+  if (dropout_p > 0) weights = dropout(weights, dropout_p, true, generator);
+  return {matmul(weights, value), weights};
+}
+
+}  // namespace detail
+
+namespace {
+
+using detail::attention_formula;
+using detail::head_strides;
+
+// t with its last dimension contiguous; no copy where it is already.
+Tensor with_unit_stride(const Tensor& t) { return t.sizes()[3] <= 1 || t.strides()[3] == 1 ? t : packed(t); }
+
+// An uninitialised tensor of t's leading sizes and `size` values a row, with the heads beside each other in memory
+// where t has them so (as a packed projection does): what follows can then join them without a copy.
+Tensor empty_heads(const Tensor& t, int64_t rows, int64_t size) {
+  const IntArrayRef s = t.sizes(), st = t.strides();
+  const int64_t b = s[0], h = s[1];
+  const bool joined = h > 1 && st[1] < st[2];
+  const Shape strides =
+      joined ? Shape{rows * h * size, size, h * size, 1} : Shape{h * rows * size, rows * size, size, 1};
+  return detail::make_empty_strided({b, h, rows, size}, strides, t.dtype(), t.device());
+}
+
+// One call's constant part.
+struct Problem {
+  Tensor mask;
+  bool causal;
+  double scale;
+
+  AttentionShape shape(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) const {
+    AttentionShape s;
+    s.batch = q.sizes()[0], s.heads = q.sizes()[1], s.queries = q.sizes()[2], s.keys = k.sizes()[2];
+    s.head_size = q.sizes()[3], s.value_size = v.sizes()[3];
+    s.query = head_strides(q), s.key = head_strides(k), s.value = head_strides(v), s.output = head_strides(out);
+    s.mask = detail::attention_mask(mask);
+    s.causal = causal, s.scale = scale;
+    return s;
+  }
+};
+
+Grads<3> fused_gradients(const Problem& p, const Tensor& g, const Tensor& q0, const Tensor& k0, const Tensor& v0,
+                         const Tensor& out, const Tensor& log_sum) {
+  const Tensor q = with_unit_stride(q0), k = with_unit_stride(k0), v = with_unit_stride(v0);
+  const Tensor up = with_unit_stride(g);
+  Grads<3> d{empty_heads(q, q.sizes()[2], q.sizes()[3]), empty_heads(k, k.sizes()[2], k.sizes()[3]),
+             empty_heads(v, v.sizes()[2], v.sizes()[3])};
+  dispatch_float(q.dtype(), "scaled_dot_product_attention", [&](auto t) {
+    using T = decltype(t);
+    functions_of<T>(kernels(q.device()).attention)
+        .backward(p.shape(q, k, v, out), pointer<T>(q), pointer<T>(k), pointer<T>(v), pointer<T>(out),
+                  pointer<T>(log_sum), pointer<T>(up), head_strides(up), pointer<T>(d[0]), head_strides(d[0]),
+                  pointer<T>(d[1]), head_strides(d[1]), pointer<T>(d[2]), head_strides(d[2]));
+  });
+  return d;
+}
+
+// (batch, heads, rows, size) operands of equal batch and heads.
+Tensor attention_4d(const Tensor& query, const Tensor& key, const Tensor& value, const Problem& p) {
+  const Tensor q = with_unit_stride(query), k = with_unit_stride(key), v = with_unit_stride(value);
+  Tensor out = empty_heads(q, q.sizes()[2], v.sizes()[3]);
+  const Tensor log_sum = detail::make_empty({q.sizes()[0], q.sizes()[1], q.sizes()[2]}, q.dtype(), q.device());
+  dispatch_float(q.dtype(), "scaled_dot_product_attention", [&](auto t) {
+    using T = decltype(t);
+    functions_of<T>(kernels(q.device()).attention)
+        .forward(p.shape(q, k, v, out), pointer<T>(q), pointer<T>(k), pointer<T>(v), pointer<T>(out),
+                 pointer<T>(log_sum));
+  });
+  if (!should_record(query, key, value)) return out;
+  record("ScaledDotProductAttention", out, inputs(query, key, value),
+         [sq = Saved(query), sk = Saved(key), sv = Saved(value), so = Saved::output(out), log_sum, p](
+             const Tensor& g, const Context& c) -> Grads<3> {
+           const Tensor xs[] = {sq(c), sk(c), sv(c)};
+           if (!grad_mode()) return fused_gradients(p, g, xs[0], xs[1], xs[2], so(c), log_sum);
+           const Tensor y = attention_formula(xs[0], xs[1], xs[2], p.mask, p.causal, p.scale, 0, nullptr, true).output;
+           std::vector<Tensor> wanted;
+           for (uint32_t i = 0; i < 3; ++i) {
+             if (c.needs(i)) wanted.push_back(xs[i]);
+           }
+           const std::vector<Tensor> d = grad({y}, wanted, {g}, true, true);
+           Grads<3> all;
+           for (uint32_t i = 0, next = 0; i < 3; ++i) {
+             if (c.needs(i)) all[i] = d[next++];
+           }
+           return all;
+         });
+  return out;
+}
+
+void check_arguments(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, bool causal) {
+  const char* op = "scaled_dot_product_attention";
+  check_floating(op, "query", q);
+  check_floating(op, "key", k);
+  check_floating(op, "value", v);
+  TENSORGRAD_CHECK(q.dtype() == k.dtype() && q.dtype() == v.dtype(), DTypeError, op,
+                   ": expected query, key and value to have one dtype, got ", q.dtype(), ", ", k.dtype(), " and ",
+                   v.dtype());
+  detail::common_device(op, {&q, &k, &v});
+  TENSORGRAD_CHECK(q.dim() >= 2 && k.dim() >= 2 && v.dim() >= 2, ShapeError, op,
+                   ": expected query, key and value to be at least 2-dimensional, got ", q.sizes(), ", ", k.sizes(),
+                   " and ", v.sizes());
+  TENSORGRAD_CHECK(q.size(-1) == k.size(-1) && k.size(-2) == v.size(-2), ShapeError, op, ": query ", q.sizes(),
+                   ", key ", k.sizes(), " and value ", v.sizes(), " do not fit together");
+  TENSORGRAD_CHECK(!causal || !mask.defined(), ValueError, op,
+                   ": Explicit attn_mask should not be set when is_causal=True");
+  TENSORGRAD_CHECK(!mask.defined() || mask.dtype() == boolean || mask.dtype() == q.dtype(), DTypeError, op,
+                   ": expected attn_mask of dtype bool or query's ", q.dtype(), ", got ", mask.dtype());
+}
+
+// t's leading dimensions expanded to `lead` and joined: (batch, heads, rows, size).
+Tensor as_4d(const Tensor& t, IntArrayRef lead) {
+  Shape wide(lead);
+  wide.push_back(t.size(-2));
+  wide.push_back(t.size(-1));
+  const Tensor e = t.sizes() == IntArrayRef(wide) ? t : t.expand(wide);
+  if (e.dim() == 4) return e;
+  if (e.dim() == 3) return e.unsqueeze(0);
+  if (e.dim() == 2) return e.unsqueeze(0).unsqueeze(0);
+  return e.reshape({product(lead, 0, lead.size() - 1), lead.back(), t.size(-2), t.size(-1)});
+}
+
+}  // namespace
+
+Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, const Tensor& value,
+                                    const Tensor& attn_mask, double dropout_p, bool is_causal,
+                                    std::optional<double> scale, bool enable_gqa, Generator* generator) {
+  check_arguments(query, key, value, attn_mask, is_causal);
+  TENSORGRAD_CHECK(dropout_p >= 0 && dropout_p <= 1, ValueError,
+                   "scaled_dot_product_attention: dropout_p must be between 0 and 1, got ", dropout_p);
+  if (enable_gqa && query.dim() >= 3 && key.dim() >= 3 && value.dim() >= 3) {
+    const auto repeated = [&](const Tensor& t) {
+      const int64_t heads = query.size(-3), own = t.size(-3);
+      TENSORGRAD_CHECK(own > 0 && heads % own == 0, ShapeError, "scaled_dot_product_attention: ", heads,
+                       " query heads are not a multiple of ", own, " heads");
+      return own == heads ? t : repeat_interleave(t, heads / own, t.dim() - 3);
+    };
+    return scaled_dot_product_attention(query, repeated(key), repeated(value), attn_mask, dropout_p, is_causal, scale,
+                                        false, generator);
+  }
+  if (is_half(query.dtype())) {
+    const Tensor mask = attn_mask.defined() && attn_mask.dtype() != boolean ? attn_mask.to(float32) : attn_mask;
+    return scaled_dot_product_attention(query.to(float32), key.to(float32), value.to(float32), mask, dropout_p,
+                                        is_causal, scale, false, generator)
+        .to(query.dtype());
+  }
+  const double factor = scale.value_or(1.0 / std::sqrt(static_cast<double>(query.size(-1))));
+  if (dropout_p > 0 || (attn_mask.defined() && should_record(attn_mask)))
+    return attention_formula(query, key, value, attn_mask, is_causal, factor, dropout_p, generator, true).output;
+
+  const auto lead_of = [](const Tensor& t) { return IntArrayRef(t.sizes().data(), t.sizes().size() - 2); };
+  const char* op = "scaled_dot_product_attention";
+  Shape lead = broadcast_shapes(broadcast_shapes(lead_of(query), lead_of(key), op), lead_of(value), op);
+  Shape scores = lead;
+  scores.push_back(query.size(-2));
+  scores.push_back(key.size(-2));
+  Tensor mask = attn_mask;
+  if (mask.defined()) {
+    TENSORGRAD_CHECK(broadcast_shapes(mask.sizes(), scores, op) == scores, ShapeError, op, ": attn_mask of shape ",
+                     mask.sizes(), " does not broadcast to ", scores);
+    if (mask.dim() > 4) mask = mask.expand(scores).reshape({-1, lead.back(), query.size(-2), key.size(-2)});
+  }
+  const Problem p{mask, is_causal, factor};
+  const Tensor out = attention_4d(as_4d(query, lead), as_4d(key, lead), as_4d(value, lead), p);
+  if (lead.size() == 2) return out;
+  Shape sizes = lead;
+  sizes.push_back(query.size(-2));
+  sizes.push_back(value.size(-1));
+  return out.reshape(sizes);
+}
+
+}  // namespace tensorgrad
