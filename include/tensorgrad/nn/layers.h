@@ -34,7 +34,7 @@ struct Padding {
 //   nn::Linear fc{784, 128};
 class TENSORGRAD_API Linear : public Module {
  public:
-  Linear(int64_t in_features, int64_t out_features, bool bias = true);
+  Linear(int64_t in, int64_t out, bool with_bias = true);
   void reset_parameters();
   Tensor forward(const Tensor& x) override;
   std::string type_name() const override { return projection_ ? "NonDynamicallyQuantizableLinear" : "Linear"; }
@@ -75,7 +75,7 @@ class TENSORGRAD_API Conv2d : public Module {
 // padding_idx starts as zeros and gets no gradient.
 class TENSORGRAD_API Embedding : public Module {
  public:
-  Embedding(int64_t num_embeddings, int64_t embedding_dim, std::optional<int64_t> padding_idx = {});
+  Embedding(int64_t count, int64_t size, std::optional<int64_t> padding = {});
   void reset_parameters();
   Tensor forward(const Tensor& x) override;
   std::string type_name() const override { return "Embedding"; }
@@ -172,9 +172,9 @@ class TENSORGRAD_API BatchNorm2d : public BatchNorm {
 // Over the last dimensions, of sizes normalized_shape.
 class TENSORGRAD_API LayerNorm : public Module {
  public:
-  explicit LayerNorm(Shape normalized_shape, double eps = 1e-5, bool elementwise_affine = true, bool bias = true);
-  explicit LayerNorm(int64_t size, double eps = 1e-5, bool elementwise_affine = true, bool bias = true)
-      : LayerNorm(Shape{size}, eps, elementwise_affine, bias) {}
+  explicit LayerNorm(Shape shape, double epsilon = 1e-5, bool elementwise_affine = true, bool with_bias = true);
+  explicit LayerNorm(int64_t size, double epsilon = 1e-5, bool elementwise_affine = true, bool with_bias = true)
+      : LayerNorm(Shape{size}, epsilon, elementwise_affine, with_bias) {}
   void reset_parameters();
   Tensor forward(const Tensor& x) override;
   std::string type_name() const override { return "LayerNorm"; }

@@ -1,0 +1,489 @@
+// The gradient engine's semantics, as PyTorch's.
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <thread>
+
+#include "files.h"
+#include "tensorgrad/autograd.h"
+#include "tensorgrad/memory.h"
+#include "tensorgrad/ops.h"
+
+using namespace tensorgrad;
+
+namespace {
+
+Tensor leaf(const std::vector<double>& values) { return tensor(values).requires_grad_(); }
+std::vector<double> values(const Tensor& t) { return t.to_vector<double>(); }
+using V = std::vector<double>;
+
+bool says(const std::string& text, const char* part) {
+  INFO(text);
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("gradients accumulate into leaves") {
+  Tensor x = leaf({1, 2, 3}), y = leaf({4, 5, 6});
+  Tensor z = x * y + x;
+  CHECK(x.is_leaf());
+  CHECK(!z.is_leaf());
+  CHECK(z.requires_grad());
+  CHECK(grad_fn(z)->name() == "AddBackward0");
+  z.backward(tensor(V{1, 1, 1}));
+  CHECK(values(x.grad()) == V{5, 6, 7});
+  CHECK(values(y.grad()) == V{1, 2, 3});
+  CHECK(!z.grad().defined());
+  (x * x).backward(tensor(V{1, 10, 100}));
+  CHECK(values(x.grad()) == V{7, 46, 607});
+  x.set_grad({});
+  CHECK(!x.grad().defined());
+}
+
+TEST_CASE("a tensor used several times gets the sum, wherever the paths meet") {
+  Tensor x = leaf({2});
+  Tensor a = x * 3, b = a * a, c = a + b;  // c = 3x + 9x^2
+  (c * a).backward(tensor(V{1}));          // 9x^2 + 27x^3
+  CHECK(values(x.grad()) == V{18 * 2 + 81 * 4});
+}
+
+TEST_CASE("broadcast and dtype are undone") {
+  Tensor x = ones({3, 1}, {.dtype = float64, .requires_grad = true}), y = ones({4}, {.requires_grad = true});
+  Tensor z = x * y;
+  CHECK(z.dtype() == float64);
+  z.backward(ones({3, 4}, {.dtype = float64}));
+  CHECK(x.grad().sizes() == IntArrayRef({3, 1}));
+  CHECK(values(x.grad()) == V{4, 4, 4});
+  CHECK(y.grad().dtype() == float32);
+  CHECK(values(y.grad()) == V{3, 3, 3, 3});
+}
+
+TEST_CASE("what backward refuses") {
+  Tensor x = leaf({1, 2});
+  CHECK(
+      says(error_of<AutogradError>([&] { (x * 2).backward(); }), "can be implicitly created only for scalar outputs"));
+  CHECK(says(error_of<ShapeError>([&] { (x * 2).backward(tensor(V{1})); }), "Mismatch in shape"));
+  CHECK(says(error_of<AutogradError>([&] { tensor(V{1}).backward(); }), "does not require grad"));
+  CHECK(says(error_of<AutogradError>([&] { tensor(std::vector<int64_t>{1}).requires_grad_(); }), "floating point"));
+  CHECK(says(error_of<AutogradError>([&] { (x * 2).requires_grad_(false); }), "leaf variables"));
+}
+
+TEST_CASE("a second backward needs retain_graph") {
+  Tensor x = leaf({3});
+  Tensor y = x * x;
+  y.backward({}, true);
+  y.backward();
+  CHECK(values(x.grad()) == V{12});
+  CHECK(says(error_of<AutogradError>([&] { y.backward(); }), "second time"));
+  Tensor z = x + 1;  // saves nothing
+  z.backward();
+  z.backward();
+  CHECK(values(x.grad()) == V{14});
+}
+
+TEST_CASE("grad() returns gradients and touches none") {
+  Tensor x = leaf({2}), y = leaf({3}), unused = leaf({1});
+  Tensor z = x * y;
+  std::vector<Tensor> g = grad({z}, {y, x}, {}, true);
+  CHECK(values(g[0]) == V{2});
+  CHECK(values(g[1]) == V{3});
+  CHECK(!x.grad().defined());
+  CHECK(says(error_of<AutogradError>([&] { grad({z}, {unused}, {}, true); }), "not have been used"));
+  CHECK(!grad({z}, {unused}, {}, true, false, true)[0].defined());
+  Tensor mid = x * 2, out = mid * mid;
+  CHECK(values(grad({out}, {mid})[0]) == V{8});
+  CHECK(says(error_of<AutogradError>([&] { grad({out}, {tensor(V{1})}); }), "does not require grad"));
+  CHECK(values(grad({x}, {x})[0]) == V{1});
+}
+
+TEST_CASE("backward with inputs accumulates only there") {
+  Tensor x = leaf({2}), y = leaf({3});
+  backward({x * y}, {}, {}, false, {x});
+  CHECK(values(x.grad()) == V{3});
+  CHECK(!y.grad().defined());
+}
+
+TEST_CASE("gradients of gradients") {
+  Tensor x = leaf({2});
+  Tensor g1 = grad({x.pow(4)}, {x}, {}, {}, true)[0];
+  Tensor g2 = grad({g1}, {x}, {}, {}, true)[0];
+  Tensor g3 = grad({g2}, {x}, {}, {}, true)[0];
+  CHECK(values(g1)[0] == doctest::Approx(32));
+  CHECK(values(g2)[0] == doctest::Approx(48));
+  CHECK(values(g3)[0] == doctest::Approx(48));
+  x.pow(3).backward({}, {}, true);
+  CHECK(x.grad().requires_grad());
+  Tensor first = x.grad();
+  x.set_grad({});
+  first.backward();
+  CHECK(values(x.grad())[0] == doctest::Approx(12));
+}
+
+TEST_CASE("without create_graph a gradient has no history") {
+  Tensor x = leaf({2});
+  x.pow(3).backward();
+  CHECK(!x.grad().requires_grad());
+}
+
+TEST_CASE("no_grad, enable_grad, detach") {
+  Tensor x = leaf({2});
+  {
+    const NoGradGuard guard;
+    CHECK(!(x * 2).requires_grad());
+    const EnableGradGuard inner;
+    CHECK((x * 2).requires_grad());
+  }
+  CHECK((x * 2).requires_grad());
+  Tensor d = (x * 2).detach();
+  CHECK(!d.requires_grad());
+  CHECK(d.is_leaf());
+  Tensor y = x * 3;
+  y.detach_();
+  CHECK(y.is_leaf());
+  CHECK(!y.requires_grad());
+}
+
+TEST_CASE("non-leaf gradients are kept on request") {
+  Tensor x = leaf({2});
+  Tensor y = x * 3;
+  y.retain_grad();
+  y.retain_grad();
+  (y * y).backward();
+  CHECK(values(y.grad()) == V{12});
+  CHECK(values(x.grad()) == V{36});
+  CHECK(says(error_of<AutogradError>([&] { tensor(V{1}).retain_grad(); }), "requires_grad=False"));
+}
+
+TEST_CASE("hooks see and replace gradients, in order, and can be removed") {
+  Tensor x = leaf({2});
+  Tensor y = x * 3;
+  std::vector<int> order;
+  y.retain_grad();
+  auto remove = register_hook(y, [&](const Tensor& g) {
+    order.push_back(1);
+    return g * 2;
+  });
+  register_hook(y, [&](const Tensor& g) {
+    order.push_back(2);
+    CHECK(values(g) == V{2});
+    return Tensor();
+  });
+  register_hook(x, [&](const Tensor& g) {
+    order.push_back(3);
+    return g + 1;
+  });
+  y.backward({}, true);
+  CHECK(order == std::vector<int>{1, 2, 3});
+  CHECK(values(y.grad()) == V{2});  // kept after the other hooks
+  CHECK(values(x.grad()) == V{7});
+  remove();
+  order.clear();
+  x.set_grad({});
+  y = x * 3;
+  y.backward();
+  CHECK(order == std::vector<int>{3});
+  CHECK(values(x.grad()) == V{4});
+}
+
+TEST_CASE("hooks after accumulation") {
+  Tensor x = leaf({2});
+  int calls = 0;
+  auto remove = register_post_accumulate_grad_hook(x, [&](const Tensor& t) {
+    ++calls;
+    CHECK(t.is_same(x));
+    Tensor p = t;
+    p.set_grad({});
+  });
+  (x * 2 + x).backward();
+  CHECK(calls == 1);
+  CHECK(!x.grad().defined());
+  remove();
+  (x * 2).backward();
+  CHECK(calls == 1);
+  CHECK(says(error_of<AutogradError>([&] { register_post_accumulate_grad_hook(x * 2, [](const Tensor&) {}); }),
+             "non-leaf"));
+}
+
+TEST_CASE("an error in a hook leaves the engine usable") {
+  Tensor x = leaf({2});
+  Tensor y = x * x;
+  auto remove = register_hook(y, [](const Tensor&) -> Tensor { throw ValueError("mine"); });
+  CHECK_THROWS_AS(y.backward(), ValueError);
+  CHECK(is_grad_enabled());
+  remove();
+  Tensor z = x * x;
+  z.backward();
+  CHECK(values(x.grad()) == V{4});
+}
+
+TEST_CASE("in place: history, versions, and what is refused") {
+  Tensor x = leaf({2, 3});
+  CHECK(says(error_of<AutogradError>([&] { x.add_(1); }), "leaf Variable that requires grad"));
+  Tensor y = x * 1;
+  y.mul_(3);
+  y.add_(x);
+  y.backward(tensor(V{1, 1}));
+  CHECK(values(x.grad()) == V{4, 4});
+
+  Tensor a = x * 2, b = a * a;
+  a.add_(1);
+  CHECK(says(error_of<AutogradError>([&] { b.backward(tensor(V{1, 1})); }), "modified by an inplace operation"));
+  Tensor c = x.exp();
+  c.add_(1);  // exp saved its result
+  CHECK(says(error_of<AutogradError>([&] { c.backward(tensor(V{1, 1})); }), "modified by an inplace operation"));
+  Tensor d = x * 2;
+  Tensor e = d + 1;
+  d.mul_(5);  // add saved nothing
+  e.backward(tensor(V{1, 1}));
+
+  const NoGradGuard guard;
+  const uint32_t before = x.version();
+  x.add_(1);
+  CHECK(x.version() == before + 1);
+  CHECK(x.detach().version() == before + 1);
+  CHECK(values(x) == V{3, 4});
+}
+
+TEST_CASE("views and in-place changes through them") {
+  Tensor x = leaf({1, 2, 3, 4});
+  Tensor base = x * 1;
+  Tensor view = base.view({2, 2});
+  Tensor row = view.select(0, 1);
+  row.mul_(10);
+  CHECK(values(base) == V{1, 2, 30, 40});
+  base.backward(tensor(V{1, 1, 1, 1}), true);
+  CHECK(values(x.grad()) == V{1, 1, 10, 10});
+  x.set_grad({});
+  view.backward(ones({2, 2}, {.dtype = float64}), true);
+  CHECK(values(x.grad()) == V{1, 1, 10, 10});
+  x.set_grad({});
+  base.mul_(2);
+  row.backward(tensor(V{1, 1}));
+  CHECK(values(x.grad()) == V{0, 0, 20, 20});
+  CHECK(says(error_of<AutogradError>([&] { x.select(0, 0).mul_(2); }), "view of a leaf"));
+
+  Tensor constant = zeros({4}, {.dtype = float64});  // a change brings a gradient into what had none
+  constant.narrow(0, 1, 2).copy_(x.narrow(0, 0, 2) * 3);
+  CHECK(constant.requires_grad());
+  x.set_grad({});
+  constant.backward(tensor(V{1, 2, 3, 4}));
+  CHECK(values(x.grad()) == V{6, 9, 0, 0});
+}
+
+TEST_CASE("a long chain neither overflows nor leaks") {
+  Tensor x = leaf({1});
+  const int64_t before = memory_stats().allocated;
+  for (int round = 0; round < 2; ++round) {
+    Tensor y = x;
+    for (int i = 0; i < 1000000; ++i) y = y + 1;
+    if (round == 0) y.backward();  // and once more dropped without a backward
+  }
+  CHECK(values(x.grad()) == V{1});
+  CHECK(memory_stats().allocated == before);
+  int64_t reserved = 0;
+  for (int round = 0; round < 4; ++round) {
+    Tensor y = x * 1;
+    for (int i = 0; i < 20000; ++i) y = y * 1.0;
+    y.backward();
+    if (round == 1) reserved = memory_stats().reserved;
+  }
+  CHECK(memory_stats().reserved == reserved);
+}
+
+TEST_CASE("wide graphs") {
+  Tensor x = leaf({1});
+  Tensor total = x * 0;
+  for (int i = 1; i <= 3000; ++i) total = total + x * i;
+  total.backward();
+  CHECK(values(x.grad()) == V{3000.0 * 3001 / 2});
+  Tensor y = x;  // 2^40 paths, 40 nodes
+  for (int i = 0; i < 40; ++i) y = y + y;
+  x.set_grad({});
+  y.backward();
+  CHECK(values(x.grad()) == V{std::pow(2.0, 40)});
+}
+
+TEST_CASE("two threads run backward at once, into the same leaf") {
+  Tensor x = leaf({1, 2});
+  auto work = [&x] {
+    for (int i = 0; i < 500; ++i) {
+      Tensor y = x * x;
+      for (int k = 0; k < 20; ++k) y = y + x;
+      y.backward(tensor(V{1, 1}));
+    }
+  };
+  std::thread other(work);
+  work();
+  other.join();
+  CHECK(values(x.grad()) == V{1000 * 22, 1000 * 24});
+}
+
+TEST_CASE("custom operations") {
+  auto cube = [](FunctionContext& c, const std::vector<Tensor>& in) {
+    CHECK(!is_grad_enabled());
+    c.save_for_backward({in[0]});
+    return std::vector<Tensor>{in[0] * in[0] * in[0]};
+  };
+  auto dcube = [](FunctionContext& c, const std::vector<Tensor>& g) {
+    const Tensor x = c.saved_tensors()[0];
+    return std::vector<Tensor>{g[0] * 3 * x * x};
+  };
+  Tensor x = leaf({2, 3});
+  Tensor y = custom_function("Cube", {x}, cube, dcube)[0];
+  CHECK(values(y) == V{8, 27});
+  CHECK(says(grad_fn(y)->name(), "Cube"));
+  y.backward(tensor(V{1, 1}), true);
+  CHECK(values(x.grad()) == V{12, 27});
+  y.backward(tensor(V{1, 1}));
+  CHECK(says(error_of<AutogradError>([&] { y.backward(tensor(V{1, 1})); }), "second time"));
+  CHECK(gradcheck([&](const std::vector<Tensor>& in) { return custom_function("Cube", in, cube, dcube); },
+                  {leaf({0.5, -1.5})}));
+  CHECK(gradgradcheck([&](const std::vector<Tensor>& in) { return custom_function("Cube", in, cube, dcube); },
+                      {leaf({0.5, -1.5})}));
+  Tensor p = x * 1, q = custom_function("Cube", {p}, cube, dcube)[0];
+  p.add_(1);
+  CHECK(says(error_of<AutogradError>([&] { q.backward(tensor(V{1, 1})); }), "modified by an inplace operation"));
+  CHECK(!custom_function("Cube", {tensor(V{1})}, cube, dcube)[0].requires_grad());
+  auto two = [](FunctionContext&, const std::vector<Tensor>& g) { return std::vector<Tensor>{g[0], g[0]}; };
+  Tensor bad = custom_function("Bad", {x}, cube, two)[0];
+  CHECK(says(error_of<AutogradError>([&] { bad.backward(tensor(V{1, 1})); }), "incorrect number of gradients"));
+}
+
+TEST_CASE("custom operations: several outputs, no gradient, saved outputs, in place") {
+  Tensor x = leaf({2, 3});
+  // exp, whose result is saved; and the sign, which has no gradient.
+  auto forward = [](FunctionContext& c, const std::vector<Tensor>& in) {
+    Tensor e = in[0].exp(), s = in[0].sign();
+    c.save_for_backward({e});
+    c.non_differentiable = {s};
+    return std::vector<Tensor>{e, s};
+  };
+  auto derivative = [](FunctionContext& c, const std::vector<Tensor>& g) {
+    CHECK(g.size() == 2);
+    CHECK(g[1].defined());  // zeros
+    CHECK(c.needs_input_grad == std::vector<bool>{true});
+    return std::vector<Tensor>{g[0] * c.saved_tensors()[0]};
+  };
+  auto f = [&](const std::vector<Tensor>& in) { return custom_function("ExpSign", in, forward, derivative); };
+  std::vector<Tensor> out = f({x});
+  CHECK(out[0].requires_grad());
+  CHECK(!out[1].requires_grad());
+  CHECK(gradcheck(f, {x}));
+  CHECK(gradgradcheck(f, {x}));
+
+  auto split = [](FunctionContext& c, const std::vector<Tensor>& in) {
+    c.materialize_grads = false;
+    return std::vector<Tensor>{in[0] * 2, in[0] * 3};
+  };
+  auto join = [](FunctionContext&, const std::vector<Tensor>& g) {
+    CHECK(!g[0].defined());
+    return std::vector<Tensor>{g[1] * 3};
+  };
+  custom_function("Split", {x}, split, join)[1].backward(tensor(V{1, 1}));
+  CHECK(values(x.grad()) == V{3, 3});
+
+  auto twice_ = [](FunctionContext& c, const std::vector<Tensor>& in) {
+    Tensor t = in[0];
+    t.mul_(2);
+    c.dirty = {t};
+    return std::vector<Tensor>{t};
+  };
+  auto twice = [](FunctionContext&, const std::vector<Tensor>& g) { return std::vector<Tensor>{g[0] * 2}; };
+  Tensor y = x * 1;
+  Tensor same = custom_function("Twice", {y}, twice_, twice)[0];
+  CHECK(same.is_same(y));
+  CHECK(values(y) == V{4, 6});
+  x.set_grad({});
+  y.backward(tensor(V{1, 1}));
+  CHECK(values(x.grad()) == V{2, 2});
+  Tensor part = x * 1;
+  custom_function("Twice", {part.narrow(0, 1, 1)}, twice_, twice);
+  x.set_grad({});
+  part.backward(tensor(V{1, 1}));
+  CHECK(values(x.grad()) == V{1, 2});
+  CHECK_THROWS_AS(custom_function("Twice", {x}, twice_, twice), AutogradError);
+
+  auto same_back = [](FunctionContext&, const std::vector<Tensor>& in) { return std::vector<Tensor>{in[0]}; };
+  Tensor through = custom_function("Same", {x}, same_back, twice)[0];
+  CHECK(!through.is_same(x));
+  CHECK(x.is_leaf());
+  x.set_grad({});
+  through.backward(tensor(V{1, 1}));
+  CHECK(values(x.grad()) == V{2, 2});
+}
+
+TEST_CASE("gradcheck finds a wrong gradient and says where") {
+  auto square = [](FunctionContext& c, const std::vector<Tensor>& in) {
+    c.save_for_backward({in[0]});
+    return std::vector<Tensor>{in[0] * in[0]};
+  };
+  auto wrong = [](FunctionContext& c, const std::vector<Tensor>& g) {
+    return std::vector<Tensor>{g[0] * c.saved_tensors()[0]};
+  };
+  auto f = [&](const std::vector<Tensor>& in) { return custom_function("Square", in, square, wrong); };
+  const std::string text = error_of<AutogradError>([&] { gradcheck(f, {leaf({1, 2})}); });
+  CHECK(says(text, "output 0 with respect to input 0"));
+  CHECK(says(text, "is 2 numerically and 1 by backward"));
+  CHECK(!gradcheck(f, {leaf({1, 2})}, 1e-6, 1e-5, 1e-3, false));
+  CHECK_THROWS_AS(gradcheck(f, {tensor(V{1})}), ValueError);
+  CHECK_THROWS_AS(gradcheck(f, {ones({2}, {.requires_grad = true})}), DTypeError);
+  auto product = [](const std::vector<Tensor>& in) { return std::vector<Tensor>{in[0] * in[1], in[0].exp()}; };
+  CHECK(gradcheck(product, {leaf({1, 2}), leaf({-0.5, 3})}));
+  CHECK(gradgradcheck(product, {leaf({1, 2}), leaf({-0.5, 3})}));
+  Tensor strided = rand({3, 2}, {.dtype = float64}).transpose(0, 1);
+  strided.requires_grad_();
+  CHECK(gradcheck([](const std::vector<Tensor>& in) { return std::vector<Tensor>{in[0].tanh()}; }, {strided}));
+}
+
+TEST_CASE("pictures of graphs") {
+  Tensor a = leaf({2}), b = leaf({3, 4});
+  set_name(a, "a<&>\"");
+  set_name(b, "b");
+  Tensor c = a * b;
+  set_name(c, "product");
+  c.retain_grad();
+  Tensor d = c.tanh() + a;
+  d.backward(tensor(V{1, 1}), true);
+  const std::string dot = graph_to_dot({d});
+  for (const char* part :
+       {"digraph", "a<&>\\\"", "product (2,) float64", "Mul", "Tanh", "Add", "grad norm", "->", "value 2"}) {
+    INFO(part);
+    CHECK(says(dot, part));
+  }
+  CHECK(std::count(dot.begin(), dot.end(), '>') >= 5);
+  const std::string svg = graph_to_svg({d});
+  CHECK(svg.starts_with("<svg"));
+  CHECK(svg.ends_with("</svg>\n"));
+  CHECK(says(svg, "a&lt;&amp;&gt;&quot;"));
+  const TemporaryFolder folder;
+  render(d, folder / "g.svg");
+  CHECK(read_file(folder / "g.svg") == svg);
+  render(d, folder / "g.dot");
+  CHECK(read_file(folder / "g.dot") == dot);
+  CHECK_THROWS_AS(render(d, folder / "g.png"), ValueError);
+  CHECK_THROWS_AS(render(d, folder / "no/g.svg"), IOError);
+  CHECK_THROWS_AS(graph_to_dot({tensor(V{1})}), AutogradError);
+  Tensor deep = a;
+  for (int i = 0; i < 20000; ++i) deep = deep + 1;
+  CHECK(graph_to_svg({deep}).size() > 1000000);
+}
+
+TEST_CASE("set_data keeps a leaf's identity") {
+  Tensor x = leaf({1, 2});
+  Tensor same = x;
+  (x * 2).backward(tensor(V{1, 1}));
+  const NoGradGuard guard;
+  x.set_grad({});
+  x.set_data(x.detach().to(float32).reshape({2, 1}));
+  CHECK(same.dtype() == float32);
+  CHECK(same.sizes() == IntArrayRef({2, 1}));
+  CHECK(same.requires_grad());
+  const EnableGradGuard on;
+  (same * 3).backward(ones({2, 1}));
+  CHECK(x.grad().dtype() == float32);
+  CHECK(values(x.grad()) == V{3, 3});
+  CHECK_THROWS_AS((x * 2).set_data(x), AutogradError);
+}
