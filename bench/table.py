@@ -222,6 +222,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     print(report.tables(result))
+    (ROOT / "bench/history").mkdir(exist_ok=True)
     text = json.dumps(result, indent=1) + "\n"
     if args.json:
         args.json.write_text(text)
