@@ -33,8 +33,7 @@ CPP_PRELUDE = """
 #include <tensorgrad/tensorgrad.h>
 using namespace tensorgrad;
 struct Net : nn::Module {
-  nn::Linear fc{3, 3};
-  Net() : nn::Module("Net") { add("fc", fc); }
+  nn::Linear fc = register_module("fc", nn::Linear(3, 3));
   Tensor forward(const Tensor& x) override { return fc(x); }
 };
 """
