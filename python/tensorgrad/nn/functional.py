@@ -1,0 +1,779 @@
+"""The functions behind the layers: the names of torch.nn.functional."""
+
+import math
+import warnings
+
+from .. import _C
+from .modules.utils import pair, single
+
+Tensor = _C.Tensor
+
+# Straight from the core: the operation's own signature is the public one.
+linear = _C.linear
+conv1d = _C.conv1d
+conv2d = _C.conv2d
+conv_transpose1d = _C.conv_transpose1d
+conv_transpose2d = _C.conv_transpose2d
+scaled_dot_product_attention = _C.scaled_dot_product_attention
+
+
+# ---- activations -----------------------------------------------------------------------------------------------------
+
+
+def _into(input, result, inplace):
+    return input.copy_(result) if inplace else result
+
+
+def relu(input, inplace=False):
+    """max(x, 0)."""
+    return _C.relu_(input) if inplace else _C.relu(input)
+
+
+def relu6(input, inplace=False):
+    """min(max(x, 0), 6)."""
+    return hardtanh(input, 0.0, 6.0, inplace)
+
+
+def hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False):
+    """clamp(x, min_val, max_val)."""
+    if min_val > max_val:
+        raise ValueError("min_val cannot be greater than max_val")
+    return input.clamp_(min_val, max_val) if inplace else input.clamp(min_val, max_val)
+
+
+def leaky_relu(input, negative_slope=0.01, inplace=False):
+    """x where positive, negative_slope x elsewhere."""
+    return _into(input, _C.leaky_relu(input, negative_slope), inplace)
+
+
+def elu(input, alpha=1.0, inplace=False):
+    """x where positive, alpha (exp(x) - 1) elsewhere."""
+    return _into(input, _C.elu(input, alpha), inplace)
+
+
+def celu(input, alpha=1.0, inplace=False):
+    """max(0, x) + min(0, alpha (exp(x / alpha) - 1))."""
+    return _into(input, input.clamp(min=0) + (alpha * (input / alpha).expm1()).clamp(max=0), inplace)
+
+
+def selu(input, inplace=False):
+    """scale * elu(x, alpha) with self-normalising constants."""
+    alpha, scale = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+    return _into(input, scale * _C.elu(input, alpha), inplace)
+
+
+def prelu(input, weight):
+    """x where positive, weight x elsewhere; weight has one element or one per channel (dimension 1)."""
+    if weight.numel() != 1:
+        channels = input.size(1) if input.dim() > 1 else 1
+        if weight.numel() != channels:
+            raise RuntimeError(
+                f"Mismatch of parameter numbers and input channel size. Found parameter numbers = {weight.numel()} and channel "
+                f"size = {channels}."
+            )
+        weight = weight.reshape([1, -1] + [1] * (input.dim() - 2)) if input.dim() > 1 else weight
+    else:
+        weight = weight.reshape([1] * input.dim())
+    return _C.where(input > 0, input, weight * input)
+
+
+gelu = _C.gelu
+
+
+def silu(input, inplace=False):
+    """x sigmoid(x)."""
+    return _into(input, _C.silu(input), inplace)
+
+
+def mish(input, inplace=False):
+    """x tanh(softplus(x))."""
+    return _into(input, input * softplus(input).tanh(), inplace)
+
+
+def sigmoid(input):
+    """1 / (1 + exp(-x))."""
+    return _C.sigmoid(input)
+
+
+def tanh(input):
+    """tanh(x)."""
+    return _C.tanh(input)
+
+
+softplus = _C.softplus
+
+
+def logsigmoid(input):
+    """log(sigmoid(x))."""
+    return -softplus(-input)
+
+
+def hardsigmoid(input, inplace=False):
+    """clamp(x / 6 + 1 / 2, 0, 1)."""
+    return _into(input, (input + 3).clamp(0, 6) / 6, inplace)
+
+
+def hardswish(input, inplace=False):
+    """x hardsigmoid(x)."""
+    return _into(input, input * (input + 3).clamp(0, 6) / 6, inplace)
+
+
+def softsign(input):
+    """x / (1 + |x|)."""
+    return input / (input.abs() + 1)
+
+
+def tanhshrink(input):
+    """x - tanh(x)."""
+    return input - input.tanh()
+
+
+def hardshrink(input, lambd=0.5):
+    """x where |x| > lambd, 0 elsewhere."""
+    return _C.where(input.abs() <= lambd, _C.zeros_like(input), input)
+
+
+def softshrink(input, lambd=0.5):
+    """x shrunk towards 0 by lambd."""
+    if lambd < 0:
+        raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
+    return _C.where(input > lambd, input - lambd, _C.where(input < -lambd, input + lambd, input * 0))
+
+
+def threshold(input, threshold, value, inplace=False):
+    """x where x > threshold, value elsewhere."""
+    return _into(input, _C.where(input <= threshold, _C.full_like(input, value), input), inplace)
+
+
+def glu(input, dim=-1):
+    """a sigmoid(b) for the halves a, b of the input along dim."""
+    if input.dim() == 0:
+        raise RuntimeError("glu does not support 0-dimensional tensors")
+    if input.size(dim) % 2 != 0:
+        raise RuntimeError(f"Halving dimension must be even, but dimension {dim} is size {input.size(dim)}")
+    a, b = input.chunk(2, dim)
+    return a * b.sigmoid()
+
+
+def _implicit_dim(name, ndim):
+    warnings.warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.",
+                  stacklevel=3)
+    return 0 if ndim in (0, 1, 3) else 1
+
+
+def softmax(input, dim=None, _stacklevel=3, dtype=None):
+    """exp(x) / sum(exp(x)) along dim."""
+    if dim is None:
+        dim = _implicit_dim("softmax", input.dim())
+    return _C.softmax(input, dim) if dtype is None else _C.softmax(input, dim, dtype=dtype)
+
+
+def softmin(input, dim=None, _stacklevel=3, dtype=None):
+    """softmax(-x) along dim."""
+    if dim is None:
+        dim = _implicit_dim("softmin", input.dim())
+    return softmax(-input, dim, dtype=dtype)
+
+
+def log_softmax(input, dim=None, _stacklevel=3, dtype=None):
+    """log(softmax(x)) along dim."""
+    if dim is None:
+        dim = _implicit_dim("log_softmax", input.dim())
+    return _C.log_softmax(input, dim) if dtype is None else _C.log_softmax(input, dim, dtype=dtype)
+
+
+def gumbel_softmax(logits, tau=1, hard=False, eps=1e-10, dim=-1):
+    """softmax((logits + Gumbel noise) / tau); `hard` gives one-hot rows with the soft gradient."""
+    uniform = _C.rand_like(logits.detach())
+    noise = -(-(uniform.clamp(min=1e-38)).log()).log()
+    soft = ((logits + noise) / tau).softmax(dim)
+    if not hard:
+        return soft
+    index = soft.detach().argmax(dim, keepdim=True)
+    one = _C.zeros_like(logits.detach()).scatter(dim, index, 1.0)
+    return one - soft.detach() + soft
+
+
+def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
+    """x / max(||x||_p, eps) along dim."""
+    return input / input.norm(p, dim, keepdim=True).clamp(min=eps).expand_as(input)
+
+
+# ---- dropout ---------------------------------------------------------------------------------------------------------
+
+
+def _check_probability(p):
+    if p < 0.0 or p > 1.0:
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+
+
+def dropout(input, p=0.5, training=True, inplace=False):
+    """Zeroes elements with probability p and scales the rest by 1 / (1 - p)."""
+    _check_probability(p)
+    return _into(input, _C.dropout(input, p, training), inplace)
+
+
+def _drop_channels(input, p, training, inplace, batched):
+    _check_probability(p)
+    if not training or p == 0:
+        return input
+    lead = 2 if batched else 1
+    mask = _C.dropout(_C.ones([*input.shape[:lead], *[1] * (input.dim() - lead)], dtype=input.dtype), p, True)
+    return _into(input, input * mask, inplace)
+
+
+def dropout1d(input, p=0.5, training=True, inplace=False):
+    """Zeroes whole channels of (N, C, L) or (C, L)."""
+    if input.dim() not in (2, 3):
+        raise RuntimeError(
+            f"dropout1d: Expected 2D or 3D input, but received a {input.dim()}D input. Note that dropout1d exists to provide "
+            "channel-wise dropout on inputs with 1 spatial dimension, a channel dimension, and an optional batch dimension "
+            "(i.e. 2D or 3D inputs)."
+        )
+    return _drop_channels(input, p, training, inplace, input.dim() == 3)
+
+
+def dropout2d(input, p=0.5, training=True, inplace=False):
+    """Zeroes whole channels of (N, C, H, W)."""
+    return _drop_channels(input, p, training, inplace, True)
+
+
+def alpha_dropout(input, p=0.5, training=False, inplace=False):
+    """Dropout that keeps the mean and variance of SELU's outputs."""
+    _check_probability(p)
+    if not training or p == 0:
+        return input
+    alpha = -1.7580993408473766
+    a = 1.0 / math.sqrt((alpha * alpha * p + 1) * (1 - p))
+    keep = (_C.rand_like(input.detach()) >= p).to(input.dtype)
+    return _into(input, input * (keep * a) + ((1 - keep) * (alpha * a) + alpha * a * p), inplace)
+
+
+# ---- embedding -------------------------------------------------------------------------------------------------------
+
+
+def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
+    """Rows of weight at the indices of input; padding_idx gets no gradient."""
+    if sparse:
+        raise NotImplementedError("embedding: sparse gradients are not supported")
+    if padding_idx is not None:
+        rows = weight.size(0)
+        if padding_idx >= rows or padding_idx < -rows:
+            raise AssertionError("Padding_idx must be within num_embeddings")
+        padding_idx %= rows
+    else:
+        padding_idx = -1
+    if max_norm is not None:
+        with _C.no_grad_guard():
+            used = input.reshape(-1).unique()
+            norms = weight[used].norm(norm_type, 1, keepdim=True)
+            weight[used] = weight[used] * _C.where(norms > max_norm, max_norm / (norms + 1e-7), _C.ones_like(norms))
+    return _C.embedding(weight, input, padding_idx, scale_grad_by_freq, False)
+
+
+def one_hot(tensor, num_classes=-1):
+    """int64 rows with a one at each index."""
+    return _C.one_hot(tensor, num_classes)
+
+
+# ---- normalisation ---------------------------------------------------------------------------------------------------
+
+
+def _check_batch(size):
+    n = size[0] * math.prod(size[2:])
+    if n == 1:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {size}")
+
+
+def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+    """Normalises each channel (dimension 1); in training by the batch, updating the running statistics."""
+    if training:
+        _check_batch(input.size())
+    return _C.batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, False)
+
+
+def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1,
+                  eps=1e-5):
+    """Normalises each channel of each sample."""
+    if not use_input_stats:
+        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    if math.prod(input.shape[2:]) == 1:
+        raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.size()}")
+    n, c = input.size(0), input.size(1)
+    mean = running_mean.repeat(n) if running_mean is not None else None
+    var = running_var.repeat(n) if running_var is not None else None
+    flat = input.reshape([1, n * c, *input.shape[2:]])
+    out = _C.batch_norm(
+        flat, None if weight is None else weight.repeat(n), None if bias is None else bias.repeat(n), mean, var, True, momentum,
+        eps, False,
+    )
+    with _C.no_grad_guard():
+        if mean is not None:
+            running_mean.copy_(mean.reshape(n, c).mean(0))
+        if var is not None:
+            running_var.copy_(var.reshape(n, c).mean(0))
+    return out.reshape(input.shape)
+
+
+def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
+    """Normalises over the last dimensions, those of normalized_shape."""
+    return _C.layer_norm(input, normalized_shape, weight, bias, eps)
+
+
+def rms_norm(input, normalized_shape, weight=None, eps=None):
+    """x / sqrt(mean(x^2) + eps) over the last dimensions."""
+    if eps is None:
+        eps = _C.finfo(input.dtype).eps
+    dims = list(range(-len(normalized_shape), 0))
+    if tuple(input.shape[-len(normalized_shape):]) != tuple(normalized_shape):
+        raise RuntimeError(
+            f"Given normalized_shape={list(normalized_shape)}, expected input with shape "
+            f"[*{''.join(f', {n}' for n in normalized_shape)}], but got input of size{list(input.shape)}"
+        )
+    out = input * (input.square().mean(dims, keepdim=True) + eps).rsqrt()
+    return out if weight is None else out * weight
+
+
+def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
+    """Normalises groups of channels within each sample."""
+    if input.dim() < 2:
+        raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {input.dim()}")
+    n, c = input.size(0), input.size(1)
+    if c % num_groups != 0:
+        raise RuntimeError(
+            "Expected number of channels in input to be divisible by num_groups, but got input of shape "
+            f"{list(input.shape)} and num_groups={num_groups}"
+        )
+    if n * math.prod(input.shape[2:]) * (c // num_groups) == 1 and input.numel() > 0:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(input.size())}")
+    if input.numel() == 0:
+        out = input
+    else:
+        flat = input.reshape(n * num_groups, -1)
+        out = _C.layer_norm(flat, [flat.size(1)], None, None, eps).reshape(input.shape)
+    per_channel = [c] + [1] * (input.dim() - 2)
+    if weight is not None:
+        out = out * weight.reshape(per_channel)
+    if bias is not None:
+        out = out + bias.reshape(per_channel)
+    return out
+
+
+def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
+    """x / (k + alpha mean of squares over neighbouring channels)^beta."""
+    if input.dim() < 3:
+        raise ValueError(f"Expected 3D or higher dimensionality input (got {input.dim()} dimensions)")
+    squares = input.square()
+    pads = [0, 0] * (input.dim() - 2) + [size // 2, (size - 1) // 2]
+    windows = pad(squares, pads).unfold(1, size, 1).sum(-1) / size
+    return input / (windows * alpha + k).pow(beta)
+
+
+def cosine_similarity(x1, x2, dim=1, eps=1e-8):
+    """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along dim."""
+    a = x1.norm(2, dim).clamp(min=eps)
+    b = x2.norm(2, dim).clamp(min=eps)
+    return (x1 * x2).sum(dim) / (a * b)
+
+
+def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
+    """The p-norm of x1 - x2 + eps along the last dimension."""
+    return (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)
+
+
+# ---- linear, convolution, attention ----------------------------------------------------------------------------------
+
+
+def bilinear(input1, input2, weight, bias=None):
+    """x1 A x2 + b; weight (out, in1, in2)."""
+    out, in1, in2 = weight.shape
+    left = input1.reshape(-1, in1).matmul(weight.permute(1, 0, 2).reshape(in1, out * in2)).reshape(-1, out, in2)
+    y = left.matmul(input2.reshape(-1, in2, 1)).squeeze(-1).reshape([*input1.shape[:-1], out])
+    return y if bias is None else y + bias
+
+
+def _multi_head_attention(query, key, value, num_heads, in_proj_weight, in_proj_bias, bias_k, bias_v, add_zero_attn, dropout_p,
+                          out_weight, out_bias, training, key_padding_mask, need_weights, attn_mask, q_weight, k_weight,
+                          v_weight, average_attn_weights, is_causal, batch_first):
+    """What nn.MultiheadAttention computes: (output, attention weights or None)."""
+    if is_causal and attn_mask is None:
+        raise RuntimeError("Need attn_mask if specifying the is_causal hint.")
+    return _C.multi_head_attention(
+        query, key, value, num_heads, in_proj_weight, in_proj_bias, out_weight, out_bias, bias_k, bias_v, add_zero_attn,
+        dropout_p if training else 0.0, key_padding_mask, need_weights, attn_mask, q_weight, k_weight, v_weight,
+        average_attn_weights, is_causal, batch_first,
+    )
+
+
+def multi_head_attention_forward(query, key, value, embed_dim_to_check, num_heads, in_proj_weight, in_proj_bias, bias_k, bias_v,
+                                 add_zero_attn, dropout_p, out_proj_weight, out_proj_bias, training=True,
+                                 key_padding_mask=None, need_weights=True, attn_mask=None, use_separate_proj_weight=False,
+                                 q_proj_weight=None, k_proj_weight=None, v_proj_weight=None, static_k=None, static_v=None,
+                                 average_attn_weights=True, is_causal=False):
+    """The function form of nn.MultiheadAttention; tensors are (L, N, E)."""
+    if static_k is not None or static_v is not None:
+        raise NotImplementedError("multi_head_attention_forward: static_k and static_v are not supported")
+    if query.size(-1) != embed_dim_to_check:
+        raise AssertionError(f"was expecting embedding dimension of {embed_dim_to_check}, but got {query.size(-1)}")
+    if not use_separate_proj_weight:
+        q_proj_weight = k_proj_weight = v_proj_weight = None
+    else:
+        in_proj_weight = None
+    return _multi_head_attention(
+        query, key, value, num_heads, in_proj_weight, in_proj_bias, bias_k, bias_v, add_zero_attn, dropout_p, out_proj_weight,
+        out_proj_bias, training, key_padding_mask, need_weights, attn_mask, q_proj_weight, k_proj_weight, v_proj_weight,
+        average_attn_weights, is_causal, False,
+    )
+
+
+# ---- pooling ---------------------------------------------------------------------------------------------------------
+
+
+def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """The largest value of each window of (N, C, H, W)."""
+    if return_indices:
+        return _C.max_pool2d_with_indices(input, kernel_size, stride, padding, dilation, ceil_mode)
+    return _C.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def _one(x):
+    return single(x)[0]
+
+
+def max_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """The largest value of each window of (N, C, L)."""
+    stride = kernel_size if stride is None else stride
+    result = max_pool2d(input.unsqueeze(-2), (1, _one(kernel_size)), (1, _one(stride)), (0, _one(padding)), (1, _one(dilation)),
+                        ceil_mode, return_indices)
+    return tuple(r.squeeze(-2) for r in result) if return_indices else result.squeeze(-2)
+
+
+def avg_pool2d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
+    """The mean of each window of (N, C, H, W)."""
+    return _C.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
+    """The mean of each window of (N, C, L)."""
+    stride = kernel_size if stride is None else stride
+    return _C.avg_pool2d(input.unsqueeze(-2), (1, _one(kernel_size)), (1, _one(stride)), (0, _one(padding)), ceil_mode,
+                         count_include_pad, None).squeeze(-2)
+
+
+def _output_size(input, output_size, n):
+    sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * n
+    return [input.size(i - len(sizes)) if s is None else s for i, s in enumerate(sizes)]
+
+
+def adaptive_avg_pool2d(input, output_size):
+    """Means over windows that split (H, W) into output_size parts."""
+    return _C.adaptive_avg_pool2d(input, _output_size(input, output_size, 2))
+
+
+def adaptive_avg_pool1d(input, output_size):
+    """Means over windows that split L into output_size parts."""
+    return _C.adaptive_avg_pool2d(input.unsqueeze(-2), [1, _one(output_size)]).squeeze(-2)
+
+
+def adaptive_max_pool2d(input, output_size, return_indices=False):
+    """Maxima over windows that split (H, W) into output_size parts."""
+    if return_indices:
+        raise NotImplementedError("adaptive_max_pool2d: return_indices is not supported")
+    rows, cols = _output_size(input, output_size, 2)
+    h, w = input.size(-2), input.size(-1)
+
+    def edges(n, parts):
+        return [((i * n) // parts, -((-(i + 1) * n) // parts)) for i in range(parts)]
+
+    lines = [
+        _C.stack([input[..., top:bottom, left:right].amax((-2, -1)) for left, right in edges(w, cols)], -1)
+        for top, bottom in edges(h, rows)
+    ]
+    return _C.stack(lines, -2)
+
+
+# ---- losses ----------------------------------------------------------------------------------------------------------
+
+
+def _legacy_reduction(size_average=None, reduce=None, reduction="mean"):
+    if size_average is None and reduce is None:
+        return reduction
+    if reduce is False:
+        return "none"
+    return "sum" if size_average is False else "mean"
+
+
+def _reduce(loss, reduction):
+    if reduction == "mean":
+        return loss.mean()
+    if reduction == "sum":
+        return loss.sum()
+    if reduction == "none":
+        return loss
+    raise ValueError(f"{reduction} is not a valid value for reduction")
+
+
+def _warn_broadcast(input, target):
+    if input.size() != target.size():
+        warnings.warn(
+            f"Using a target size ({target.size()}) that is different to the input size ({input.size()}). This will likely lead "
+            "to incorrect results due to broadcasting. Please ensure they have the same size.",
+            stacklevel=3,
+        )
+
+
+def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
+    """(input - target)^2."""
+    _warn_broadcast(input, target)
+    reduction = _legacy_reduction(size_average, reduce, reduction)
+    if weight is not None:
+        loss = _C.mse_loss(input, target, "none") * weight
+        return loss.sum() / weight.expand_as(loss).sum() if reduction == "mean" else _reduce(loss, reduction)
+    return _C.mse_loss(input, target, reduction)
+
+
+def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
+    """|input - target|."""
+    _warn_broadcast(input, target)
+    reduction = _legacy_reduction(size_average, reduce, reduction)
+    loss = (input - target).abs()
+    if weight is not None:
+        loss = loss * weight
+        return loss.sum() / weight.expand_as(loss).sum() if reduction == "mean" else _reduce(loss, reduction)
+    return _reduce(loss, reduction)
+
+
+def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mean", beta=1.0):
+    """d^2 / (2 beta) where d = |input - target| < beta, d - beta / 2 elsewhere."""
+    _warn_broadcast(input, target)
+    if beta < 0:
+        raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
+    d = (input - target).abs()
+    loss = d if beta == 0 else _C.where(d < beta, 0.5 * d * d / beta, d - 0.5 * beta)
+    return _reduce(loss, _legacy_reduction(size_average, reduce, reduction))
+
+
+def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
+    """d^2 / 2 where d = |input - target| <= delta, delta (d - delta / 2) elsewhere."""
+    _warn_broadcast(input, target)
+    if delta <= 0:
+        raise RuntimeError("huber_loss does not support non-positive values for delta.")
+    d = (input - target).abs()
+    loss = _C.where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta))
+    if weight is not None:
+        loss = loss * weight
+        return loss.sum() / weight.expand_as(loss).sum() if reduction == "mean" else _reduce(loss, reduction)
+    return _reduce(loss, reduction)
+
+
+def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
+    """-input[target] for log-probabilities (N, C, *) and classes (N, *)."""
+    return _C.nll_loss(input, target, weight, _legacy_reduction(size_average, reduce, reduction), ignore_index)
+
+
+def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean",
+                  label_smoothing=0.0):
+    """-log softmax(input)[target]; the target holds class indices or probabilities."""
+    if size_average is not None or reduce is not None:
+        reduction = _legacy_reduction(size_average, reduce, reduction)
+    return _C.cross_entropy(input, target, weight, reduction, ignore_index, label_smoothing)
+
+
+def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
+    """-(t log p + (1 - t) log(1 - p)), the logarithms at least -100."""
+    reduction = _legacy_reduction(size_average, reduce, reduction)
+    if target.size() != input.size():
+        raise ValueError(
+            f"Using a target size ({target.size()}) that is different to the input size ({input.size()}) is deprecated. Please "
+            "ensure they have the same size."
+        )
+    return _C.binary_cross_entropy(input, target, weight, reduction)
+
+
+def binary_cross_entropy_with_logits(input, target, weight=None, size_average=None, reduce=None, reduction="mean",
+                                     pos_weight=None):
+    """binary_cross_entropy(sigmoid(input), target), in one stable formula."""
+    reduction = _legacy_reduction(size_average, reduce, reduction)
+    if target.size() != input.size():
+        raise ValueError(f"Target size ({target.size()}) must be the same as input size ({input.size()})")
+    return _C.binary_cross_entropy_with_logits(input, target, weight, pos_weight, reduction)
+
+
+def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
+    """target (log target - input) for log-probabilities input."""
+    reduction = _legacy_reduction(size_average, reduce, reduction)
+    if log_target:
+        loss = target.exp() * (target - input)
+    else:
+        positive = target > 0
+        safe = _C.where(positive, target, _C.ones_like(target))
+        loss = _C.where(positive, target * safe.log(), target * 0) - target * input
+    if reduction == "batchmean":
+        return loss.sum() / input.size(0) if input.dim() else loss.sum()
+    return _reduce(loss, reduction)
+
+
+def poisson_nll_loss(input, target, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"):
+    """exp(input) - target input, or input - target log(input + eps)."""
+    loss = input.exp() - target * input if log_input else input - target * (input + eps).log()
+    if full:
+        safe = target.clamp(min=1)
+        stirling = safe * safe.log() - safe + 0.5 * (2 * math.pi * safe).log()
+        loss = loss + _C.where(target > 1, stirling, _C.zeros_like(stirling))
+    return _reduce(loss, _legacy_reduction(size_average, reduce, reduction))
+
+
+def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"):
+    """(log var + (input - target)^2 / var) / 2."""
+    if not isinstance(var, Tensor):
+        var = _C.full_like(input, var)
+    if var.size() != input.size():
+        if input.size()[:-1] == var.size():
+            var = var.unsqueeze(-1)
+        elif not (input.size()[:-1] == var.size()[:-1] and var.size(-1) == 1):
+            raise ValueError("var is of incorrect size")
+    if bool((var < 0).any()):
+        raise ValueError("var has negative entry/entries")
+    with _C.no_grad_guard():
+        floor = (eps - var.detach()).clamp(min=0)
+    var = var + floor
+    loss = 0.5 * (var.log() + (input - target).square() / var)
+    if full:
+        loss = loss + 0.5 * math.log(2 * math.pi)
+    return _reduce(loss, reduction)
+
+
+def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
+    """log(1 + exp(-target input))."""
+    return _reduce((-target * input).exp().log1p(), _legacy_reduction(size_average, reduce, reduction))
+
+
+def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=None, reduction="mean"):
+    """input where target is 1, max(0, margin - input) where it is -1."""
+    zero = _C.zeros_like(input)
+    loss = _C.where(target != 1, (margin - input).clamp(min=0), zero) + _C.where(target != -1, input, zero)
+    return _reduce(loss, _legacy_reduction(size_average, reduce, reduction))
+
+
+def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
+    """max(0, -target (input1 - input2) + margin)."""
+    return _reduce((-target * (input1 - input2) + margin).clamp(min=0), _legacy_reduction(size_average, reduce, reduction))
+
+
+def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
+    """1 - cos where target is 1, max(0, cos - margin) where it is -1."""
+    eps = 1e-12
+    cos = (input1 * input2).sum(-1) / ((input1.square().sum(-1) + eps) * (input2.square().sum(-1) + eps)).sqrt()
+    zero = _C.zeros_like(cos)
+    loss = _C.where(target == 1, 1 - cos, zero) + _C.where(target == -1, (cos - margin).clamp(min=0), zero)
+    return _reduce(loss, _legacy_reduction(size_average, reduce, reduction))
+
+
+def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, swap=False, size_average=None, reduce=None,
+                        reduction="mean"):
+    """max(0, d(anchor, positive) - d(anchor, negative) + margin)."""
+    near = pairwise_distance(anchor, positive, p, eps)
+    far = pairwise_distance(anchor, negative, p, eps)
+    if swap:
+        far = _C.minimum(far, pairwise_distance(positive, negative, p, eps))
+    return _reduce((margin + near - far).clamp(min=0), _legacy_reduction(size_average, reduce, reduction))
+
+
+# ---- shapes ----------------------------------------------------------------------------------------------------------
+
+
+def pad(input, pad, mode="constant", value=None):
+    """Pads the last len(pad) / 2 dimensions, last first: (left, right, top, bottom, ...)."""
+    if mode == "constant":
+        return _C.constant_pad_nd(input, pad, 0 if value is None else value)
+    if value is not None and value != 0:
+        raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
+    if len(pad) % 2 or len(pad) // 2 > input.dim():
+        raise RuntimeError(f"Padding length {len(pad)} does not fit an input of {input.dim()} dimensions")
+    for i in range(len(pad) // 2):
+        input = _pad_by_index(input, input.dim() - 1 - i, pad[2 * i], pad[2 * i + 1], mode)
+    return input
+
+
+def _pad_by_index(input, dim, before, after, mode):
+    n = input.size(dim)
+    if mode == "reflect" and (before >= n or after >= n):
+        raise RuntimeError(
+            "Argument #4: Padding size should be less than the corresponding input dimension, but got: padding "
+            f"({before}, {after}) at dimension {dim} of input {list(input.shape)}"
+        )
+    if mode == "circular" and (before > n or after > n):
+        raise RuntimeError("Padding value causes wrapping around more than once.")
+    order = []
+    for i in range(-before, n + after):
+        if mode == "reflect":
+            order.append(-i if i < 0 else 2 * n - 2 - i if i >= n else i)
+        elif mode == "replicate":
+            order.append(min(max(i, 0), n - 1))
+        elif mode == "circular":
+            order.append(i % n)
+        else:
+            raise NotImplementedError(f"Unrecognised padding mode {mode}")
+    return input.index_select(dim, _C.tensor(order, dtype=_C.int64, device=input.device))
+
+
+def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
+    """Windows of (N, C, H, W) as columns: (N, C kh kw, L)."""
+    (kh, kw), (dh, dw), (ph, pw), (sh, sw) = pair(kernel_size), pair(dilation), pair(padding), pair(stride)
+    batched = input.dim() == 4
+    x = pad(input if batched else input.unsqueeze(0), (pw, pw, ph, ph))
+    x = x.unfold(2, dh * (kh - 1) + 1, sh).unfold(3, dw * (kw - 1) + 1, sw)[..., ::dh, ::dw]
+    n, c, rows, cols = x.shape[:4]
+    x = x.permute(0, 1, 4, 5, 2, 3).reshape(n, c * kh * kw, rows * cols)
+    return x if batched else x.squeeze(0)
+
+
+def pixel_shuffle(input, upscale_factor):
+    """(*, C r^2, H, W) to (*, C, H r, W r)."""
+    r = upscale_factor
+    *lead, c, h, w = input.shape
+    if c % (r * r):
+        raise RuntimeError(
+            "pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, but "
+            f"input.size(-3)={c} is not divisible by {r * r}"
+        )
+    x = input.reshape(-1, c // (r * r), r, r, h, w).permute(0, 1, 4, 2, 5, 3)
+    return x.reshape([*lead, c // (r * r), h * r, w * r])
+
+
+def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None,
+                antialias=False):
+    """Resizes the spatial dimensions of (N, C, *): nearest, linear or bilinear."""
+    n = input.dim() - 2
+    if (size is None) == (scale_factor is None):
+        raise ValueError("only one of size or scale_factor should be defined" if size else
+                         "either size or scale_factor should be defined")
+    if mode not in ("nearest", "linear", "bilinear"):
+        raise NotImplementedError(f"interpolate: mode {mode!r} is not supported")
+    factors = [None] * n
+    if size is None:
+        factors = list(scale_factor) if isinstance(scale_factor, (tuple, list)) else [scale_factor] * n
+        sizes = [int(math.floor(input.size(i + 2) * factors[i])) for i in range(n)]
+    else:
+        sizes = list(size) if isinstance(size, (tuple, list)) else [size] * n
+    for i, out in enumerate(sizes):
+        length = input.size(i + 2)
+        ratio = length / out if factors[i] is None or recompute_scale_factor else 1.0 / factors[i]
+        if mode == "nearest":
+            order = [min(int(math.floor(j * ratio)), length - 1) for j in range(out)]
+            input = input.index_select(i + 2, _C.tensor(order, dtype=_C.int64))
+            continue
+        if align_corners:
+            at = [j * ((length - 1) / (out - 1) if out > 1 else 0.0) for j in range(out)]
+        else:
+            at = [max((j + 0.5) * ratio - 0.5, 0.0) for j in range(out)]
+        low = [min(int(p), length - 1) for p in at]
+        high = [min(j + 1, length - 1) for j in low]
+        weight = _C.tensor([p - j for p, j in zip(at, low)], dtype=input.dtype).reshape([out] + [1] * (n - 1 - i))
+        a = input.index_select(i + 2, _C.tensor(low, dtype=_C.int64))
+        b = input.index_select(i + 2, _C.tensor(high, dtype=_C.int64))
+        input = a + (b - a) * weight
+    return input
+
+
+upsample = interpolate

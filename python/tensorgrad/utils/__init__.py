@@ -1,0 +1,3 @@
+from . import data, hooks
+
+__all__ = ["data", "hooks"]
