@@ -1,0 +1,369 @@
+#include "args.h"
+
+#include <cstring>
+#include <map>
+#include <structmember.h>
+
+#include "core/tensor_make.h"
+#include "signature.h"
+#include "tensor_attributes.h"
+
+namespace tensorgrad::python {
+
+// --- Args
+
+Tensor& Args::t(int i) {
+  if (slot_[i].kind == Slot::Kind::tensor) return *slot_[i].tensor;
+  if (slot_[i].kind == Slot::Kind::none) throw TypeError("expected a Tensor, got None");
+  Tensor& made = temps_[temps_used_++];
+  made = detail::wrapped_scalar(s(i), Device());
+  slot_[i].kind = Slot::Kind::tensor;
+  slot_[i].tensor = &made;
+  return made;
+}
+
+Scalar Args::s(int i) const {
+  const Slot& slot = slot_[i];
+  if (slot.kind == Slot::Kind::floating) return slot.floating;
+  if (slot.kind == Slot::Kind::boolean) return slot.integer != 0;
+  if (slot.kind == Slot::Kind::tensor) return slot.tensor->item();
+  return slot.integer;
+}
+
+Generator* Args::generator(int i) const { return has(i) ? reinterpret_cast<Generator*>(slot_[i].object) : nullptr; }
+
+Reduction Args::reduction(int i) const {
+  const auto word = text(i);
+  if (word == "mean") return Reduction::mean;
+  if (word == "sum") return Reduction::sum;
+  if (word == "none") return Reduction::none;
+  throw ValueError(std::string(word) + " is not a valid value for reduction");
+}
+
+// --- the callable object
+
+namespace {
+
+struct OpObject {
+  PyObject_HEAD
+  vectorcallfunc call;
+  Operation* operation;
+};
+PyTypeObject* function_type = nullptr;  // torch.relu
+PyTypeObject* method_type = nullptr;    // Tensor.relu: binds like a Python function
+
+// Above this many elements a kernel is worth letting other threads run.
+constexpr int64_t kReleaseGilAbove = 16384;
+
+// All operations by name, in the order of their definition.
+std::map<std::string, std::unique_ptr<Operation>>& operations() {
+  static auto* all = new std::map<std::string, std::unique_ptr<Operation>>;
+  return *all;
+}
+
+PyObject* no_overload_error(const Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
+  std::string why;
+  if (op.overloads.size() == 1) {
+    Args args;
+    Parser::parse(*op.overloads[0], given, count, keywords, args, &why);
+    PyErr_SetString(PyExc_TypeError, why.c_str());
+    return nullptr;
+  }
+  why = op.name + "() received an invalid combination of arguments - got (";
+  const Py_ssize_t n_keywords = keywords ? PyTuple_GET_SIZE(keywords) : 0;
+  for (Py_ssize_t i = 0; i < count + n_keywords; ++i) {
+    if (i) why += ", ";
+    if (i >= count) why += std::string(PyUnicode_AsUTF8(PyTuple_GET_ITEM(keywords, i - count))) + "=";
+    why += Py_TYPE(given[i])->tp_name;
+  }
+  why += "), but expected one of:";
+  for (const auto& s : op.overloads) {
+    why += "\n * " + s->text.substr(s->text.find('('));
+    std::string reason;
+    Args args;
+    Parser::parse(*s, given, count, keywords, args, &reason);
+    why += "\n      didn't match because: " + reason;
+  }
+  PyErr_SetString(PyExc_TypeError, why.c_str());
+  return nullptr;
+}
+
+int64_t largest_numel(const Signature& s, const Args& args) {
+  int64_t largest = 0;
+  for (size_t i = 0; i < s.parameters.size(); ++i) {
+    const Type type = s.parameters[i].type;
+    if (type == Type::tensors && args.has(static_cast<int>(i))) {
+      for (const Tensor& t : args.list(static_cast<int>(i))) largest = std::max(largest, t.defined() ? t.numel() : 0);
+    }
+  }
+  return largest;
+}
+
+PyObject* run(const Signature& s, Args& args) {
+  try {
+    int64_t work = 0;
+    for (size_t i = 0; i < s.parameters.size() && i < 4; ++i) {
+      if (args.is_tensor(static_cast<int>(i))) work = std::max(work, args.t(static_cast<int>(i)).numel());
+      else if (s.parameters[i].type == Type::tensors) work = std::max(work, largest_numel(s, args));
+    }
+    ReleaseGil gil(work > kReleaseGilAbove);
+    Result r = s.function(args);
+    gil.back();
+    if (r.kind == Result::Kind::self) return wrap(args.t(0));
+    return result_object(std::move(r));
+  } catch (...) {
+    set_error_from_current_exception();
+    return nullptr;
+  }
+}
+
+// torch takes out= almost everywhere: the result is copied into the given tensors, which take its shape if they are empty.
+PyObject* call_with_out(Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords, Py_ssize_t out_at);
+
+PyObject* dispatch(Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
+  try {
+    for (const auto& s : op.overloads) {
+      Args args;
+      if (Parser::parse(*s, given, count, keywords, args, nullptr)) return run(*s, args);
+    }
+  } catch (...) {
+    set_error_from_current_exception();
+    return nullptr;
+  }
+  for (Py_ssize_t k = 0; keywords && k < PyTuple_GET_SIZE(keywords); ++k) {
+    if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, k), "out") == 0) {
+      return call_with_out(op, given, count, keywords, k);
+    }
+  }
+  return no_overload_error(op, given, count, keywords);
+}
+
+
+bool grad_mode_needs(const Tensor& out, const Tensor& value) {
+  return is_grad_enabled() && (out.requires_grad() || value.requires_grad());
+}
+
+void resize_out(Tensor& out, const Tensor& value) {
+  if (out.numel() != 0) {
+    PyErr_WarnFormat(PyExc_UserWarning, 1, "An output with one or more elements was resized to the result's shape, which does not match required output shape.");
+  }
+  NoGradGuard guard;
+  set_data(out, detail::make_empty(value.sizes(), out.dtype(), out.device()));
+}
+
+bool put_out(PyObject* target, PyObject* result) {
+  if (!is_tensor(target) || !is_tensor(result)) {
+    PyErr_Format(PyExc_TypeError, "argument 'out' must be Tensor, not %.100s", Py_TYPE(target)->tp_name);
+    return false;
+  }
+  try {
+    Tensor& out = unwrap(target);
+    const Tensor& value = unwrap(result);
+    if (grad_mode_needs(out, value)) throw AutogradError("functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.");
+    if (!(out.sizes() == value.sizes())) resize_out(out, value);
+    NoGradGuard guard;
+    out.copy_(value);
+    return true;
+  } catch (...) {
+    set_error_from_current_exception();
+    return false;
+  }
+}
+
+PyObject* call_with_out(Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords, Py_ssize_t out_at) {
+  const Py_ssize_t n = PyTuple_GET_SIZE(keywords);
+  std::vector<PyObject*> values(given, given + count);
+  Ref names(PyTuple_New(n - 1));
+  for (Py_ssize_t k = 0, to = 0; k < n; ++k) {
+    if (k == out_at) continue;
+    values.push_back(given[count + k]);
+    PyTuple_SET_ITEM(names.get(), to++, Py_NewRef(PyTuple_GET_ITEM(keywords, k)));
+  }
+  PyObject* target = given[count + out_at];
+  Ref result(dispatch(op, values.data(), count, n > 1 ? names.get() : nullptr));
+  if (!result || target == Py_None) return result.release();
+  if (PyTuple_Check(result.get())) {
+    Ref targets(PySequence_Tuple(target));
+    if (!targets) return nullptr;
+    if (PyTuple_GET_SIZE(targets.get()) != PyTuple_GET_SIZE(result.get())) {
+      PyErr_Format(PyExc_TypeError, "%s(): argument 'out' must be a tuple of %zd Tensors", op.name.c_str(), PyTuple_GET_SIZE(result.get()));
+      return nullptr;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(result.get()); ++i) {
+      if (!put_out(PyTuple_GET_ITEM(targets.get(), i), PyTuple_GET_ITEM(result.get(), i))) return nullptr;
+    }
+  } else if (!put_out(target, result.get())) {
+    return nullptr;
+  }
+  return Py_NewRef(target);
+}
+
+PyObject* op_call(PyObject* self, PyObject* const* given, size_t count, PyObject* keywords) {
+  return dispatch(*reinterpret_cast<OpObject*>(self)->operation, given, PyVectorcall_NARGS(count), keywords);
+}
+
+Operation& operation_of(PyObject* o) { return *reinterpret_cast<OpObject*>(o)->operation; }
+
+PyObject* op_repr(PyObject* self) {
+  const bool method = Py_TYPE(self) == method_type;
+  return PyUnicode_FromFormat(method ? "<method '%s' of 'torch._C.TensorBase' objects>" : "<built-in method %s of type object>",
+                              operation_of(self).name.c_str());
+}
+PyObject* op_get(PyObject* self, PyObject* instance, PyObject*) {
+  return instance && instance != Py_None ? PyMethod_New(self, instance) : Py_NewRef(self);
+}
+PyObject* op_name(PyObject* self, void*) { return PyUnicode_FromString(operation_of(self).name.c_str()); }
+PyObject* op_doc(PyObject* self, void*) {
+  std::string text;
+  for (const auto& s : operation_of(self).overloads) text += (text.empty() ? "" : "\n") + s->text;
+  return PyUnicode_FromString(text.c_str());
+}
+PyObject* op_module(PyObject*, void*) { return PyUnicode_FromString("tensorgrad"); }
+PyObject* op_reduce(PyObject* self, PyObject*) {
+  if (Py_TYPE(self) == function_type) return op_name(self, nullptr);
+  Ref builtins(PyImport_ImportModule("builtins"));
+  return Py_BuildValue("(N(Os))", PyObject_GetAttrString(builtins.get(), "getattr"), reinterpret_cast<PyObject*>(tensor_type),
+                       operation_of(self).name.c_str());
+}
+
+PyMethodDef op_methods[] = {{"__reduce__", op_reduce, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
+PyGetSetDef op_attributes[] = {{"__name__", op_name, nullptr, nullptr, nullptr},
+                               {"__qualname__", op_name, nullptr, nullptr, nullptr},
+                               {"__doc__", op_doc, nullptr, nullptr, nullptr},
+                               {"__module__", op_module, nullptr, nullptr, nullptr},
+                               {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyMemberDef op_members[] = {{"__vectorcalloffset__", T_PYSSIZET, offsetof(OpObject, call), READONLY, nullptr},
+                            {nullptr, 0, 0, 0, nullptr}};
+
+PyTypeObject* make_op_type(const char* name, bool method) {
+  std::vector<PyType_Slot> slots = {{Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
+                                    {Py_tp_repr, reinterpret_cast<void*>(op_repr)},
+                                    {Py_tp_methods, op_methods},
+                                    {Py_tp_getset, op_attributes},
+                                    {Py_tp_members, op_members}};
+  if (method) slots.push_back({Py_tp_descr_get, reinterpret_cast<void*>(op_get)});
+  slots.push_back({0, nullptr});
+  unsigned flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION;
+  if (method) flags |= Py_TPFLAGS_METHOD_DESCRIPTOR;
+  PyType_Spec spec = {name, sizeof(OpObject), 0, flags, slots.data()};
+  return reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
+}
+
+PyObject* make_op(PyTypeObject* type, Operation* op) {
+  auto* o = PyObject_New(OpObject, type);
+  o->call = op_call;
+  o->operation = op;
+  return reinterpret_cast<PyObject*>(o);
+}
+
+// torch.return_types.max and the like: one class per operation and field names.
+PyTypeObject* named_tuple_type(const std::string& fields) {
+  static auto* types = new std::map<std::string, PyTypeObject*>;
+  auto& type = (*types)[fields];
+  if (type) return type;
+  auto* names = new std::string(fields);
+  auto* entries = new std::vector<PyStructSequence_Field>;
+  for (size_t at = 0; at <= names->size();) {
+    size_t end = names->find(',', at);
+    if (end == std::string::npos) end = names->size();
+    if (end < names->size()) (*names)[end] = '\0';
+    entries->push_back({names->data() + at, nullptr});
+    at = end + 1;
+  }
+  entries->push_back({nullptr, nullptr});
+  PyStructSequence_Desc desc = {"torch.return_types", nullptr, entries->data(), static_cast<int>(entries->size() - 1)};
+  type = PyStructSequence_NewType(&desc);
+  return type;
+}
+
+}  // namespace
+
+PyObject* result_object(Result&& r) {
+  using Kind = Result::Kind;
+  switch (r.kind) {
+    case Kind::tensor: return wrap(std::move(r.tensor));
+    case Kind::self:
+    case Kind::none: Py_RETURN_NONE;
+    case Kind::boolean: return PyBool_FromLong(r.integer != 0);
+    case Kind::integer: return PyLong_FromLongLong(r.integer);
+    case Kind::floating:
+    case Kind::scalar: return scalar_object(r.value);
+    case Kind::text: return PyUnicode_FromStringAndSize(r.text.data(), static_cast<Py_ssize_t>(r.text.size()));
+    case Kind::sizes:
+    case Kind::list: {
+      Ref tuple(wrap_tuple(r.tensors));
+      return tuple ? PySequence_List(tuple.get()) : nullptr;
+    }
+    case Kind::tuple: {
+      if (!r.fields) return wrap_tuple(r.tensors);
+      Ref out(PyStructSequence_New(named_tuple_type(r.fields)));
+      for (size_t i = 0; out && i < r.tensors.size(); ++i) {
+        PyStructSequence_SetItem(out.get(), static_cast<Py_ssize_t>(i), wrap(std::move(r.tensors[i])));
+      }
+      return out.release();
+    }
+  }
+  Py_RETURN_NONE;
+}
+
+void Ops::add(const char* signature, Function f, bool function, bool method) {
+  auto parsed = parse_signature(signature);
+  parsed->function = f;
+  // The same name as a method alone and as a function alone may have different signatures.
+  const std::string key = parsed->name + (function && method ? "" : function ? "#function" : "#method");
+  auto& op = operations()[key];
+  const bool fresh = !op;
+  if (fresh) {
+    op = std::make_unique<Operation>();
+    op->name = parsed->name;
+    op->is_function = function;
+    op->is_method = method;
+  }
+  const std::string name = parsed->name;
+  op->overloads.push_back(std::move(parsed));
+  if (!fresh) return;
+  if (function) {
+    op->function_object = make_op(function_type, op.get());
+    PyModule_AddObjectRef(module_, name.c_str(), op->function_object);
+  }
+  if (method) {
+    op->method_object = make_op(method_type, op.get());
+    PyObject_SetAttrString(reinterpret_cast<PyObject*>(tensor_type), name.c_str(), op->method_object);
+  }
+}
+
+void Ops::def(const char* signature, Function f) { add(signature, f, true, true); }
+void Ops::function(const char* signature, Function f) { add(signature, f, true, false); }
+void Ops::method(const char* signature, Function f) { add(signature, f, false, true); }
+
+void Ops::alias(const char* new_name, const char* name) {
+  PyObject* type = reinterpret_cast<PyObject*>(tensor_type);
+  Ref function(PyObject_GetAttrString(module_, name));
+  PyErr_Clear();
+  if (function) PyModule_AddObjectRef(module_, new_name, function.get());
+  Ref method(PyObject_GetAttrString(type, name));
+  PyErr_Clear();
+  if (method) PyObject_SetAttrString(type, new_name, method.get());
+}
+
+bool add_operation_types(PyObject*) {
+  function_type = make_op_type("tensorgrad.builtin_function", false);
+  method_type = make_op_type("tensorgrad.method_descriptor", true);
+  return function_type && method_type;
+}
+
+PyObject* operation_list() {
+  Ref out(PyList_New(0));
+  for (const auto& [key, op] : operations()) {
+    Ref texts(PyList_New(0));
+    for (const auto& s : op->overloads) {
+      Ref text(PyUnicode_FromString(s->text.c_str()));
+      PyList_Append(texts.get(), text.get());
+    }
+    Ref entry(Py_BuildValue("(siiO)", op->name.c_str(), op->is_function, op->is_method, texts.get()));
+    PyList_Append(out.get(), entry.get());
+  }
+  return out.release();
+}
+
+}  // namespace tensorgrad::python

@@ -1,0 +1,74 @@
+#include <new>
+
+#include "object.h"
+
+namespace tensorgrad::python {
+
+namespace {
+struct ErrorClasses {
+  PyObject *shape, *dtype, *device, *autograd, *memory;
+} classes;
+}  // namespace
+
+PythonError::PythonError() : std::runtime_error("a Python exception"), type(nullptr), value(nullptr), trace(nullptr) {
+  PyErr_Fetch(&type, &value, &trace);
+}
+PythonError::PythonError(const PythonError& o) : std::runtime_error(o), type(o.type), value(o.value), trace(o.trace) {
+  AcquireGil gil;
+  Py_XINCREF(type);
+  Py_XINCREF(value);
+  Py_XINCREF(trace);
+}
+PythonError::~PythonError() {
+  AcquireGil gil;
+  Py_XDECREF(type);
+  Py_XDECREF(value);
+  Py_XDECREF(trace);
+}
+void PythonError::restore() const { PyErr_Restore(Py_XNewRef(type), Py_XNewRef(value), Py_XNewRef(trace)); }
+
+void set_error_from_current_exception() {
+  auto set = [](PyObject* type, const std::exception& e) { PyErr_SetString(type, e.what()); };
+  try {
+    throw;
+  } catch (const PythonError& e) {
+    e.restore();
+  } catch (const ShapeError& e) {
+    set(classes.shape, e);
+  } catch (const DTypeError& e) {
+    set(classes.dtype, e);
+  } catch (const DeviceError& e) {
+    set(classes.device, e);
+  } catch (const AutogradError& e) {
+    set(classes.autograd, e);
+  } catch (const OutOfMemoryError& e) {
+    set(classes.memory, e);
+  } catch (const IndexError& e) {
+    set(PyExc_IndexError, e);
+  } catch (const ValueError& e) {
+    set(PyExc_ValueError, e);
+  } catch (const TypeError& e) {
+    set(PyExc_TypeError, e);
+  } catch (const IOError& e) {
+    set(PyExc_OSError, e);
+  } catch (const NotImplementedError& e) {
+    set(PyExc_NotImplementedError, e);
+  } catch (const std::bad_alloc& e) {
+    set(classes.memory, e);
+  } catch (const std::exception& e) {
+    set(PyExc_RuntimeError, e);
+  } catch (...) {
+    PyErr_SetString(PyExc_RuntimeError, "unknown error");
+  }
+}
+
+bool add_errors(PyObject* module) {
+  auto add = [module](const char* name, PyObject*& slot) {
+    slot = PyErr_NewException((std::string("tensorgrad.") + name).c_str(), PyExc_RuntimeError, nullptr);
+    return slot && PyModule_AddObjectRef(module, name, slot) == 0;
+  };
+  return add("ShapeError", classes.shape) && add("DTypeError", classes.dtype) && add("DeviceError", classes.device) &&
+         add("AutogradError", classes.autograd) && add("OutOfMemoryError", classes.memory);
+}
+
+}  // namespace tensorgrad::python
