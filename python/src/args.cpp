@@ -148,7 +148,7 @@ void resize_out(Tensor& out, const Tensor& value) {
     PyErr_WarnFormat(PyExc_UserWarning, 1, "An output with one or more elements was resized to the result's shape, which does not match required output shape.");
   }
   NoGradGuard guard;
-  set_data(out, detail::make_empty(value.sizes(), out.dtype(), out.device()));
+  out.set_data(detail::make_empty(value.sizes(), out.dtype(), out.device()));
 }
 
 bool put_out(PyObject* target, PyObject* result) {

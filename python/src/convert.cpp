@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "core/allocator.h"
 #include "core/tensor_make.h"
 
 namespace tensorgrad::python {
@@ -371,7 +372,7 @@ Tensor tensor_from_buffer(PyObject* object) {
                      "with such strides are not supported. (You can make a copy with .copy().)");
   }
   void* data = view->buf;
-  return detail::make_over(detail::foreign_storage(data, static_cast<size_t>(view->len), release_buffer, view, Device()), data,
+  return detail::make_over(detail::wrap_storage(data, static_cast<size_t>(view->len), Device(), release_buffer, view), data,
                            sizes, strides, dtype);
 }
 

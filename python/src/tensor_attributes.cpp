@@ -98,7 +98,7 @@ int set_data_attribute(PyObject* o, PyObject* value, void*) {
     return -1;
   }
   return guarded_set([&] {
-    set_data(unwrap(o), unwrap(value));
+    unwrap(o).set_data(unwrap(value));
     return 0;
   });
 }
@@ -182,27 +182,6 @@ PyObject* wrap_node(NodePtr node) {
 bool add_node_type(PyObject* module) {
   node_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&node_spec));
   return node_type && PyModule_AddObjectRef(module, "Node", reinterpret_cast<PyObject*>(node_type)) == 0;
-}
-
-void set_data(Tensor& x, const Tensor& y) {
-  auto *to = x.impl(), *from = y.impl();
-  if (to == from) return;
-  if (to->requires_grad && !is_floating_point(y.dtype())) {
-    throw AutogradError("data set to a tensor that requires gradients must be floating point or complex dtype");
-  }
-  const Tensor keep = y;
-  from->storage->retain();
-  to->storage->release();
-  to->storage = from->storage;
-  to->data = from->data;
-  if (to->sizes != to->inline_dims) delete[] to->sizes;
-  to->ndim = from->ndim;
-  to->sizes = from->ndim <= detail::TensorImpl::kInlineDims ? to->inline_dims : new int64_t[2 * from->ndim];
-  std::memcpy(to->sizes, from->sizes, 2 * from->ndim * sizeof(int64_t));
-  to->numel = from->numel;
-  to->contiguous = from->contiguous;
-  to->dtype = from->dtype;
-  to->device = from->device;
 }
 
 PyObject* tensor_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {

@@ -18,7 +18,8 @@ TENSORGRAD_API void small_free(void* block, size_t bytes) noexcept;
 // Memory for `bytes` bytes on `device`; the bytes are not initialised. Throws OutOfMemoryError.
 TENSORGRAD_API Storage* allocate_storage(size_t bytes, Device device);
 // Memory that belongs to somebody else; deleter(context, data) runs when the last tensor lets go.
-Storage* wrap_storage(void* data, size_t bytes, Device device, void (*deleter)(void*, void*), void* context);
+TENSORGRAD_API Storage* wrap_storage(void* data, size_t bytes, Device device, void (*deleter)(void*, void*),
+                                     void* context);
 
 // Scratch of a kernel: a large block from the same cache, given back at the end of the scope. 64-byte aligned.
 class TENSORGRAD_API Workspace {
