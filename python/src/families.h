@@ -6,5 +6,8 @@ namespace tensorgrad::python {
 
 // One function per family of operations; each file binds what its public header declares.
 void add_tensor_basics(Ops& ops);
+void add_factories(Ops& ops);
+void add_shape_ops(Ops& ops);
+void add_nn_ops(Ops& ops);
 
 }  // namespace tensorgrad::python
