@@ -4,12 +4,14 @@
 #include "args.h"
 #include "autograd.h"
 #include "convert.h"
+#include "dlpack.h"
 #include "families.h"
 #include "object.h"
 #include "tensor_attributes.h"
 #include "tensorgrad/memory.h"
 #include "tensorgrad/parallel.h"
 #include "tensorgrad/random.h"
+#include "training.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -127,7 +129,7 @@ NB_MODULE(_C, m) {
   using namespace tensorgrad::python;
   PyObject* module = m.ptr();
   if (!add_errors(module) || !add_types(module) || !add_node_type(module) || !add_operation_types(module) || !add_conversions(module) ||
-      !add_autograd(module)) {
+      !add_autograd(module) || !add_dlpack(module) || !add_training(module)) {
     throw nb::python_error();
   }
   nb::register_exception_translator([](const std::exception_ptr& error, void*) {
@@ -143,5 +145,11 @@ NB_MODULE(_C, m) {
   add_settings(m);
   Ops ops(module);
   add_tensor_basics(ops);
+  add_factories(ops);
+  add_pointwise_ops(ops);
+  add_binary_ops(ops);
+  add_shape_ops(ops);
+  add_matmul_ops(ops);
+  add_nn_ops(ops);
   nb::set_leak_warnings(false);
 }
