@@ -4,7 +4,7 @@ import math
 import warnings
 
 from .. import _C
-from .modules.utils import pair, single
+from ._sizes import pair
 
 Tensor = _C.Tensor
 
@@ -12,8 +12,10 @@ Tensor = _C.Tensor
 linear = _C.linear
 conv1d = _C.conv1d
 conv2d = _C.conv2d
+conv3d = _C.conv3d
 conv_transpose1d = _C.conv_transpose1d
 conv_transpose2d = _C.conv_transpose2d
+conv_transpose3d = _C.conv_transpose3d
 scaled_dot_product_attention = _C.scaled_dot_product_attention
 
 
@@ -31,35 +33,34 @@ def relu(input, inplace=False):
 
 def relu6(input, inplace=False):
     """min(max(x, 0), 6)."""
-    return hardtanh(input, 0.0, 6.0, inplace)
+    return _C.relu6_(input) if inplace else _C.relu6(input)
 
 
 def hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False):
     """clamp(x, min_val, max_val)."""
     if min_val > max_val:
         raise ValueError("min_val cannot be greater than max_val")
-    return input.clamp_(min_val, max_val) if inplace else input.clamp(min_val, max_val)
+    return _C.hardtanh_(input, min_val, max_val) if inplace else _C.hardtanh(input, min_val, max_val)
 
 
 def leaky_relu(input, negative_slope=0.01, inplace=False):
     """x where positive, negative_slope x elsewhere."""
-    return _into(input, _C.leaky_relu(input, negative_slope), inplace)
+    return _C.leaky_relu_(input, negative_slope) if inplace else _C.leaky_relu(input, negative_slope)
 
 
 def elu(input, alpha=1.0, inplace=False):
     """x where positive, alpha (exp(x) - 1) elsewhere."""
-    return _into(input, _C.elu(input, alpha), inplace)
+    return _C.elu_(input, alpha) if inplace else _C.elu(input, alpha)
 
 
 def celu(input, alpha=1.0, inplace=False):
     """max(0, x) + min(0, alpha (exp(x / alpha) - 1))."""
-    return _into(input, input.clamp(min=0) + (alpha * (input / alpha).expm1()).clamp(max=0), inplace)
+    return _into(input, _C.celu(input, alpha), inplace)
 
 
 def selu(input, inplace=False):
     """scale * elu(x, alpha) with self-normalising constants."""
-    alpha, scale = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
-    return _into(input, scale * _C.elu(input, alpha), inplace)
+    return _C.selu_(input) if inplace else _C.selu(input)
 
 
 def prelu(input, weight):
@@ -82,12 +83,12 @@ gelu = _C.gelu
 
 def silu(input, inplace=False):
     """x sigmoid(x)."""
-    return _into(input, _C.silu(input), inplace)
+    return _C.silu_(input) if inplace else _C.silu(input)
 
 
 def mish(input, inplace=False):
     """x tanh(softplus(x))."""
-    return _into(input, input * softplus(input).tanh(), inplace)
+    return _C.mish_(input) if inplace else _C.mish(input)
 
 
 def sigmoid(input):
@@ -105,27 +106,27 @@ softplus = _C.softplus
 
 def logsigmoid(input):
     """log(sigmoid(x))."""
-    return -softplus(-input)
+    return _C.logsigmoid(input)
 
 
 def hardsigmoid(input, inplace=False):
     """clamp(x / 6 + 1 / 2, 0, 1)."""
-    return _into(input, (input + 3).clamp(0, 6) / 6, inplace)
+    return _C.hardsigmoid_(input) if inplace else _C.hardsigmoid(input)
 
 
 def hardswish(input, inplace=False):
     """x hardsigmoid(x)."""
-    return _into(input, input * (input + 3).clamp(0, 6) / 6, inplace)
+    return _C.hardswish_(input) if inplace else _C.hardswish(input)
 
 
 def softsign(input):
     """x / (1 + |x|)."""
-    return input / (input.abs() + 1)
+    return _C.softsign(input)
 
 
 def tanhshrink(input):
     """x - tanh(x)."""
-    return input - input.tanh()
+    return _C.tanhshrink(input)
 
 
 def hardshrink(input, lambd=0.5):
@@ -142,7 +143,7 @@ def softshrink(input, lambd=0.5):
 
 def threshold(input, threshold, value, inplace=False):
     """x where x > threshold, value elsewhere."""
-    return _into(input, _C.where(input <= threshold, _C.full_like(input, value), input), inplace)
+    return _C.threshold_(input, threshold, value) if inplace else _C.threshold(input, threshold, value)
 
 
 def glu(input, dim=-1):
@@ -215,11 +216,9 @@ def dropout(input, p=0.5, training=True, inplace=False):
 
 def _drop_channels(input, p, training, inplace, batched):
     _check_probability(p)
-    if not training or p == 0:
-        return input
-    lead = 2 if batched else 1
-    mask = _C.dropout(_C.ones([*input.shape[:lead], *[1] * (input.dim() - lead)], dtype=input.dtype), p, True)
-    return _into(input, input * mask, inplace)
+    if batched:
+        return _into(input, _C.feature_dropout(input, p, training), inplace)
+    return _into(input, _C.feature_dropout(input.unsqueeze(0), p, training).squeeze(0), inplace)
 
 
 def dropout1d(input, p=0.5, training=True, inplace=False):
@@ -295,24 +294,9 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
 def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1,
                   eps=1e-5):
     """Normalises each channel of each sample."""
-    if not use_input_stats:
-        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
-    if math.prod(input.shape[2:]) == 1:
+    if use_input_stats and math.prod(input.shape[2:]) == 1:
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.size()}")
-    n, c = input.size(0), input.size(1)
-    mean = running_mean.repeat(n) if running_mean is not None else None
-    var = running_var.repeat(n) if running_var is not None else None
-    flat = input.reshape([1, n * c, *input.shape[2:]])
-    out = _C.batch_norm(
-        flat, None if weight is None else weight.repeat(n), None if bias is None else bias.repeat(n), mean, var, True, momentum,
-        eps, False,
-    )
-    with _C.no_grad_guard():
-        if mean is not None:
-            running_mean.copy_(mean.reshape(n, c).mean(0))
-        if var is not None:
-            running_var.copy_(var.reshape(n, c).mean(0))
-    return out.reshape(input.shape)
+    return _C.instance_norm(input, weight, bias, running_mean, running_var, use_input_stats, momentum, eps, False)
 
 
 def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
@@ -322,41 +306,14 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
 
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     """x / sqrt(mean(x^2) + eps) over the last dimensions."""
-    if eps is None:
-        eps = _C.finfo(input.dtype).eps
-    dims = list(range(-len(normalized_shape), 0))
-    if tuple(input.shape[-len(normalized_shape):]) != tuple(normalized_shape):
-        raise RuntimeError(
-            f"Given normalized_shape={list(normalized_shape)}, expected input with shape "
-            f"[*{''.join(f', {n}' for n in normalized_shape)}], but got input of size{list(input.shape)}"
-        )
-    out = input * (input.square().mean(dims, keepdim=True) + eps).rsqrt()
-    return out if weight is None else out * weight
+    return _C.rms_norm(input, normalized_shape, weight, eps)
 
 
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
     """Normalises groups of channels within each sample."""
     if input.dim() < 2:
         raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {input.dim()}")
-    n, c = input.size(0), input.size(1)
-    if c % num_groups != 0:
-        raise RuntimeError(
-            "Expected number of channels in input to be divisible by num_groups, but got input of shape "
-            f"{list(input.shape)} and num_groups={num_groups}"
-        )
-    if n * math.prod(input.shape[2:]) * (c // num_groups) == 1 and input.numel() > 0:
-        raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(input.size())}")
-    if input.numel() == 0:
-        out = input
-    else:
-        flat = input.reshape(n * num_groups, -1)
-        out = _C.layer_norm(flat, [flat.size(1)], None, None, eps).reshape(input.shape)
-    per_channel = [c] + [1] * (input.dim() - 2)
-    if weight is not None:
-        out = out * weight.reshape(per_channel)
-    if bias is not None:
-        out = out + bias.reshape(per_channel)
-    return out
+    return _C.group_norm(input, num_groups, weight, bias, eps)
 
 
 def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
@@ -431,21 +388,14 @@ def multi_head_attention_forward(query, key, value, embed_dim_to_check, num_head
 
 def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
     """The largest value of each window of (N, C, H, W)."""
-    if return_indices:
-        return _C.max_pool2d_with_indices(input, kernel_size, stride, padding, dilation, ceil_mode)
-    return _C.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
-
-
-def _one(x):
-    return single(x)[0]
+    pool = _C.max_pool2d_with_indices if return_indices else _C.max_pool2d
+    return pool(input, kernel_size, stride, padding, dilation, ceil_mode)
 
 
 def max_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
     """The largest value of each window of (N, C, L)."""
-    stride = kernel_size if stride is None else stride
-    result = max_pool2d(input.unsqueeze(-2), (1, _one(kernel_size)), (1, _one(stride)), (0, _one(padding)), (1, _one(dilation)),
-                        ceil_mode, return_indices)
-    return tuple(r.squeeze(-2) for r in result) if return_indices else result.squeeze(-2)
+    pool = _C.max_pool1d_with_indices if return_indices else _C.max_pool1d
+    return pool(input, kernel_size, stride, padding, dilation, ceil_mode)
 
 
 def avg_pool2d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
@@ -455,9 +405,7 @@ def avg_pool2d(input, kernel_size, stride=None, padding=0, ceil_mode=False, coun
 
 def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
     """The mean of each window of (N, C, L)."""
-    stride = kernel_size if stride is None else stride
-    return _C.avg_pool2d(input.unsqueeze(-2), (1, _one(kernel_size)), (1, _one(stride)), (0, _one(padding)), ceil_mode,
-                         count_include_pad, None).squeeze(-2)
+    return _C.avg_pool1d(input, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
 def _output_size(input, output_size, n):
@@ -472,24 +420,19 @@ def adaptive_avg_pool2d(input, output_size):
 
 def adaptive_avg_pool1d(input, output_size):
     """Means over windows that split L into output_size parts."""
-    return _C.adaptive_avg_pool2d(input.unsqueeze(-2), [1, _one(output_size)]).squeeze(-2)
+    return _C.adaptive_avg_pool1d(input, output_size)
+
+
+def adaptive_max_pool1d(input, output_size, return_indices=False):
+    """Maxima over windows that split L into output_size parts."""
+    values, indices = _C.adaptive_max_pool1d(input, output_size)
+    return (values, indices) if return_indices else values
 
 
 def adaptive_max_pool2d(input, output_size, return_indices=False):
     """Maxima over windows that split (H, W) into output_size parts."""
-    if return_indices:
-        raise NotImplementedError("adaptive_max_pool2d: return_indices is not supported")
-    rows, cols = _output_size(input, output_size, 2)
-    h, w = input.size(-2), input.size(-1)
-
-    def edges(n, parts):
-        return [((i * n) // parts, -((-(i + 1) * n) // parts)) for i in range(parts)]
-
-    lines = [
-        _C.stack([input[..., top:bottom, left:right].amax((-2, -1)) for left, right in edges(w, cols)], -1)
-        for top, bottom in edges(h, rows)
-    ]
-    return _C.stack(lines, -2)
+    values, indices = _C.adaptive_max_pool2d(input, _output_size(input, output_size, 2))
+    return (values, indices) if return_indices else values
 
 
 # ---- losses ----------------------------------------------------------------------------------------------------------
@@ -522,48 +465,36 @@ def _warn_broadcast(input, target):
         )
 
 
+def _weighted(loss, input, target, weight, reduction, *args):
+    """A loss of elements; with weights the mean divides by their sum."""
+    if weight is None:
+        return loss(input, target, reduction, *args)
+    values = loss(input, target, "none", *args) * weight
+    return values.sum() / weight.expand_as(values).sum() if reduction == "mean" else _reduce(values, reduction)
+
+
 def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
     """(input - target)^2."""
     _warn_broadcast(input, target)
-    reduction = _legacy_reduction(size_average, reduce, reduction)
-    if weight is not None:
-        loss = _C.mse_loss(input, target, "none") * weight
-        return loss.sum() / weight.expand_as(loss).sum() if reduction == "mean" else _reduce(loss, reduction)
-    return _C.mse_loss(input, target, reduction)
+    return _weighted(_C.mse_loss, input, target, weight, _legacy_reduction(size_average, reduce, reduction))
 
 
 def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
     """|input - target|."""
     _warn_broadcast(input, target)
-    reduction = _legacy_reduction(size_average, reduce, reduction)
-    loss = (input - target).abs()
-    if weight is not None:
-        loss = loss * weight
-        return loss.sum() / weight.expand_as(loss).sum() if reduction == "mean" else _reduce(loss, reduction)
-    return _reduce(loss, reduction)
+    return _weighted(_C.l1_loss, input, target, weight, _legacy_reduction(size_average, reduce, reduction))
 
 
 def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mean", beta=1.0):
     """d^2 / (2 beta) where d = |input - target| < beta, d - beta / 2 elsewhere."""
     _warn_broadcast(input, target)
-    if beta < 0:
-        raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
-    d = (input - target).abs()
-    loss = d if beta == 0 else _C.where(d < beta, 0.5 * d * d / beta, d - 0.5 * beta)
-    return _reduce(loss, _legacy_reduction(size_average, reduce, reduction))
+    return _C.smooth_l1_loss(input, target, _legacy_reduction(size_average, reduce, reduction), beta)
 
 
 def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     """d^2 / 2 where d = |input - target| <= delta, delta (d - delta / 2) elsewhere."""
     _warn_broadcast(input, target)
-    if delta <= 0:
-        raise RuntimeError("huber_loss does not support non-positive values for delta.")
-    d = (input - target).abs()
-    loss = _C.where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta))
-    if weight is not None:
-        loss = loss * weight
-        return loss.sum() / weight.expand_as(loss).sum() if reduction == "mean" else _reduce(loss, reduction)
-    return _reduce(loss, reduction)
+    return _weighted(_C.huber_loss, input, target, weight, reduction, delta)
 
 
 def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
@@ -601,16 +532,7 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
 
 def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
     """target (log target - input) for log-probabilities input."""
-    reduction = _legacy_reduction(size_average, reduce, reduction)
-    if log_target:
-        loss = target.exp() * (target - input)
-    else:
-        positive = target > 0
-        safe = _C.where(positive, target, _C.ones_like(target))
-        loss = _C.where(positive, target * safe.log(), target * 0) - target * input
-    if reduction == "batchmean":
-        return loss.sum() / input.size(0) if input.dim() else loss.sum()
-    return _reduce(loss, reduction)
+    return _C.kl_div(input, target, _legacy_reduction(size_average, reduce, reduction), log_target=log_target)
 
 
 def poisson_nll_loss(input, target, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"):

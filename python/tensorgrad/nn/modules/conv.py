@@ -7,7 +7,7 @@ from .. import functional as F
 from .. import init
 from ..parameter import Parameter
 from .module import Module
-from .utils import ntuple, pair, single, triple
+from .._sizes import ntuple, pair, single, triple
 
 
 class _ConvNd(Module):

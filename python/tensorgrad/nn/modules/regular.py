@@ -5,7 +5,7 @@ from .. import functional as F
 from .. import init
 from ..parameter import Parameter
 from .module import Module
-from .utils import ntuple
+from .._sizes import ntuple
 
 # ---- dropout ---------------------------------------------------------------------------------------------------------
 
