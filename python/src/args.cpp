@@ -61,27 +61,34 @@ std::map<std::string, std::unique_ptr<Operation>>& operations() {
   return *all;
 }
 
-PyObject* no_overload_error(const Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
+// The type's name as torch's messages have it.
+std::string type_name(PyObject* o) {
+  const char* name = Py_TYPE(o)->tp_name;
+  const char* dot = std::strrchr(name, '.');
+  return dot && std::strncmp(name, "tensorgrad.", 11) == 0 ? dot + 1 : name;
+}
+
+PyObject* no_overload_error(const Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords, bool method) {
   std::string why;
   if (op.overloads.size() == 1) {
     Args args;
-    Parser::parse(*op.overloads[0], given, count, keywords, args, &why);
+    Parser::parse(*op.overloads[0], given, count, keywords, args, &why, method);
     PyErr_SetString(PyExc_TypeError, why.c_str());
     return nullptr;
   }
   why = op.name + "() received an invalid combination of arguments - got (";
   const Py_ssize_t n_keywords = keywords ? PyTuple_GET_SIZE(keywords) : 0;
-  for (Py_ssize_t i = 0; i < count + n_keywords; ++i) {
-    if (i) why += ", ";
+  for (Py_ssize_t i = method; i < count + n_keywords; ++i) {
+    if (i > method) why += ", ";
     if (i >= count) why += std::string(PyUnicode_AsUTF8(PyTuple_GET_ITEM(keywords, i - count))) + "=";
-    why += Py_TYPE(given[i])->tp_name;
+    why += type_name(given[i]);
   }
   why += "), but expected one of:";
   for (const auto& s : op.overloads) {
     why += "\n * " + s->text.substr(s->text.find('('));
     std::string reason;
     Args args;
-    Parser::parse(*s, given, count, keywords, args, &reason);
+    Parser::parse(*s, given, count, keywords, args, &reason, method);
     why += "\n      didn't match because: " + reason;
   }
   PyErr_SetString(PyExc_TypeError, why.c_str());
@@ -118,13 +125,14 @@ PyObject* run(const Signature& s, Args& args) {
 }
 
 // torch takes out= almost everywhere: the result is copied into the given tensors, which take its shape if they are empty.
-PyObject* call_with_out(Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords, Py_ssize_t out_at);
+PyObject* call_with_out(Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords, Py_ssize_t out_at,
+                        bool method);
 
-PyObject* dispatch(Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
+PyObject* dispatch(Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords, bool method) {
   try {
     for (const auto& s : op.overloads) {
       Args args;
-      if (Parser::parse(*s, given, count, keywords, args, nullptr)) return run(*s, args);
+      if (Parser::parse(*s, given, count, keywords, args, nullptr, method)) return run(*s, args);
     }
   } catch (...) {
     set_error_from_current_exception();
@@ -132,10 +140,10 @@ PyObject* dispatch(Operation& op, PyObject* const* given, Py_ssize_t count, PyOb
   }
   for (Py_ssize_t k = 0; keywords && k < PyTuple_GET_SIZE(keywords); ++k) {
     if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, k), "out") == 0) {
-      return call_with_out(op, given, count, keywords, k);
+      return call_with_out(op, given, count, keywords, k, method);
     }
   }
-  return no_overload_error(op, given, count, keywords);
+  return no_overload_error(op, given, count, keywords, method);
 }
 
 
@@ -170,7 +178,8 @@ bool put_out(PyObject* target, PyObject* result) {
   }
 }
 
-PyObject* call_with_out(Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords, Py_ssize_t out_at) {
+PyObject* call_with_out(Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords, Py_ssize_t out_at,
+                        bool method) {
   const Py_ssize_t n = PyTuple_GET_SIZE(keywords);
   std::vector<PyObject*> values(given, given + count);
   Ref names(PyTuple_New(n - 1));
@@ -180,7 +189,7 @@ PyObject* call_with_out(Operation& op, PyObject* const* given, Py_ssize_t count,
     PyTuple_SET_ITEM(names.get(), to++, Py_NewRef(PyTuple_GET_ITEM(keywords, k)));
   }
   PyObject* target = given[count + out_at];
-  Ref result(dispatch(op, values.data(), count, n > 1 ? names.get() : nullptr));
+  Ref result(dispatch(op, values.data(), count, n > 1 ? names.get() : nullptr, method));
   if (!result || target == Py_None) return result.release();
   if (PyTuple_Check(result.get())) {
     Ref targets(PySequence_Tuple(target));
@@ -199,7 +208,8 @@ PyObject* call_with_out(Operation& op, PyObject* const* given, Py_ssize_t count,
 }
 
 PyObject* op_call(PyObject* self, PyObject* const* given, size_t count, PyObject* keywords) {
-  return dispatch(*reinterpret_cast<OpObject*>(self)->operation, given, PyVectorcall_NARGS(count), keywords);
+  return dispatch(*reinterpret_cast<OpObject*>(self)->operation, given, PyVectorcall_NARGS(count), keywords,
+                  Py_TYPE(self) == method_type);
 }
 
 Operation& operation_of(PyObject* o) { return *reinterpret_cast<OpObject*>(o)->operation; }
@@ -309,8 +319,9 @@ PyObject* result_object(Result&& r) {
 void Ops::add(const char* signature, Function f, bool function, bool method) {
   auto parsed = parse_signature(signature);
   parsed->function = f;
-  // The same name as a method alone and as a function alone may have different signatures.
-  const std::string key = parsed->name + (function && method ? "" : function ? "#function" : "#method");
+  // A name that is a function alone and a method alone has signatures of its own for each; otherwise one list serves both.
+  const bool shared = (function && method) || operations().contains(parsed->name);
+  const std::string key = parsed->name + (shared ? "" : function ? "#function" : "#method");
   auto& op = operations()[key];
   const bool fresh = !op;
   if (fresh) {

@@ -78,8 +78,8 @@ int tensor_setattro(PyObject* self, PyObject* name, PyObject* value) {
 DType dtype_of_object(PyObject* o) { return reinterpret_cast<DTypeObject*>(o)->value; }
 
 PyObject* dtype_repr(PyObject* self) {
-  const auto text = name(dtype_of_object(self));
-  return PyUnicode_FromFormat("torch.%.*s", static_cast<int>(text.size()), text.data());
+  const std::string text = "torch." + std::string(name(dtype_of_object(self)));
+  return PyUnicode_FromString(text.c_str());
 }
 PyObject* dtype_reduce(PyObject* self, PyObject*) {
   const auto text = name(dtype_of_object(self));

@@ -291,7 +291,7 @@ std::string quoted_missing(const Signature& s, const std::vector<std::string>& m
 }  // namespace
 
 bool Parser::parse(const Signature& s, PyObject* const* given, Py_ssize_t count, PyObject* keywords, Args& args,
-                   std::string* why) {
+                   std::string* why, bool method) {
   const Py_ssize_t n_keywords = keywords ? PyTuple_GET_SIZE(keywords) : 0;
   Py_ssize_t used_keywords = 0, at = 0;
   std::vector<std::string> missing;
@@ -303,7 +303,7 @@ bool Parser::parse(const Signature& s, PyObject* const* given, Py_ssize_t count,
       // x.view(2, 3): all that is left are the sizes.
       if (p.varargs && !PyTuple_Check(given[at]) && !PyList_Check(given[at])) {
         if (!gather_ints(given + at, count - at, args, args.slot_[i])) {
-          if (why) *why = s.name + "(): argument '" + p.name + "' (position " + std::to_string(at + 1) + ") must be tuple of ints, not " + Py_TYPE(given[at])->tp_name;
+          if (why) *why = s.name + "(): argument '" + p.name + "' (position " + std::to_string(at + 1 - method) + ") must be tuple of ints, not " + Py_TYPE(given[at])->tp_name;
           return false;
         }
         at = count;
@@ -337,7 +337,7 @@ bool Parser::parse(const Signature& s, PyObject* const* given, Py_ssize_t count,
     if (!convert(p, value, args, i)) {
       if (why) {
         *why = s.name + "(): argument '" + p.name + "'" +
-               (p.keyword_only || at == 0 || given[at - 1] != value ? "" : " (position " + std::to_string(at) + ")") + " must be " +
+               (p.keyword_only || at == 0 || given[at - 1] != value ? "" : " (position " + std::to_string(at - method) + ")") + " must be " +
                type_words(p) + ", not " + Py_TYPE(value)->tp_name;
       }
       return false;
@@ -349,8 +349,9 @@ bool Parser::parse(const Signature& s, PyObject* const* given, Py_ssize_t count,
   }
   if (at < count) {
     if (why) {
-      *why = s.name + "() takes " + std::to_string(s.positional) + " positional argument" + (s.positional == 1 ? "" : "s") +
-             " but " + std::to_string(count) + (count == 1 ? " was given" : " were given");
+      *why = s.name + "() takes " + std::to_string(s.positional - method) + " positional argument" +
+             (s.positional - method == 1 ? "" : "s") + " but " + std::to_string(count - method) +
+             (count - method == 1 ? " was given" : " were given");
     }
     return false;
   }

@@ -39,11 +39,12 @@ struct Operation {
 
 std::unique_ptr<Signature> parse_signature(const char* text);
 
-// Fills `args` from a call; false when the call does not fit the signature, with the reason in `why` if asked.
+// Fills `args` from a call; false when the call does not fit the signature, with the reason in `why` if asked
+// (positions are counted without self for a method).
 class Parser {
  public:
   static bool parse(const Signature& s, PyObject* const* given, Py_ssize_t count, PyObject* keywords, Args& args,
-                    std::string* why);
+                    std::string* why, bool method);
 
  private:
   static bool convert(const Parameter& p, PyObject* o, Args& args, int at);

@@ -1,6 +1,7 @@
 #include "training.h"
 
 #include "autograd/record.h"
+#include "tensorgrad/data.h"
 #include "tensorgrad/io.h"
 #include "tensorgrad/optim.h"
 
@@ -75,6 +76,14 @@ PyObject* adam_step(PyObject*, PyObject* const* a, Py_ssize_t) {
                                decoupled);
     }
     Py_RETURN_NONE;
+  });
+}
+
+// _clip_grad_norm(params, max_norm, norm_type, error_if_nonfinite): the norm before, 0-d.
+PyObject* clip_grad_norm(PyObject*, PyObject* const* a, Py_ssize_t) {
+  return guarded([&]() -> PyObject* {
+    const auto params = tensors_of(a[0]);
+    return wrap(optim::clip_grad_norm_(params, number(a[1]), number(a[2]), a[3] == Py_True));
   });
 }
 
@@ -174,6 +183,34 @@ PyObject* py_load(PyObject*, PyObject* const* a, Py_ssize_t) {
   });
 }
 
+// --- data sets
+
+PyObject* py_read_idx(PyObject*, PyObject* path) {
+  return guarded([&]() -> PyObject* {
+    const char* text = PyUnicode_AsUTF8(path);
+    if (!text) throw PythonError();
+    return wrap(data::read_idx(text));
+  });
+}
+// _read_mnist(root, train, fashion): images (N, H, W) uint8, targets (N) int64, names of the classes.
+PyObject* py_read_mnist(PyObject*, PyObject* const* a, Py_ssize_t) {
+  return guarded([&]() -> PyObject* {
+    const std::string root = PyUnicode_AsUTF8(a[0]);
+    const bool train = a[1] == Py_True, fashion = a[2] == Py_True;
+    std::unique_ptr<data::MNIST> set;
+    {
+      ReleaseGil gil(true);
+      set = fashion ? std::make_unique<data::FashionMNIST>(root, train) : std::make_unique<data::MNIST>(root, train);
+    }
+    Ref names(PyList_New(0));
+    for (const std::string& name : set->classes()) {
+      Ref text(PyUnicode_FromString(name.c_str()));
+      if (!text || PyList_Append(names.get(), text.get()) < 0) throw PythonError();
+    }
+    return Py_BuildValue("(NNN)", wrap(set->images()), wrap(set->targets()), names.release());
+  });
+}
+
 // --- small queries
 
 PyObject* strides(PyObject*, PyObject* o) {
@@ -197,6 +234,9 @@ PyMethodDef functions[] = {{"_sgd_step", fast(sgd_step), METH_FASTCALL, nullptr}
                            {"_adam_step", fast(adam_step), METH_FASTCALL, nullptr},
                            {"_save", fast(py_save), METH_FASTCALL, nullptr},
                            {"_load", fast(py_load), METH_FASTCALL, nullptr},
+                           {"read_idx", py_read_idx, METH_O, "An IDX file, plain or gzip-compressed, as a tensor."},
+                           {"_read_mnist", fast(py_read_mnist), METH_FASTCALL, nullptr},
+                           {"_clip_grad_norm", fast(clip_grad_norm), METH_FASTCALL, nullptr},
                            {"_strides", strides, METH_O, nullptr},
                            {"_retains_grad", retains_grad, METH_O, nullptr},
                            {nullptr, nullptr, 0, nullptr}};

@@ -252,8 +252,7 @@ strided = layout()
 _property("layout", lambda self: strided)
 
 
-@method
-def type(self, dtype=None, non_blocking=False, **kwargs):
+def _type(self, dtype=None, non_blocking=False, **kwargs):
     """The name of the tensor's type, or the tensor converted to another."""
     if dtype is None:
         return _TYPE_NAMES[self.dtype]
@@ -267,6 +266,7 @@ def type(self, dtype=None, non_blocking=False, **kwargs):
     return self.to(dtype)
 
 
+Tensor.type = _type
 _TYPE_NAMES = {
     _C.float32: "torch.FloatTensor", _C.float64: "torch.DoubleTensor", _C.float16: "torch.HalfTensor",
     _C.bfloat16: "torch.BFloat16Tensor", _C.int64: "torch.LongTensor", _C.int32: "torch.IntTensor",

@@ -59,7 +59,7 @@ class _Formatter:
             self.whole = all(v == math.ceil(v) for v in sizes)
             wide = large / small > 1000.0 if small > 0 else True
             self.sci = wide or large > 1.0e8 or (not self.whole and small < 1.0e-4)
-        if _options.sci_mode is not None:
+        if sizes and _options.sci_mode is not None:
             self.sci = _options.sci_mode
         shown = [v for v in values if math.isfinite(v) and v != 0] if sizes else []
         self.width = max((len(self._number(v)) for v in shown), default=1)

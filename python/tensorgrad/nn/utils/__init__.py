@@ -41,9 +41,10 @@ def clip_grads_with_norm_(parameters, max_norm, total_norm, foreach=None):
 def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=False, foreach=None):
     """Scales the gradients in place so that their norm, all together, is at most max_norm; returns the norm before."""
     parameters = [parameters] if isinstance(parameters, _C.Tensor) else list(parameters)
-    total_norm = get_total_norm(_gradients(parameters), norm_type, error_if_nonfinite, foreach)
-    clip_grads_with_norm_(parameters, max_norm, total_norm, foreach)
-    return total_norm
+    parameters = [p for p in parameters if p.grad is not None]
+    if not parameters:
+        return _C.zeros(())
+    return _C._clip_grad_norm(parameters, float(max_norm), float(norm_type), bool(error_if_nonfinite))
 
 
 def clip_grad_value_(parameters, clip_value, foreach=None):

@@ -5,7 +5,7 @@ import threading
 from collections import namedtuple
 
 from ... import _C
-from .dataset import IterableDataset, TensorDataset
+from .dataset import IterableDataset
 from .sampler import BatchSampler, RandomSampler, SequentialSampler
 
 WorkerInfo = namedtuple("WorkerInfo", ["id", "num_workers", "seed", "dataset"])
@@ -100,6 +100,7 @@ class DataLoader:
         self.prefetch_factor = 2 if prefetch_factor is None and num_workers > 0 else prefetch_factor
         self.persistent_workers = persistent_workers
         self._iterable = iterable
+        self._position, self._state, self._resume = 0, None, None
         auto = batch_sampler is not None or (iterable and batch_size is not None)
         self._plain_collate = collate_fn is None
         self.collate_fn = collate_fn if collate_fn is not None else (default_collate if auto else _as_tensor_if_array)
@@ -114,23 +115,52 @@ class DataLoader:
         return len(self.batch_sampler if self._auto else self.sampler)
 
     def __iter__(self):
-        seed = int(_C.empty((), dtype=_C.int64).random_(generator=self.generator).item())
         if self._iterable:
             return self._iterate_stream()
-        indices = iter(self.batch_sampler if self._auto else self.sampler)
+        resume, self._resume = self._resume, None
+        generator = self.generator if self.generator is not None else _C.default_generator
+        if resume is None:
+            self._position, self._state = 0, generator.get_state()
+            indices = iter(self.batch_sampler if self._auto else self.sampler)
+        else:
+            # The interrupted pass: its order comes from the state that it started with.
+            self._position, self._state = resume
+            now = generator.get_state()
+            generator.set_state(self._state)
+            indices = iter(list(self.batch_sampler if self._auto else self.sampler)[self._position :])
+            generator.set_state(now)
         if self.num_workers == 0:
-            return map(self._fetch, indices)
-        return _PrefetchIterator(_Prefetcher(self, indices, seed))
+            return self._count(map(self._fetch, indices))
+        return self._count(_PrefetchIterator(_Prefetcher(self, indices, generator.initial_seed())))
+
+    def _count(self, batches):
+        for batch in batches:
+            self._position += 1
+            yield batch
+        self._position, self._state = 0, None
+
+    def state_dict(self):
+        """Where the pass now running stands: load it into a loader of the same kind to go on with the next batch."""
+        if self._state is None:
+            return {"position": 0, "batches": len(self)}
+        return {"position": self._position, "batches": len(self), "generator": self._state}
+
+    def load_state_dict(self, state):
+        """The next pass goes on where the one of `state` was."""
+        if state["batches"] != len(self) or not 0 <= state["position"] <= len(self):
+            raise ValueError(
+                f"DataLoader.load_state_dict: the state is at batch {state['position']} of {state['batches']} but this loader has "
+                f"{len(self)} batches"
+            )
+        self._resume = (state["position"], state["generator"]) if "generator" in state else None
 
     def _fetch(self, index):
         if not self._auto:
             return self.collate_fn(self.dataset[index])
+        if self._plain_collate and hasattr(self.dataset, "get_batch"):
+            return self.dataset.get_batch(index)
         if hasattr(self.dataset, "__getitems__"):
             return self.collate_fn(self.dataset.__getitems__(index))
-        if self._plain_collate and type(self.dataset) is TensorDataset:
-            # One gather per tensor instead of one row at a time: the same batch.
-            rows = _C.tensor(index)
-            return [t.index_select(0, rows) for t in self.dataset.tensors]
         return self.collate_fn([self.dataset[i] for i in index])
 
     def _iterate_stream(self):

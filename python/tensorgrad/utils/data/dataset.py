@@ -38,6 +38,11 @@ class TensorDataset(Dataset):
     def __getitem__(self, index):
         return tuple(t[index] for t in self.tensors)
 
+    def get_batch(self, indices):
+        """The samples at `indices`, stacked: one gather per tensor."""
+        rows = _C._tensor_from_data(indices, _C.int64)
+        return [t.index_select(0, rows) for t in self.tensors]
+
     def __len__(self):
         return self.tensors[0].size(0)
 
@@ -99,6 +104,57 @@ class Subset(Dataset):
 
     def __len__(self):
         return len(self.indices)
+
+
+class MNIST(Dataset):
+    """Images of MNIST's file layout: sample i is ((1, H, W) float32 = (byte / 255 - mean) / std, the class number).
+
+    `root` holds {train,t10k}-{images-idx3,labels-idx1}-ubyte, each with or without .gz.
+    """
+
+    _fashion = False
+
+    def __init__(self, root, train=True, transform=None, target_transform=None, download=False, *, mean=0.0, std=1.0):
+        import os
+
+        self.data, self.targets, self.classes = _C._read_mnist(os.fspath(root), bool(train), self._fashion)
+        self.train, self.transform, self.target_transform = train, transform, target_transform
+        self.mean, self.std = mean, std
+
+    def _normalized(self, images):
+        x = images.to(_C.float32).div_(255.0)
+        return x if self.mean == 0 and self.std == 1 else x.sub(self.mean).div(self.std)
+
+    def __getitem__(self, index):
+        image, target = self._normalized(self.data[index].unsqueeze(0)), int(self.targets[index])
+        if self.transform is not None:
+            image = self.transform(image)
+        if self.target_transform is not None:
+            target = self.target_transform(target)
+        return image, target
+
+    def get_batch(self, indices):
+        """The samples at `indices`, stacked: (N, 1, H, W) and (N,)."""
+        if self.transform is not None or self.target_transform is not None:
+            from .dataloader import default_collate
+
+            return default_collate([self[i] for i in indices])
+        rows = _C._tensor_from_data(indices, _C.int64)
+        with _C.no_grad_guard():
+            return [self._normalized(self.data.index_select(0, rows).unsqueeze(1)), self.targets.index_select(0, rows)]
+
+    def __len__(self):
+        return len(self.data)
+
+
+class FashionMNIST(MNIST):
+    """Ten kinds of clothes in MNIST's layout; Debian's package dataset-fashion-mnist puts it where `root` points by default."""
+
+    _fashion = True
+
+    def __init__(self, root="/usr/share/datasets/fashion-mnist", train=True, transform=None, target_transform=None,
+                 download=False, *, mean=0.0, std=1.0):
+        super().__init__(root, train, transform, target_transform, download, mean=mean, std=std)
 
 
 def random_split(dataset, lengths, generator=None):

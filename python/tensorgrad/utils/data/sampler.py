@@ -3,15 +3,6 @@
 from ... import _C
 
 
-def _seeded(generator):
-    """The generator itself, or a new one whose seed is drawn from the default one."""
-    if generator is not None:
-        return generator
-    fresh = _C.Generator()
-    fresh.manual_seed(int(_C.empty((), dtype=_C.int64).random_().item()))
-    return fresh
-
-
 class Sampler:
     """Yields indices."""
 
@@ -57,7 +48,7 @@ class RandomSampler(Sampler):
 
     def __iter__(self):
         n = len(self.data_source)
-        generator = _seeded(self.generator)
+        generator = self.generator
         if self.replacement:
             yield from _C.randint(0, n, (self.num_samples,), dtype=_C.int64, generator=generator).tolist()
             return
