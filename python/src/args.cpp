@@ -1,8 +1,9 @@
 #include "args.h"
 
+#include <structmember.h>
+
 #include <cstring>
 #include <map>
-#include <structmember.h>
 
 #include "core/tensor_make.h"
 #include "signature.h"
@@ -45,8 +46,7 @@ Reduction Args::reduction(int i) const {
 namespace {
 
 struct OpObject {
-  PyObject_HEAD
-  vectorcallfunc call;
+  PyObject_HEAD vectorcallfunc call;
   Operation* operation;
 };
 PyTypeObject* function_type = nullptr;  // torch.relu
@@ -68,7 +68,8 @@ std::string type_name(PyObject* o) {
   return dot && std::strncmp(name, "tensorgrad.", 11) == 0 ? dot + 1 : name;
 }
 
-PyObject* no_overload_error(const Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords, bool method) {
+PyObject* no_overload_error(const Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords,
+                            bool method) {
   std::string why;
   if (op.overloads.size() == 1) {
     Args args;
@@ -110,8 +111,10 @@ PyObject* run(const Signature& s, Args& args) {
   try {
     int64_t work = 0;
     for (size_t i = 0; i < s.parameters.size() && i < 4; ++i) {
-      if (args.is_tensor(static_cast<int>(i))) work = std::max(work, args.t(static_cast<int>(i)).numel());
-      else if (s.parameters[i].type == Type::tensors) work = std::max(work, largest_numel(s, args));
+      if (args.is_tensor(static_cast<int>(i)))
+        work = std::max(work, args.t(static_cast<int>(i)).numel());
+      else if (s.parameters[i].type == Type::tensors)
+        work = std::max(work, largest_numel(s, args));
     }
     ReleaseGil gil(work > kReleaseGilAbove);
     Result r = s.function(args);
@@ -124,7 +127,8 @@ PyObject* run(const Signature& s, Args& args) {
   }
 }
 
-// torch takes out= almost everywhere: the result is copied into the given tensors, which take its shape if they are empty.
+// torch takes out= almost everywhere: the result is copied into the given tensors, which take its shape if they are
+// empty.
 PyObject* call_with_out(Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords, Py_ssize_t out_at,
                         bool method);
 
@@ -146,14 +150,15 @@ PyObject* dispatch(Operation& op, PyObject* const* given, Py_ssize_t count, PyOb
   return no_overload_error(op, given, count, keywords, method);
 }
 
-
 bool grad_mode_needs(const Tensor& out, const Tensor& value) {
   return is_grad_enabled() && (out.requires_grad() || value.requires_grad());
 }
 
 void resize_out(Tensor& out, const Tensor& value) {
   if (out.numel() != 0) {
-    PyErr_WarnFormat(PyExc_UserWarning, 1, "An output with one or more elements was resized to the result's shape, which does not match required output shape.");
+    PyErr_WarnFormat(PyExc_UserWarning, 1,
+                     "An output with one or more elements was resized to the result's shape, which does not match "
+                     "required output shape.");
   }
   NoGradGuard guard;
   out.set_data(detail::make_empty(value.sizes(), out.dtype(), out.device()));
@@ -167,7 +172,10 @@ bool put_out(PyObject* target, PyObject* result) {
   try {
     Tensor& out = unwrap(target);
     const Tensor& value = unwrap(result);
-    if (grad_mode_needs(out, value)) throw AutogradError("functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.");
+    if (grad_mode_needs(out, value))
+      throw AutogradError(
+          "functions with out=... arguments don't support automatic differentiation, but one of the arguments requires "
+          "grad.");
     if (!(out.sizes() == value.sizes())) resize_out(out, value);
     NoGradGuard guard;
     out.copy_(value);
@@ -195,7 +203,8 @@ PyObject* call_with_out(Operation& op, PyObject* const* given, Py_ssize_t count,
     Ref targets(PySequence_Tuple(target));
     if (!targets) return nullptr;
     if (PyTuple_GET_SIZE(targets.get()) != PyTuple_GET_SIZE(result.get())) {
-      PyErr_Format(PyExc_TypeError, "%s(): argument 'out' must be a tuple of %zd Tensors", op.name.c_str(), PyTuple_GET_SIZE(result.get()));
+      PyErr_Format(PyExc_TypeError, "%s(): argument 'out' must be a tuple of %zd Tensors", op.name.c_str(),
+                   PyTuple_GET_SIZE(result.get()));
       return nullptr;
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(result.get()); ++i) {
@@ -216,8 +225,9 @@ Operation& operation_of(PyObject* o) { return *reinterpret_cast<OpObject*>(o)->o
 
 PyObject* op_repr(PyObject* self) {
   const bool method = Py_TYPE(self) == method_type;
-  return PyUnicode_FromFormat(method ? "<method '%s' of 'torch._C.TensorBase' objects>" : "<built-in method %s of type object>",
-                              operation_of(self).name.c_str());
+  return PyUnicode_FromFormat(
+      method ? "<method '%s' of 'torch._C.TensorBase' objects>" : "<built-in method %s of type object>",
+      operation_of(self).name.c_str());
 }
 PyObject* op_get(PyObject* self, PyObject* instance, PyObject*) {
   return instance && instance != Py_None ? PyMethod_New(self, instance) : Py_NewRef(self);
@@ -232,8 +242,8 @@ PyObject* op_module(PyObject*, void*) { return PyUnicode_FromString("tensorgrad"
 PyObject* op_reduce(PyObject* self, PyObject*) {
   if (Py_TYPE(self) == function_type) return op_name(self, nullptr);
   Ref builtins(PyImport_ImportModule("builtins"));
-  return Py_BuildValue("(N(Os))", PyObject_GetAttrString(builtins.get(), "getattr"), reinterpret_cast<PyObject*>(tensor_type),
-                       operation_of(self).name.c_str());
+  return Py_BuildValue("(N(Os))", PyObject_GetAttrString(builtins.get(), "getattr"),
+                       reinterpret_cast<PyObject*>(tensor_type), operation_of(self).name.c_str());
 }
 
 PyMethodDef op_methods[] = {{"__reduce__", op_reduce, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
@@ -291,14 +301,20 @@ PyTypeObject* named_tuple_type(const std::string& fields) {
 PyObject* result_object(Result&& r) {
   using Kind = Result::Kind;
   switch (r.kind) {
-    case Kind::tensor: return wrap(std::move(r.tensor));
+    case Kind::tensor:
+      return wrap(std::move(r.tensor));
     case Kind::self:
-    case Kind::none: Py_RETURN_NONE;
-    case Kind::boolean: return PyBool_FromLong(r.integer != 0);
-    case Kind::integer: return PyLong_FromLongLong(r.integer);
+    case Kind::none:
+      Py_RETURN_NONE;
+    case Kind::boolean:
+      return PyBool_FromLong(r.integer != 0);
+    case Kind::integer:
+      return PyLong_FromLongLong(r.integer);
     case Kind::floating:
-    case Kind::scalar: return scalar_object(r.value);
-    case Kind::text: return PyUnicode_FromStringAndSize(r.text.data(), static_cast<Py_ssize_t>(r.text.size()));
+    case Kind::scalar:
+      return scalar_object(r.value);
+    case Kind::text:
+      return PyUnicode_FromStringAndSize(r.text.data(), static_cast<Py_ssize_t>(r.text.size()));
     case Kind::sizes:
     case Kind::list: {
       Ref tuple(wrap_tuple(r.tensors));
@@ -319,7 +335,8 @@ PyObject* result_object(Result&& r) {
 void Ops::add(const char* signature, Function f, bool function, bool method) {
   auto parsed = parse_signature(signature);
   parsed->function = f;
-  // A name that is a function alone and a method alone has signatures of its own for each; otherwise one list serves both.
+  // A name that is a function alone and a method alone has signatures of its own for each; otherwise one list serves
+  // both.
   const bool shared = (function && method) || operations().contains(parsed->name);
   const std::string key = parsed->name + (shared ? "" : function ? "#function" : "#method");
   auto& op = operations()[key];

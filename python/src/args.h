@@ -1,14 +1,15 @@
 #pragma once
 
-// One line per operation: a signature in words and a function from parsed arguments to a result. From it come the Python
-// function and method, argument checking with torch's messages, keyword arguments, the release of the GIL, and the stubs.
+// One line per operation: a signature in words and a function from parsed arguments to a result. From it come the
+// Python function and method, argument checking with torch's messages, keyword arguments, the release of the GIL, and
+// the stubs.
 //
 //   ops.def("sum(Tensor input, int[1] dim, bool keepdim=False, *, dtype? dtype=None)",
 //           [](Args& a) -> Result { return a.t(0).sum(a.ints(1), a.b(2), a.opt_dtype(3)); });
 //
-// Types: Tensor, Tensor?, Tensor|Number, Tensor[], Number, Number?, int, int?, int[], int[N] (a single int is repeated N times),
-// int[]?, float, float?, bool, bool?, str, str?, dtype?, device?, Generator?, object. `int[]...` also takes the sizes one by one.
-// Several lines with one name are overloads, tried in order.
+// Types: Tensor, Tensor?, Tensor|Number, Tensor[], Number, Number?, int, int?, int[], int[N] (a single int is repeated
+// N times), int[]?, float, float?, bool, bool?, str, str?, dtype?, device?, Generator?, object. `int[]...` also takes
+// the sizes one by one. Several lines with one name are overloads, tried in order.
 
 #include "object.h"
 
@@ -17,8 +18,8 @@ namespace tensorgrad::python {
 struct Result {
   enum class Kind : uint8_t { none, self, tensor, boolean, integer, floating, scalar, tuple, list, sizes, text };
   Result() = default;
-  Result(Tensor t) : kind(Kind::tensor), tensor(std::move(t)) {}                    // NOLINT
-  Result(std::vector<Tensor> t) : kind(Kind::tuple), tensors(std::move(t)) {}       // NOLINT
+  Result(Tensor t) : kind(Kind::tensor), tensor(std::move(t)) {}               // NOLINT
+  Result(std::vector<Tensor> t) : kind(Kind::tuple), tensors(std::move(t)) {}  // NOLINT
   Result(std::pair<Tensor, Tensor> p, const char* field_names) : kind(Kind::tuple), fields(field_names) {
     tensors.push_back(std::move(p.first));
     tensors.push_back(std::move(p.second));
@@ -57,12 +58,36 @@ struct Result {
 };
 
 enum class Type : uint8_t {
-  tensor, tensor_or_number, tensors, number, integer, integers, floating, boolean, text, dtype, device, generator, object
+  tensor,
+  tensor_or_number,
+  tensors,
+  number,
+  integer,
+  integers,
+  floating,
+  boolean,
+  text,
+  dtype,
+  device,
+  generator,
+  object
 };
 
 // A parsed argument: which kind it turned out to be, and its value.
 struct Slot {
-  enum class Kind : uint8_t { none, tensor, integer, floating, boolean, integers, tensors, text, dtype, device, object };
+  enum class Kind : uint8_t {
+    none,
+    tensor,
+    integer,
+    floating,
+    boolean,
+    integers,
+    tensors,
+    text,
+    dtype,
+    device,
+    object
+  };
   Kind kind = Kind::none;
   union {
     int64_t integer;
@@ -105,7 +130,9 @@ class Args {
   IntArrayRef ints(int i) const {
     return has(i) ? IntArrayRef(slot_[i].integers.data, slot_[i].integers.size) : IntArrayRef();
   }
-  std::optional<std::vector<int64_t>> opt_ints(int i) const { return has(i) ? std::optional(ints(i).vec()) : std::nullopt; }
+  std::optional<std::vector<int64_t>> opt_ints(int i) const {
+    return has(i) ? std::optional(ints(i).vec()) : std::nullopt;
+  }
   std::string_view text(int i) const { return {slot_[i].text.data, slot_[i].text.size}; }
   std::optional<DType> opt_dtype(int i) const { return has(i) ? std::optional(slot_[i].dtype) : std::nullopt; }
   Device device(int i) const { return has(i) ? slot_[i].device : Device(); }

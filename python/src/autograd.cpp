@@ -31,7 +31,8 @@ std::vector<Tensor> tensors_of(PyObject* sequence, bool none_allowed = false) {
     } else if (none_allowed && item == Py_None) {
       out.emplace_back();
     } else {
-      throw TypeError(std::string("expected Tensor as element ") + std::to_string(i) + ", but got " + Py_TYPE(item)->tp_name);
+      throw TypeError(std::string("expected Tensor as element ") + std::to_string(i) + ", but got " +
+                      Py_TYPE(item)->tp_name);
     }
   }
   return out;
@@ -90,14 +91,17 @@ Tensor call_hook(const Held& hook, const Tensor& gradient) {
   Ref result(PyObject_CallOneArg(hook.get(), argument.get()));
   if (!result) throw PythonError();
   if (result.get() == Py_None) return Tensor();
-  if (!is_tensor(result.get())) throw TypeError(std::string("expected Variable, but hook returned '") + Py_TYPE(result.get())->tp_name + "'");
+  if (!is_tensor(result.get()))
+    throw TypeError(std::string("expected Variable, but hook returned '") + Py_TYPE(result.get())->tp_name + "'");
   return unwrap(result.get());
 }
 
 struct Remover {
   std::function<void()> remove;
 };
-void destroy_remover(PyObject* capsule) { delete static_cast<Remover*>(PyCapsule_GetPointer(capsule, "tensorgrad.hook")); }
+void destroy_remover(PyObject* capsule) {
+  delete static_cast<Remover*>(PyCapsule_GetPointer(capsule, "tensorgrad.hook"));
+}
 
 // _register_hook(tensor, hook) and _register_post_hook: a capsule that _remove_hook takes.
 PyObject* add_hook(PyObject* const* a, bool post) {
@@ -138,8 +142,8 @@ PyObject* bool_tuple(const std::vector<bool>& values) {
   return out;
 }
 
-// _apply_function(name, tensors, forward, backward): forward(needs_input_grad) returns (outputs, to_save, non_differentiable,
-// dirty, materialize_grads); backward(saved, gradients) returns one gradient or None per tensor.
+// _apply_function(name, tensors, forward, backward): forward(needs_input_grad) returns (outputs, to_save,
+// non_differentiable, dirty, materialize_grads); backward(saved, gradients) returns one gradient or None per tensor.
 PyObject* py_apply_function(PyObject*, PyObject* const* a, Py_ssize_t) {
   return guarded([&]() -> PyObject* {
     const std::string name = PyUnicode_AsUTF8(a[0]);
@@ -191,7 +195,8 @@ PyObject* py_graph_to_svg(PyObject*, PyObject* outputs) { return py_graph(output
 // _make_subclass(cls, data, requires_grad): an object of a Tensor subclass that shares data's memory.
 PyObject* py_make_subclass(PyObject*, PyObject* const* a, Py_ssize_t n) {
   return guarded([&]() -> PyObject* {
-    if (n < 2 || !PyType_Check(a[0]) || !PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(a[0]), tensor_type) || !is_tensor(a[1])) {
+    if (n < 2 || !PyType_Check(a[0]) || !PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(a[0]), tensor_type) ||
+        !is_tensor(a[1])) {
       throw TypeError("_make_subclass(cls, data, requires_grad): expected a subclass of Tensor and a Tensor");
     }
     Tensor made = detail::make_alias(unwrap(a[1]));
@@ -221,8 +226,7 @@ PyMethodDef functions[] = {
 
 // Without a `with` in Python: guards that C++ keeps, for the library's own short sections.
 struct GuardObject {
-  PyObject_HEAD
-  bool before, inside;
+  PyObject_HEAD bool before, inside;
 };
 PyTypeObject* guard_type = nullptr;
 PyObject* guard_enter(PyObject* self, PyObject*) {
@@ -256,7 +260,8 @@ PyMethodDef guard_functions[] = {{"no_grad_guard", py_no_grad_guard, METH_NOARGS
 
 bool add_autograd(PyObject* module) {
   guard_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&guard_spec));
-  return guard_type && PyModule_AddFunctions(module, functions) == 0 && PyModule_AddFunctions(module, guard_functions) == 0;
+  return guard_type && PyModule_AddFunctions(module, functions) == 0 &&
+         PyModule_AddFunctions(module, guard_functions) == 0;
 }
 
 }  // namespace tensorgrad::python

@@ -32,13 +32,14 @@ struct Flattener {
       if (!items) throw PythonError();
       const Py_ssize_t n = PySequence_Fast_GET_SIZE(items.get());
       if (n != sizes[depth]) {
-        throw ValueError("expected sequence of length " + std::to_string(sizes[depth]) + " at dim " + std::to_string(depth) +
-                         " (got " + std::to_string(n) + ")");
+        throw ValueError("expected sequence of length " + std::to_string(sizes[depth]) + " at dim " +
+                         std::to_string(depth) + " (got " + std::to_string(n) + ")");
       }
       for (Py_ssize_t i = 0; i < n; ++i) take(PySequence_Fast_GET_ITEM(items.get(), i), depth + 1);
       return;
     }
-    if (is_tensor(o) && unwrap(o).numel() != 1) throw ValueError("only one element tensors can be converted to Python scalars");
+    if (is_tensor(o) && unwrap(o).numel() != 1)
+      throw ValueError("only one element tensors can be converted to Python scalars");
     Scalar s;
     if (is_tensor(o)) {
       s = unwrap(o).item();
@@ -91,16 +92,26 @@ void store(const std::vector<Scalar>& values, void* to) {
 
 void store_all(const std::vector<Scalar>& values, DType dtype, void* to) {
   switch (dtype) {
-    case DType::boolean: return store<bool>(values, to);
-    case DType::uint8: return store<uint8_t>(values, to);
-    case DType::int8: return store<int8_t>(values, to);
-    case DType::int16: return store<int16_t>(values, to);
-    case DType::int32: return store<int32_t>(values, to);
-    case DType::int64: return store<int64_t>(values, to);
-    case DType::float16: return store<Half>(values, to);
-    case DType::bfloat16: return store<BFloat16>(values, to);
-    case DType::float32: return store<float>(values, to);
-    case DType::float64: return store<double>(values, to);
+    case DType::boolean:
+      return store<bool>(values, to);
+    case DType::uint8:
+      return store<uint8_t>(values, to);
+    case DType::int8:
+      return store<int8_t>(values, to);
+    case DType::int16:
+      return store<int16_t>(values, to);
+    case DType::int32:
+      return store<int32_t>(values, to);
+    case DType::int64:
+      return store<int64_t>(values, to);
+    case DType::float16:
+      return store<Half>(values, to);
+    case DType::bfloat16:
+      return store<BFloat16>(values, to);
+    case DType::float32:
+      return store<float>(values, to);
+    case DType::float64:
+      return store<double>(values, to);
   }
 }
 
@@ -119,38 +130,62 @@ bool dtype_of_format(const char* format, Py_ssize_t itemsize, DType& out) {
   if (*format == '<' || *format == '=' || *format == '@' || (itemsize == 1 && *format == '|')) ++format;
   if (std::strlen(format) != 1) return false;
   switch (*format) {
-    case '?': out = DType::boolean; return true;
-    case 'e': out = DType::float16; return true;
-    case 'f': out = DType::float32; return true;
-    case 'd': out = DType::float64; return true;
-    case 'B': out = DType::uint8; return true;
-    case 'b': case 'h': case 'i': case 'l': case 'q':
+    case '?':
+      out = DType::boolean;
+      return true;
+    case 'e':
+      out = DType::float16;
+      return true;
+    case 'f':
+      out = DType::float32;
+      return true;
+    case 'd':
+      out = DType::float64;
+      return true;
+    case 'B':
+      out = DType::uint8;
+      return true;
+    case 'b':
+    case 'h':
+    case 'i':
+    case 'l':
+    case 'q':
       out = itemsize == 1 ? DType::int8 : itemsize == 2 ? DType::int16 : itemsize == 4 ? DType::int32 : DType::int64;
       return true;
-    default: return false;
+    default:
+      return false;
   }
 }
 
 // What numpy.asarray() reads: the memory of one tensor.
 struct ExporterObject {
-  PyObject_HEAD
-  Tensor value;
+  PyObject_HEAD Tensor value;
   Py_ssize_t sizes[64], strides[64];
 };
 PyTypeObject* exporter_type = nullptr;
 
 const char* format_of(DType t) {
   switch (t) {
-    case DType::boolean: return "?";
-    case DType::uint8: return "B";
-    case DType::int8: return "b";
-    case DType::int16: return "h";
-    case DType::int32: return "i";
-    case DType::int64: return "q";
-    case DType::float16: return "e";
-    case DType::float32: return "f";
-    case DType::float64: return "d";
-    default: return nullptr;
+    case DType::boolean:
+      return "?";
+    case DType::uint8:
+      return "B";
+    case DType::int8:
+      return "b";
+    case DType::int16:
+      return "h";
+    case DType::int32:
+      return "i";
+    case DType::int64:
+      return "q";
+    case DType::float16:
+      return "e";
+    case DType::float32:
+      return "f";
+    case DType::float64:
+      return "d";
+    default:
+      return nullptr;
   }
 }
 
@@ -191,12 +226,17 @@ PyType_Spec exporter_spec = {"tensorgrad._Memory", sizeof(ExporterObject), 0,
 
 template <class T>
 PyObject* number_object(T v) {
-  if constexpr (std::is_same_v<T, bool>) return PyBool_FromLong(v);
-  else if constexpr (std::is_integral_v<T>) return PyLong_FromLongLong(v);
-  else return PyFloat_FromDouble(static_cast<double>(static_cast<float>(v)));
+  if constexpr (std::is_same_v<T, bool>)
+    return PyBool_FromLong(v);
+  else if constexpr (std::is_integral_v<T>)
+    return PyLong_FromLongLong(v);
+  else
+    return PyFloat_FromDouble(static_cast<double>(static_cast<float>(v)));
 }
 template <>
-PyObject* number_object<double>(double v) { return PyFloat_FromDouble(v); }
+PyObject* number_object<double>(double v) {
+  return PyFloat_FromDouble(v);
+}
 
 template <class T>
 PyObject* nested(const T*& p, const int64_t* sizes, int64_t ndim) {
@@ -281,14 +321,16 @@ PyObject* py_from_bytes(PyObject*, PyObject* const* args, Py_ssize_t n) {
     }
     Shape sizes(static_cast<size_t>(PyTuple_GET_SIZE(args[2])), 0);
     for (size_t i = 0; i < sizes.size(); ++i) {
-      if (!to_int(PyTuple_GET_ITEM(args[2], static_cast<Py_ssize_t>(i)), sizes[i])) throw TypeError("sizes must be integers");
+      if (!to_int(PyTuple_GET_ITEM(args[2], static_cast<Py_ssize_t>(i)), sizes[i]))
+        throw TypeError("sizes must be integers");
     }
     if (numel_of(sizes) != PyBytes_GET_SIZE(args[0]) / static_cast<int64_t>(itemsize(dtype)) ||
         PyBytes_GET_SIZE(args[0]) % static_cast<int64_t>(itemsize(dtype)) != 0) {
       throw ValueError("the bytes do not fit shape " + to_string(sizes));
     }
     Tensor t = detail::make_empty(sizes, dtype, Device());
-    if (t.numel()) std::memcpy(t.data_ptr(), PyBytes_AS_STRING(args[0]), static_cast<size_t>(PyBytes_GET_SIZE(args[0])));
+    if (t.numel())
+      std::memcpy(t.data_ptr(), PyBytes_AS_STRING(args[0]), static_cast<size_t>(PyBytes_GET_SIZE(args[0])));
     return wrap(std::move(t));
   });
 }
@@ -344,8 +386,10 @@ Tensor tensor_from_buffer(PyObject* object) {
       throw TypeError(std::string("expected np.ndarray (got ") + Py_TYPE(object)->tp_name + ")");
     }
     if (PyErr_WarnEx(PyExc_UserWarning,
-                     "The given NumPy array is not writable, and tensors are: writing to the tensor is undefined. Copy the array "
-                     "to protect its data.", 1) < 0) {
+                     "The given NumPy array is not writable, and tensors are: writing to the tensor is undefined. Copy "
+                     "the array "
+                     "to protect its data.",
+                     1) < 0) {
       PyBuffer_Release(view);
       delete view;
       throw PythonError();
@@ -368,28 +412,39 @@ Tensor tensor_from_buffer(PyObject* object) {
     PyBuffer_Release(view);
     delete view;
     if (!wrong.empty()) throw TypeError(wrong);
-    throw ValueError("At least one stride in the given numpy array is negative or no multiple of the element's size, and tensors "
-                     "with such strides are not supported. (You can make a copy with .copy().)");
+    throw ValueError(
+        "At least one stride in the given numpy array is negative or no multiple of the element's size, and tensors "
+        "with such strides are not supported. (You can make a copy with .copy().)");
   }
   void* data = view->buf;
-  return detail::make_over(detail::wrap_storage(data, static_cast<size_t>(view->len), Device(), release_buffer, view), data,
-                           sizes, strides, dtype);
+  return detail::make_over(detail::wrap_storage(data, static_cast<size_t>(view->len), Device(), release_buffer, view),
+                           data, sizes, strides, dtype);
 }
 
 PyObject* to_nested_list(const Tensor& source) {
   NoGradGuard guard;
   const Tensor t = source.detach().cpu().contiguous();
   switch (t.dtype()) {
-    case DType::boolean: return nested_of<bool>(t);
-    case DType::uint8: return nested_of<uint8_t>(t);
-    case DType::int8: return nested_of<int8_t>(t);
-    case DType::int16: return nested_of<int16_t>(t);
-    case DType::int32: return nested_of<int32_t>(t);
-    case DType::int64: return nested_of<int64_t>(t);
-    case DType::float16: return nested_of<Half>(t);
-    case DType::bfloat16: return nested_of<BFloat16>(t);
-    case DType::float32: return nested_of<float>(t);
-    case DType::float64: return nested_of<double>(t);
+    case DType::boolean:
+      return nested_of<bool>(t);
+    case DType::uint8:
+      return nested_of<uint8_t>(t);
+    case DType::int8:
+      return nested_of<int8_t>(t);
+    case DType::int16:
+      return nested_of<int16_t>(t);
+    case DType::int32:
+      return nested_of<int32_t>(t);
+    case DType::int64:
+      return nested_of<int64_t>(t);
+    case DType::float16:
+      return nested_of<Half>(t);
+    case DType::bfloat16:
+      return nested_of<BFloat16>(t);
+    case DType::float32:
+      return nested_of<float>(t);
+    case DType::float64:
+      return nested_of<double>(t);
   }
   return nullptr;
 }

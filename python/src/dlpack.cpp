@@ -45,8 +45,8 @@ DType from_dl_type(DLDataType t) {
     const DLDataType mine = dl_type(static_cast<DType>(i));
     if (mine.code == t.code && mine.bits == t.bits) return static_cast<DType>(i);
   }
-  throw TypeError("from_dlpack: unsupported element type (code " + std::to_string(t.code) + ", " + std::to_string(t.bits) + " bits, " +
-                  std::to_string(t.lanes) + " lanes)");
+  throw TypeError("from_dlpack: unsupported element type (code " + std::to_string(t.code) + ", " +
+                  std::to_string(t.bits) + " bits, " + std::to_string(t.lanes) + " lanes)");
 }
 
 // What an exported capsule owns: the tensor, and sizes and strides that outlive it.
@@ -80,8 +80,13 @@ PyObject* to_dlpack(PyObject*, PyObject* o) {
     e->sizes = e->tensor.sizes().vec();
     e->strides = e->tensor.strides().vec();
     const Device d = e->tensor.device();
-    e->managed.tensor = {e->tensor.data_ptr(), {d.is_cpu() ? kCpu : kCuda, d.index}, static_cast<int32_t>(e->tensor.dim()),
-                         dl_type(e->tensor.dtype()), e->sizes.data(), e->strides.data(), 0};
+    e->managed.tensor = {e->tensor.data_ptr(),
+                         {d.is_cpu() ? kCpu : kCuda, d.index},
+                         static_cast<int32_t>(e->tensor.dim()),
+                         dl_type(e->tensor.dtype()),
+                         e->sizes.data(),
+                         e->strides.data(),
+                         0};
     e->managed.context = e;
     e->managed.deleter = [](DLManagedTensor* m) { delete static_cast<Export*>(m->context); };
     return PyCapsule_New(&e->managed, "dltensor", drop_unused_capsule);
@@ -91,8 +96,10 @@ PyObject* to_dlpack(PyObject*, PyObject* o) {
 PyObject* from_dlpack(PyObject*, PyObject* capsule) {
   return guarded([&]() -> PyObject* {
     if (!PyCapsule_IsValid(capsule, "dltensor")) {
-      throw ValueError("from_dlpack received an invalid capsule. Note that DLTensor capsules can be consumed only once, so you might "
-                       "have already constructed a tensor from it once.");
+      throw ValueError(
+          "from_dlpack received an invalid capsule. Note that DLTensor capsules can be consumed only once, so you "
+          "might "
+          "have already constructed a tensor from it once.");
     }
     auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"));
     const DLTensor& t = managed->tensor;

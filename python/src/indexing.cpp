@@ -19,7 +19,8 @@ std::optional<int64_t> bound(PyObject* o) {
   }
   int64_t value = 0;
   if (!to_int(o, value)) {
-    throw TypeError(std::string("slice indices must be integers or None or have an __index__ method, not ") + Py_TYPE(o)->tp_name);
+    throw TypeError(std::string("slice indices must be integers or None or have an __index__ method, not ") +
+                    Py_TYPE(o)->tp_name);
   }
   return value;
 }
@@ -40,7 +41,8 @@ TensorIndex part(PyObject* o) {
   if (PyBool_Check(o)) return TensorIndex(o == Py_True);
   if (is_tensor(o)) {
     const Tensor& t = unwrap(o);
-    if (t.dim() == 0 && is_integral(t.dtype(), false) && t.dtype() != DType::uint8) return TensorIndex(t.item().to_int());
+    if (t.dim() == 0 && is_integral(t.dtype(), false) && t.dtype() != DType::uint8)
+      return TensorIndex(t.item().to_int());
     return TensorIndex(t);
   }
   if (PyList_Check(o) || PyTuple_Check(o) || is_ndarray(o) || PyRange_Check(o)) {
@@ -52,8 +54,10 @@ TensorIndex part(PyObject* o) {
   if (to_int(o, value)) return TensorIndex(value);
   Scalar s;
   if (to_scalar(o, s) && s.is_bool()) return TensorIndex(s.to<bool>());
-  throw IndexError(std::string("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got ") +
-                   Py_TYPE(o)->tp_name + ")");
+  throw IndexError(
+      std::string(
+          "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got ") +
+      Py_TYPE(o)->tp_name + ")");
 }
 
 std::vector<TensorIndex> parts(PyObject* key) {
@@ -101,7 +105,8 @@ int set_item(PyObject* self, PyObject* key, PyObject* value) {
     } else if (to_scalar(value, s)) {
       x.index_put_(parts(key), detail::wrapped_scalar(s, Device()));
     } else {
-      throw TypeError(std::string("can't assign a ") + Py_TYPE(value)->tp_name + " to a " + std::string(name(x.dtype())) + " tensor");
+      throw TypeError(std::string("can't assign a ") + Py_TYPE(value)->tp_name + " to a " +
+                      std::string(name(x.dtype())) + " tensor");
     }
     return 0;
   } catch (...) {

@@ -26,7 +26,8 @@ namespace {
 nb::object generator_state(const Generator& g) {
   const std::vector<uint8_t> state = g.get_state();
   nb::bytes bytes(state.data(), state.size());
-  return nb::module_::import_("tensorgrad._C").attr("_from_bytes")(bytes, nb::handle(dtype_object(DType::uint8)), nb::make_tuple(state.size()));
+  return nb::module_::import_("tensorgrad._C")
+      .attr("_from_bytes")(bytes, nb::handle(dtype_object(DType::uint8)), nb::make_tuple(state.size()));
 }
 void set_generator_state(Generator& g, nb::object tensor) {
   const nb::bytes bytes = nb::cast<nb::bytes>(nb::module_::import_("tensorgrad._C").attr("_to_bytes")(tensor));
@@ -47,32 +48,44 @@ uint64_t seed_of(nb::int_ value) {
 
 void add_generator(nb::module_& m) {
   nb::class_<Generator>(m, "Generator", "A source of random numbers.")
-      .def("__init__", [](Generator* self, nb::object device) {
-        Device d;
-        if (!device.is_none() && !to_device(device.ptr(), d)) {
-          if (PyErr_Occurred()) throw nb::python_error();
-          throw nb::type_error("Generator(): device must be a device or a string");
-        }
-        new (self) Generator(67280421310721u, d);
-      }, "device"_a = nb::none())
-      .def("manual_seed", [](nb::object self, nb::int_ seed) {
-        nb::cast<Generator&>(self).manual_seed(seed_of(seed));
-        return self;
-      }, "seed"_a, "Starts the sequence that belongs to a seed.")
-      .def("seed", [](Generator& g) {
-        const uint64_t seed = fresh_seed();
-        g.manual_seed(seed);
-        return seed;
-      }, "Starts from a seed that differs from run to run, and returns it.")
+      .def(
+          "__init__",
+          [](Generator* self, nb::object device) {
+            Device d;
+            if (!device.is_none() && !to_device(device.ptr(), d)) {
+              if (PyErr_Occurred()) throw nb::python_error();
+              throw nb::type_error("Generator(): device must be a device or a string");
+            }
+            new (self) Generator(67280421310721u, d);
+          },
+          "device"_a = nb::none())
+      .def(
+          "manual_seed",
+          [](nb::object self, nb::int_ seed) {
+            nb::cast<Generator&>(self).manual_seed(seed_of(seed));
+            return self;
+          },
+          "seed"_a, "Starts the sequence that belongs to a seed.")
+      .def(
+          "seed",
+          [](Generator& g) {
+            const uint64_t seed = fresh_seed();
+            g.manual_seed(seed);
+            return seed;
+          },
+          "Starts from a seed that differs from run to run, and returns it.")
       .def("initial_seed", &Generator::seed, "The seed.")
       .def("get_state", generator_state, "The state as a tensor of bytes.")
       .def("set_state", set_generator_state, "new_state"_a, "Goes back to a state of get_state().")
       .def_prop_ro("device", [](const Generator& g) { return nb::steal(device_object(g.device())); });
   m.attr("default_generator") = nb::cast(&default_generator(), nb::rv_policy::reference);
-  m.def("manual_seed", [](nb::int_ seed) {
-    manual_seed(seed_of(seed));
-    return nb::cast(&default_generator(), nb::rv_policy::reference);
-  }, "seed"_a, "Seeds the default generators of all devices.");
+  m.def(
+      "manual_seed",
+      [](nb::int_ seed) {
+        manual_seed(seed_of(seed));
+        return nb::cast(&default_generator(), nb::rv_policy::reference);
+      },
+      "seed"_a, "Seeds the default generators of all devices.");
   m.def("seed", [] {
     const uint64_t seed = fresh_seed();
     manual_seed(seed);
@@ -80,7 +93,9 @@ void add_generator(nb::module_& m) {
   });
   m.def("initial_seed", [] { return default_generator().seed(); });
   m.def("get_rng_state", [] { return generator_state(default_generator()); });
-  m.def("set_rng_state", [](nb::object state) { set_generator_state(default_generator(), std::move(state)); }, "new_state"_a);
+  m.def(
+      "set_rng_state", [](nb::object state) { set_generator_state(default_generator(), std::move(state)); },
+      "new_state"_a);
 }
 
 Device device_of(nb::object o) {
@@ -107,18 +122,22 @@ void add_settings(nb::module_& m) {
     if (!to_dtype(a.ptr(), x) || !to_dtype(b.ptr(), y)) throw nb::type_error("promote_types(): expected two dtypes");
     return nb::borrow(dtype_object(promote_types(x, y)));
   });
-  m.def("memory_stats", [](nb::object device) {
-    const MemoryStats s = memory_stats(device_of(std::move(device)));
-    nb::dict d;
-    d["allocated"] = s.allocated;
-    d["allocated_peak"] = s.allocated_peak;
-    d["reserved"] = s.reserved;
-    d["reserved_peak"] = s.reserved_peak;
-    d["allocations"] = s.allocations;
-    d["system_allocations"] = s.system_allocations;
-    return d;
-  }, "device"_a = nb::none(), "Counters of a device's caching allocator, in bytes.");
-  m.def("_empty_cache", [](nb::object device) { empty_cache(device_of(std::move(device))); }, "device"_a = nb::none());
+  m.def(
+      "memory_stats",
+      [](nb::object device) {
+        const MemoryStats s = memory_stats(device_of(std::move(device)));
+        nb::dict d;
+        d["allocated"] = s.allocated;
+        d["allocated_peak"] = s.allocated_peak;
+        d["reserved"] = s.reserved;
+        d["reserved_peak"] = s.reserved_peak;
+        d["allocations"] = s.allocations;
+        d["system_allocations"] = s.system_allocations;
+        return d;
+      },
+      "device"_a = nb::none(), "Counters of a device's caching allocator, in bytes.");
+  m.def(
+      "_empty_cache", [](nb::object device) { empty_cache(device_of(std::move(device))); }, "device"_a = nb::none());
   m.def("_operations", [] { return nb::steal(operation_list()); });
 }
 
@@ -128,8 +147,8 @@ void add_settings(nb::module_& m) {
 NB_MODULE(_C, m) {
   using namespace tensorgrad::python;
   PyObject* module = m.ptr();
-  if (!add_errors(module) || !add_types(module) || !add_node_type(module) || !add_operation_types(module) || !add_conversions(module) ||
-      !add_autograd(module) || !add_dlpack(module) || !add_training(module)) {
+  if (!add_errors(module) || !add_types(module) || !add_node_type(module) || !add_operation_types(module) ||
+      !add_conversions(module) || !add_autograd(module) || !add_dlpack(module) || !add_training(module)) {
     throw nb::python_error();
   }
   nb::register_exception_translator([](const std::exception_ptr& error, void*) {

@@ -12,7 +12,8 @@ constexpr int64_t kReleaseGilAbove = 16384;
 
 bool is_large(const Tensor& a) { return a.numel() > kReleaseGilAbove; }
 
-// f(x, y) for tensors, g(x, s) for a tensor and a number, h(s, x) for a number and a tensor; NotImplemented for the rest.
+// f(x, y) for tensors, g(x, s) for a tensor and a number, h(s, x) for a number and a tensor; NotImplemented for the
+// rest.
 template <class TensorTensor, class TensorScalar, class ScalarTensor>
 PyObject* binary(PyObject* a, PyObject* b, TensorTensor f, TensorScalar g, ScalarTensor h) {
   try {
@@ -45,19 +46,19 @@ PyObject* binary(PyObject* a, PyObject* b, TensorTensor f, TensorScalar g, Scala
 Tensor number(Scalar s) { return detail::wrapped_scalar(s, Device()); }
 
 // An operator from the Tensor methods of that name; `reflected` computes number OP tensor.
-#define TENSORGRAD_OPERATOR(NAME, METHOD, REFLECTED)                                       \
-  PyObject* operator_##NAME(PyObject* a, PyObject* b) {                                    \
-    return binary(                                                                         \
-        a, b, [](const Tensor& x, const Tensor& y) { return x.METHOD(y); },                \
-        [](const Tensor& x, Scalar s) { return x.METHOD(s); },                             \
-        []([[maybe_unused]] Scalar s, const Tensor& x) { return REFLECTED; });             \
+#define TENSORGRAD_OPERATOR(NAME, METHOD, REFLECTED)                           \
+  PyObject* operator_##NAME(PyObject* a, PyObject* b) {                        \
+    return binary(                                                             \
+        a, b, [](const Tensor& x, const Tensor& y) { return x.METHOD(y); },    \
+        [](const Tensor& x, Scalar s) { return x.METHOD(s); },                 \
+        []([[maybe_unused]] Scalar s, const Tensor& x) { return REFLECTED; }); \
   }
-#define TENSORGRAD_OPERATOR_TENSORS(NAME, METHOD)                                          \
-  PyObject* operator_##NAME(PyObject* a, PyObject* b) {                                    \
-    return binary(                                                                         \
-        a, b, [](const Tensor& x, const Tensor& y) { return x.METHOD(y); },                \
-        [](const Tensor& x, Scalar s) { return x.METHOD(number(s)); },                     \
-        [](Scalar s, const Tensor& x) { return number(s).METHOD(x); });                    \
+#define TENSORGRAD_OPERATOR_TENSORS(NAME, METHOD)                           \
+  PyObject* operator_##NAME(PyObject* a, PyObject* b) {                     \
+    return binary(                                                          \
+        a, b, [](const Tensor& x, const Tensor& y) { return x.METHOD(y); }, \
+        [](const Tensor& x, Scalar s) { return x.METHOD(number(s)); },      \
+        [](Scalar s, const Tensor& x) { return number(s).METHOD(x); });     \
   }
 
 TENSORGRAD_OPERATOR(add, add, x.add(s))
@@ -73,8 +74,8 @@ TENSORGRAD_OPERATOR_TENSORS(xor, bitwise_xor)
 PyObject* operator_pow(PyObject* a, PyObject* b, PyObject* modulus) {
   if (modulus != Py_None) Py_RETURN_NOTIMPLEMENTED;
   return binary(
-      a, b, [](const Tensor& x, const Tensor& y) { return x.pow(y); }, [](const Tensor& x, Scalar s) { return x.pow(s); },
-      [](Scalar s, const Tensor& x) { return number(s).pow(x); });
+      a, b, [](const Tensor& x, const Tensor& y) { return x.pow(y); },
+      [](const Tensor& x, Scalar s) { return x.pow(s); }, [](Scalar s, const Tensor& x) { return number(s).pow(x); });
 }
 
 PyObject* operator_matmul(PyObject* a, PyObject* b) {
@@ -107,10 +108,16 @@ PyObject* unary(PyObject* a, F f) {
     return nullptr;
   }
 }
-PyObject* operator_neg(PyObject* a) { return unary(a, [](const Tensor& x) { return x.neg(); }); }
+PyObject* operator_neg(PyObject* a) {
+  return unary(a, [](const Tensor& x) { return x.neg(); });
+}
 PyObject* operator_pos(PyObject* a) { return Py_NewRef(a); }
-PyObject* operator_abs(PyObject* a) { return unary(a, [](const Tensor& x) { return x.abs(); }); }
-PyObject* operator_invert(PyObject* a) { return unary(a, [](const Tensor& x) { return x.bitwise_not(); }); }
+PyObject* operator_abs(PyObject* a) {
+  return unary(a, [](const Tensor& x) { return x.abs(); });
+}
+PyObject* operator_invert(PyObject* a) {
+  return unary(a, [](const Tensor& x) { return x.bitwise_not(); });
+}
 
 // a OP= b: a itself, changed.
 template <class TensorForm, class ScalarForm>
@@ -133,11 +140,10 @@ PyObject* inplace(PyObject* a, PyObject* b, TensorForm f, ScalarForm g) {
     return nullptr;
   }
 }
-#define TENSORGRAD_INPLACE(NAME, METHOD)                                       \
-  PyObject* inplace_##NAME(PyObject* a, PyObject* b) {                         \
-    return inplace(                                                            \
-        a, b, [](Tensor& x, const Tensor& y) { x.METHOD(y); },                 \
-        [](Tensor& x, Scalar s) { x.METHOD(s); });                             \
+#define TENSORGRAD_INPLACE(NAME, METHOD)                                                                  \
+  PyObject* inplace_##NAME(PyObject* a, PyObject* b) {                                                    \
+    return inplace(                                                                                       \
+        a, b, [](Tensor& x, const Tensor& y) { x.METHOD(y); }, [](Tensor& x, Scalar s) { x.METHOD(s); }); \
   }
 TENSORGRAD_INPLACE(add, add_)
 TENSORGRAD_INPLACE(sub, sub_)
@@ -149,11 +155,11 @@ PyObject* inplace_pow(PyObject* a, PyObject* b, PyObject* modulus) {
   return inplace(
       a, b, [](Tensor& x, const Tensor& y) { x.pow_(y); }, [](Tensor& x, Scalar s) { x.pow_(s); });
 }
-#define TENSORGRAD_INPLACE_BY_COPY(NAME, METHOD)                                              \
-  PyObject* inplace_##NAME(PyObject* a, PyObject* b) {                                        \
-    return inplace(                                                                           \
-        a, b, [](Tensor& x, const Tensor& y) { x.copy_(x.METHOD(y)); },                       \
-        [](Tensor& x, Scalar s) { x.copy_(x.METHOD(number(s))); });                           \
+#define TENSORGRAD_INPLACE_BY_COPY(NAME, METHOD)                        \
+  PyObject* inplace_##NAME(PyObject* a, PyObject* b) {                  \
+    return inplace(                                                     \
+        a, b, [](Tensor& x, const Tensor& y) { x.copy_(x.METHOD(y)); }, \
+        [](Tensor& x, Scalar s) { x.copy_(x.METHOD(number(s))); });     \
   }
 TENSORGRAD_INPLACE_BY_COPY(and, bitwise_and)
 TENSORGRAD_INPLACE_BY_COPY(or, bitwise_or)
@@ -162,18 +168,24 @@ TENSORGRAD_INPLACE_BY_COPY(floor_div, floor_divide)
 TENSORGRAD_INPLACE_BY_COPY(remainder, remainder)
 
 PyObject* compare(PyObject* a, PyObject* b, int op) {
-#define TENSORGRAD_COMPARE(METHOD)                                                      \
-  return binary(                                                                        \
-      a, b, [](const Tensor& x, const Tensor& y) { return x.METHOD(y); },               \
-      [](const Tensor& x, Scalar s) { return x.METHOD(s); },                            \
+#define TENSORGRAD_COMPARE(METHOD)                                        \
+  return binary(                                                          \
+      a, b, [](const Tensor& x, const Tensor& y) { return x.METHOD(y); }, \
+      [](const Tensor& x, Scalar s) { return x.METHOD(s); },              \
       [](Scalar s, const Tensor& x) { return number(s).METHOD(x); })
   switch (op) {
-    case Py_LT: TENSORGRAD_COMPARE(lt);
-    case Py_LE: TENSORGRAD_COMPARE(le);
-    case Py_EQ: TENSORGRAD_COMPARE(eq);
-    case Py_NE: TENSORGRAD_COMPARE(ne);
-    case Py_GT: TENSORGRAD_COMPARE(gt);
-    default: TENSORGRAD_COMPARE(ge);
+    case Py_LT:
+      TENSORGRAD_COMPARE(lt);
+    case Py_LE:
+      TENSORGRAD_COMPARE(le);
+    case Py_EQ:
+      TENSORGRAD_COMPARE(eq);
+    case Py_NE:
+      TENSORGRAD_COMPARE(ne);
+    case Py_GT:
+      TENSORGRAD_COMPARE(gt);
+    default:
+      TENSORGRAD_COMPARE(ge);
   }
 }
 
@@ -192,9 +204,8 @@ PyObject* to_python_float(PyObject* a) {
   return number_of(a, [](Scalar s) { return PyFloat_FromDouble(s.to_double()); });
 }
 PyObject* to_python_int(PyObject* a) {
-  return number_of(a, [](Scalar s) {
-    return s.is_floating() ? PyLong_FromDouble(s.to_double()) : PyLong_FromLongLong(s.to_int());
-  });
+  return number_of(
+      a, [](Scalar s) { return s.is_floating() ? PyLong_FromDouble(s.to_double()) : PyLong_FromLongLong(s.to_int()); });
 }
 PyObject* to_python_index(PyObject* a) {
   const Tensor& t = unwrap(a);
@@ -207,8 +218,9 @@ PyObject* to_python_index(PyObject* a) {
 int to_python_bool(PyObject* a) {
   const Tensor& t = unwrap(a);
   if (t.numel() != 1) {
-    PyErr_SetString(PyExc_RuntimeError, t.numel() == 0 ? "Boolean value of Tensor with no values is ambiguous"
-                                                       : "Boolean value of Tensor with more than one value is ambiguous");
+    PyErr_SetString(PyExc_RuntimeError, t.numel() == 0
+                                            ? "Boolean value of Tensor with no values is ambiguous"
+                                            : "Boolean value of Tensor with more than one value is ambiguous");
     return -1;
   }
   try {
@@ -237,22 +249,41 @@ PyType_Slot slot(int id, F f) {
 
 void add_number_slots(std::vector<PyType_Slot>& slots) {
   slots.insert(slots.end(), {
-      slot(Py_nb_add, operator_add), slot(Py_nb_subtract, operator_sub), slot(Py_nb_multiply, operator_mul),
-      slot(Py_nb_true_divide, operator_div), slot(Py_nb_floor_divide, operator_floor_div),
-      slot(Py_nb_remainder, operator_remainder), slot(Py_nb_power, operator_pow), slot(Py_nb_matrix_multiply, operator_matmul),
-      slot(Py_nb_and, operator_and), slot(Py_nb_or, operator_or), slot(Py_nb_xor, operator_xor),
-      slot(Py_nb_negative, operator_neg), slot(Py_nb_positive, operator_pos), slot(Py_nb_absolute, operator_abs),
-      slot(Py_nb_invert, operator_invert),
-      slot(Py_nb_inplace_add, inplace_add), slot(Py_nb_inplace_subtract, inplace_sub), slot(Py_nb_inplace_multiply, inplace_mul),
-      slot(Py_nb_inplace_true_divide, inplace_div), slot(Py_nb_inplace_power, inplace_pow),
-      slot(Py_nb_inplace_and, inplace_and), slot(Py_nb_inplace_or, inplace_or), slot(Py_nb_inplace_xor, inplace_xor),
-      slot(Py_nb_inplace_floor_divide, inplace_floor_div), slot(Py_nb_inplace_remainder, inplace_remainder),
-      slot(Py_nb_float, to_python_float), slot(Py_nb_int, to_python_int), slot(Py_nb_index, to_python_index),
-      slot(Py_nb_bool, to_python_bool),
-      slot(Py_tp_richcompare, compare),
-      slot(Py_mp_length, length), slot(Py_sq_length, length),
-      slot(Py_mp_subscript, get_item), slot(Py_mp_ass_subscript, set_item),
-  });
+                                slot(Py_nb_add, operator_add),
+                                slot(Py_nb_subtract, operator_sub),
+                                slot(Py_nb_multiply, operator_mul),
+                                slot(Py_nb_true_divide, operator_div),
+                                slot(Py_nb_floor_divide, operator_floor_div),
+                                slot(Py_nb_remainder, operator_remainder),
+                                slot(Py_nb_power, operator_pow),
+                                slot(Py_nb_matrix_multiply, operator_matmul),
+                                slot(Py_nb_and, operator_and),
+                                slot(Py_nb_or, operator_or),
+                                slot(Py_nb_xor, operator_xor),
+                                slot(Py_nb_negative, operator_neg),
+                                slot(Py_nb_positive, operator_pos),
+                                slot(Py_nb_absolute, operator_abs),
+                                slot(Py_nb_invert, operator_invert),
+                                slot(Py_nb_inplace_add, inplace_add),
+                                slot(Py_nb_inplace_subtract, inplace_sub),
+                                slot(Py_nb_inplace_multiply, inplace_mul),
+                                slot(Py_nb_inplace_true_divide, inplace_div),
+                                slot(Py_nb_inplace_power, inplace_pow),
+                                slot(Py_nb_inplace_and, inplace_and),
+                                slot(Py_nb_inplace_or, inplace_or),
+                                slot(Py_nb_inplace_xor, inplace_xor),
+                                slot(Py_nb_inplace_floor_divide, inplace_floor_div),
+                                slot(Py_nb_inplace_remainder, inplace_remainder),
+                                slot(Py_nb_float, to_python_float),
+                                slot(Py_nb_int, to_python_int),
+                                slot(Py_nb_index, to_python_index),
+                                slot(Py_nb_bool, to_python_bool),
+                                slot(Py_tp_richcompare, compare),
+                                slot(Py_mp_length, length),
+                                slot(Py_sq_length, length),
+                                slot(Py_mp_subscript, get_item),
+                                slot(Py_mp_ass_subscript, set_item),
+                            });
 }
 
 }  // namespace tensorgrad::python

@@ -1,8 +1,9 @@
 #include "object.h"
 
+#include <structmember.h>
+
 #include <cstring>
 #include <new>
-#include <structmember.h>
 
 #include "number.h"
 #include "tensor_attributes.h"
@@ -87,11 +88,13 @@ PyObject* dtype_reduce(PyObject* self, PyObject*) {
 }
 PyMethodDef dtype_methods[] = {{"__reduce__", dtype_reduce, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef dtype_attributes[] = {
-    {"is_floating_point", [](PyObject* o, void*) { return PyBool_FromLong(is_floating_point(dtype_of_object(o))); }, nullptr,
-     nullptr, nullptr},
+    {"is_floating_point", [](PyObject* o, void*) { return PyBool_FromLong(is_floating_point(dtype_of_object(o))); },
+     nullptr, nullptr, nullptr},
     {"is_complex", [](PyObject*, void*) { return Py_NewRef(Py_False); }, nullptr, nullptr, nullptr},
-    {"is_signed", [](PyObject* o, void*) { return PyBool_FromLong(is_signed(dtype_of_object(o))); }, nullptr, nullptr, nullptr},
-    {"itemsize", [](PyObject* o, void*) { return PyLong_FromSize_t(itemsize(dtype_of_object(o))); }, nullptr, nullptr, nullptr},
+    {"is_signed", [](PyObject* o, void*) { return PyBool_FromLong(is_signed(dtype_of_object(o))); }, nullptr, nullptr,
+     nullptr},
+    {"itemsize", [](PyObject* o, void*) { return PyLong_FromSize_t(itemsize(dtype_of_object(o))); }, nullptr, nullptr,
+     nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr}};
 PyType_Slot dtype_slots[] = {{Py_tp_repr, reinterpret_cast<void*>(dtype_repr)},
                              {Py_tp_methods, dtype_methods},
@@ -122,13 +125,16 @@ PyObject* device_new(PyTypeObject*, PyObject* args, PyObject* kwargs) {
     }
     return nullptr;
   }
-  bool has_index = Py_TYPE(type) == device_type ? reinterpret_cast<DeviceObject*>(type)->has_index
-                                                : (PyLong_Check(type) || (PyUnicode_Check(type) && PyUnicode_FindChar(type, ':', 0, PyUnicode_GET_LENGTH(type), 1) >= 0));
+  bool has_index = Py_TYPE(type) == device_type
+                       ? reinterpret_cast<DeviceObject*>(type)->has_index
+                       : (PyLong_Check(type) || (PyUnicode_Check(type) &&
+                                                 PyUnicode_FindChar(type, ':', 0, PyUnicode_GET_LENGTH(type), 1) >= 0));
   if (index && index != Py_None) {
     const long i = PyLong_AsLong(index);
     if (i == -1 && PyErr_Occurred()) return nullptr;
     if (has_index && PyUnicode_Check(type)) {
-      PyErr_SetString(PyExc_RuntimeError, "type (string) must not include an index because index was passed explicitly");
+      PyErr_SetString(PyExc_RuntimeError,
+                      "type (string) must not include an index because index was passed explicitly");
       return nullptr;
     }
     if (i < 0 || i > 127) {
@@ -168,20 +174,24 @@ PyObject* device_reduce(PyObject* self, PyObject*) {
 }
 PyMethodDef device_methods[] = {{"__reduce__", device_reduce, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef device_attributes[] = {
-    {"type", [](PyObject* o, void*) { return PyUnicode_FromString(device_name(as_device(o)->value)); }, nullptr, nullptr, nullptr},
+    {"type", [](PyObject* o, void*) { return PyUnicode_FromString(device_name(as_device(o)->value)); }, nullptr,
+     nullptr, nullptr},
     {"index",
-     [](PyObject* o, void*) { return as_device(o)->has_index ? PyLong_FromLong(as_device(o)->value.index) : Py_NewRef(Py_None); },
+     [](PyObject* o, void*) {
+       return as_device(o)->has_index ? PyLong_FromLong(as_device(o)->value.index) : Py_NewRef(Py_None);
+     },
      nullptr, nullptr, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr}};
-PyType_Slot device_slots[] = {{Py_tp_new, reinterpret_cast<void*>(device_new)},
-                              {Py_tp_repr, reinterpret_cast<void*>(device_repr)},
-                              {Py_tp_str, reinterpret_cast<void*>(device_str)},
-                              {Py_tp_richcompare, reinterpret_cast<void*>(device_compare)},
-                              {Py_tp_hash, reinterpret_cast<void*>(device_hash)},
-                              {Py_tp_methods, device_methods},
-                              {Py_tp_getset, device_attributes},
-                              {Py_tp_doc, const_cast<char*>("device(type, index=None): where a tensor lives: 'cpu', 'cuda', 'cuda:1'.")},
-                              {0, nullptr}};
+PyType_Slot device_slots[] = {
+    {Py_tp_new, reinterpret_cast<void*>(device_new)},
+    {Py_tp_repr, reinterpret_cast<void*>(device_repr)},
+    {Py_tp_str, reinterpret_cast<void*>(device_str)},
+    {Py_tp_richcompare, reinterpret_cast<void*>(device_compare)},
+    {Py_tp_hash, reinterpret_cast<void*>(device_hash)},
+    {Py_tp_methods, device_methods},
+    {Py_tp_getset, device_attributes},
+    {Py_tp_doc, const_cast<char*>("device(type, index=None): where a tensor lives: 'cpu', 'cuda', 'cuda:1'.")},
+    {0, nullptr}};
 PyType_Spec device_spec = {"tensorgrad.device", sizeof(DeviceObject), 0, Py_TPFLAGS_DEFAULT, device_slots};
 
 // Size ----------------------------------------------------------------------------------------------------------------
@@ -207,7 +217,8 @@ PyObject* size_new(PyTypeObject*, PyObject* args, PyObject*) {
     int64_t value = 0;
     if (!to_int(item, value)) {
       PyErr_Clear();
-      PyErr_Format(PyExc_TypeError, "torch.Size() takes an iterable of 'int' (item %zd is '%.100s')", i, Py_TYPE(item)->tp_name);
+      PyErr_Format(PyExc_TypeError, "torch.Size() takes an iterable of 'int' (item %zd is '%.100s')", i,
+                   Py_TYPE(item)->tp_name);
       return nullptr;
     }
     PyTuple_SET_ITEM(numbers.get(), i, PyLong_FromLongLong(value));
@@ -433,8 +444,8 @@ bool to_double(PyObject* o, double& out) {
 bool add_types(PyObject* module) {
   dtype_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&dtype_spec));
   device_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&device_spec));
-  size_type = reinterpret_cast<PyTypeObject*>(
-      PyType_FromSpecWithBases(&size_spec, reinterpret_cast<PyObject*>(&PyTuple_Type)));
+  size_type =
+      reinterpret_cast<PyTypeObject*>(PyType_FromSpecWithBases(&size_spec, reinterpret_cast<PyObject*>(&PyTuple_Type)));
   if (!dtype_type || !device_type || !size_type || !make_tensor_type()) return false;
   for (int i = 0; i < kDTypeCount; ++i) {
     auto* o = PyObject_New(DTypeObject, dtype_type);

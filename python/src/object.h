@@ -1,7 +1,8 @@
 #pragma once
 
-// The Python objects of the package: Tensor, dtype, device, Size. They are plain CPython types, not nanobind classes, so
-// that wrapping a result costs one free-list pop, and a C++ tensor keeps one Python object for as long as that is alive.
+// The Python objects of the package: Tensor, dtype, device, Size. They are plain CPython types, not nanobind classes,
+// so that wrapping a result costs one free-list pop, and a C++ tensor keeps one Python object for as long as that is
+// alive.
 
 #include <Python.h>
 
@@ -11,18 +12,15 @@
 namespace tensorgrad::python {
 
 struct TensorObject {
-  PyObject_HEAD
-  Tensor value;
+  PyObject_HEAD Tensor value;
   PyObject* dict;
   PyObject* weakrefs;
 };
 struct DTypeObject {
-  PyObject_HEAD
-  DType value;
+  PyObject_HEAD DType value;
 };
 struct DeviceObject {
-  PyObject_HEAD
-  Device value;
+  PyObject_HEAD Device value;
   bool has_index;
 };
 

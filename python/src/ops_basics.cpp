@@ -14,21 +14,26 @@ void add_queries(Ops& ops) {
   ops.method("nelement(Tensor self)", [](Args& a) { return Result::number(a.t(0).numel()); });
   ops.method("element_size(Tensor self)", [](Args& a) { return Result::number(a.t(0).element_size()); });
   ops.method("storage_offset(Tensor self)", [](Args& a) { return Result::number(a.t(0).storage_offset()); });
-  ops.method("data_ptr(Tensor self)", [](Args& a) { return Result::number(reinterpret_cast<int64_t>(a.t(0).data_ptr())); });
-  ops.method("is_contiguous(Tensor self, object? memory_format=None)", [](Args& a) { return Result::boolean(a.t(0).is_contiguous()); });
+  ops.method("data_ptr(Tensor self)",
+             [](Args& a) { return Result::number(reinterpret_cast<int64_t>(a.t(0).data_ptr())); });
+  ops.method("is_contiguous(Tensor self, object? memory_format=None)",
+             [](Args& a) { return Result::boolean(a.t(0).is_contiguous()); });
   ops.def("is_floating_point(Tensor input)", [](Args& a) { return Result::boolean(a.t(0).is_floating_point()); });
   ops.def("is_complex(Tensor input)", [](Args&) { return Result::boolean(false); });
   ops.method("is_signed(Tensor self)", [](Args& a) { return Result::boolean(is_signed(a.t(0).dtype())); });
   ops.method("is_set_to(Tensor self, Tensor tensor)", [](Args& a) {
-    return Result::boolean(a.t(0).data_ptr() == a.t(1).data_ptr() && a.t(0).sizes() == a.t(1).sizes() && a.t(0).strides() == a.t(1).strides());
+    return Result::boolean(a.t(0).data_ptr() == a.t(1).data_ptr() && a.t(0).sizes() == a.t(1).sizes() &&
+                           a.t(0).strides() == a.t(1).strides());
   });
   ops.method("is_pinned(Tensor self)", [](Args&) { return Result::boolean(false); });
   ops.method("_is_view(Tensor self)", [](Args& a) { return Result::boolean(a.t(0).is_view()); });
   ops.method("item(Tensor self)", [](Args& a) { return Result::number(a.t(0).item()); });
-  ops.def("is_same_size(Tensor input, Tensor other)", [](Args& a) { return Result::boolean(a.t(0).sizes() == a.t(1).sizes()); });
+  ops.def("is_same_size(Tensor input, Tensor other)",
+          [](Args& a) { return Result::boolean(a.t(0).sizes() == a.t(1).sizes()); });
 }
 
-Tensor convert(const Tensor& t, std::optional<Device> device, std::optional<DType> dtype, bool non_blocking, bool copy) {
+Tensor convert(const Tensor& t, std::optional<Device> device, std::optional<DType> dtype, bool non_blocking,
+               bool copy) {
   const Device to_where = device.value_or(t.device());
   return t.to(to_where, dtype.value_or(t.dtype()), non_blocking, copy);
 }
@@ -39,17 +44,19 @@ void add_conversions(Ops& ops) {
              [](Args& a) -> Result { return convert(a.t(0), {}, a.opt_dtype(1), a.b(2), a.b(3)); });
   ops.method("to(Tensor self, Tensor other, bool non_blocking=False, bool copy=False, *, object? memory_format=None)",
              [](Args& a) -> Result { return convert(a.t(0), a.t(1).device(), a.t(1).dtype(), a.b(2), a.b(3)); });
-  ops.method("to(Tensor self, device? device=None, dtype? dtype=None, bool non_blocking=False, bool copy=False, *, "
-             "object? memory_format=None)",
-             [](Args& a) -> Result {
-               return convert(a.t(0), a.has(1) ? std::optional(a.device(1)) : std::nullopt, a.opt_dtype(2), a.b(3), a.b(4));
-             });
+  ops.method(
+      "to(Tensor self, device? device=None, dtype? dtype=None, bool non_blocking=False, bool copy=False, *, "
+      "object? memory_format=None)",
+      [](Args& a) -> Result {
+        return convert(a.t(0), a.has(1) ? std::optional(a.device(1)) : std::nullopt, a.opt_dtype(2), a.b(3), a.b(4));
+      });
   ops.method("cpu(Tensor self, object? memory_format=None)", [](Args& a) -> Result { return a.t(0).cpu(); });
-  ops.method("cuda(Tensor self, device? device=None, bool non_blocking=False, *, object? memory_format=None)", [](Args& a) -> Result {
-    return a.t(0).to(a.has(1) ? a.device(1) : Device(DeviceType::cuda), a.b(2), false);
-  });
-#define TENSORGRAD_CAST(NAME, DTYPE) \
-  ops.method(NAME "(Tensor self, object? memory_format=None)", [](Args& a) -> Result { return a.t(0).to(DType::DTYPE); })
+  ops.method(
+      "cuda(Tensor self, device? device=None, bool non_blocking=False, *, object? memory_format=None)",
+      [](Args& a) -> Result { return a.t(0).to(a.has(1) ? a.device(1) : Device(DeviceType::cuda), a.b(2), false); });
+#define TENSORGRAD_CAST(NAME, DTYPE)                           \
+  ops.method(NAME "(Tensor self, object? memory_format=None)", \
+             [](Args& a) -> Result { return a.t(0).to(DType::DTYPE); })
   TENSORGRAD_CAST("float", float32);
   TENSORGRAD_CAST("double", float64);
   TENSORGRAD_CAST("half", float16);
@@ -61,12 +68,16 @@ void add_conversions(Ops& ops) {
   TENSORGRAD_CAST("byte", uint8);
   TENSORGRAD_CAST("bool", boolean);
 #undef TENSORGRAD_CAST
-  ops.method("type_as(Tensor self, Tensor other)", [](Args& a) -> Result { return convert(a.t(0), a.t(1).device(), a.t(1).dtype(), false, false); });
+  ops.method("type_as(Tensor self, Tensor other)",
+             [](Args& a) -> Result { return convert(a.t(0), a.t(1).device(), a.t(1).dtype(), false, false); });
   ops.def("clone(Tensor input, *, object? memory_format=None)", [](Args& a) -> Result { return a.t(0).clone(); });
-  ops.method("contiguous(Tensor self, object? memory_format=None)", [](Args& a) -> Result { return a.t(0).contiguous(); });
+  ops.method("contiguous(Tensor self, object? memory_format=None)",
+             [](Args& a) -> Result { return a.t(0).contiguous(); });
   ops.method("copy_(Tensor self, Tensor|Number src, bool non_blocking=False)", [](Args& a) {
-    if (a.is_tensor(1)) a.t(0).copy_(a.t(1), a.b(2));
-    else a.t(0).fill_(a.s(1));
+    if (a.is_tensor(1))
+      a.t(0).copy_(a.t(1), a.b(2));
+    else
+      a.t(0).fill_(a.s(1));
     return Result::self();
   });
   ops.method("fill_(Tensor self, Tensor|Number value)", [](Args& a) {
@@ -74,7 +85,8 @@ void add_conversions(Ops& ops) {
       a.t(0).fill_(a.s(1));
     } else {
       if (a.t(1).dim() != 0) {
-        throw ShapeError("fill_ only supports 0-dimension value tensor but got tensor with " + std::to_string(a.t(1).dim()) + " dimensions.");
+        throw ShapeError("fill_ only supports 0-dimension value tensor but got tensor with " +
+                         std::to_string(a.t(1).dim()) + " dimensions.");
       }
       a.t(0).copy_(a.t(1));
     }

@@ -8,38 +8,42 @@ namespace tensorgrad::python {
 namespace {
 
 // torch.NAME(input, other) for tensors and numbers on the right (a number on the left where both are "Tensor|Number").
-#define BINARY(NAME)                                                                            \
-  ops.def(#NAME "(Tensor input, Tensor|Number other)", [](Args& a) -> Result {                  \
-    return a.is_tensor(1) ? NAME(a.t(0), a.t(1)) : NAME(a.t(0), a.s(1));                        \
-  });                                                                                           \
-  ops.def(#NAME "_(Tensor input, Tensor|Number other)", [](Args& a) {                           \
-    if (a.is_tensor(1)) NAME##_(a.t(0), a.t(1));                                                \
-    else NAME##_(a.t(0), a.s(1));                                                               \
-    return Result::self();                                                                      \
+#define BINARY(NAME)                                                                                       \
+  ops.def(#NAME "(Tensor input, Tensor|Number other)",                                                     \
+          [](Args& a) -> Result { return a.is_tensor(1) ? NAME(a.t(0), a.t(1)) : NAME(a.t(0), a.s(1)); }); \
+  ops.def(#NAME "_(Tensor input, Tensor|Number other)", [](Args& a) {                                      \
+    if (a.is_tensor(1))                                                                                    \
+      NAME##_(a.t(0), a.t(1));                                                                             \
+    else                                                                                                   \
+      NAME##_(a.t(0), a.s(1));                                                                             \
+    return Result::self();                                                                                 \
   })
 // Two tensors, no in-place form.
-#define BINARY_TENSORS(NAME) ops.def(#NAME "(Tensor input, Tensor other)", [](Args& a) -> Result { return NAME(a.t(0), a.t(1)); })
+#define BINARY_TENSORS(NAME) \
+  ops.def(#NAME "(Tensor input, Tensor other)", [](Args& a) -> Result { return NAME(a.t(0), a.t(1)); })
 // The in-place form by way of a copy.
-#define INPLACE_COPY(NAME)                                                                      \
-  ops.method(#NAME "_(Tensor input, Tensor|Number other)", [](Args& a) {                        \
-    a.t(0).copy_(NAME(a.t(0), a.t(1)));                                                         \
-    return Result::self();                                                                      \
+#define INPLACE_COPY(NAME)                                               \
+  ops.method(#NAME "_(Tensor input, Tensor|Number other)", [](Args& a) { \
+    a.t(0).copy_(NAME(a.t(0), a.t(1)));                                  \
+    return Result::self();                                               \
   })
 // A number may stand on the left.
-#define NUMBER_LEFT(NAME) ops.function(#NAME "(Number input, Tensor other)", [](Args& a) -> Result { return NAME(a.s(0), a.t(1)); })
+#define NUMBER_LEFT(NAME) \
+  ops.function(#NAME "(Number input, Tensor other)", [](Args& a) -> Result { return NAME(a.s(0), a.t(1)); })
 
 void add_sums(Ops& ops) {
-#define WITH_ALPHA(NAME)                                                                                    \
-  ops.def(#NAME "(Tensor input, Tensor|Number other, *, Number alpha=1)", [](Args& a) -> Result {           \
-    return a.is_tensor(1) ? NAME(a.t(0), a.t(1), a.s(2)) : NAME(a.t(0), a.s(1), a.s(2));                    \
-  });                                                                                                       \
-  ops.function(#NAME "(Number input, Tensor|Number other, *, Number alpha=1)", [](Args& a) -> Result {      \
-    return NAME(a.t(0), a.t(1), a.s(2));                                                                    \
-  });                                                                                                       \
-  ops.method(#NAME "_(Tensor input, Tensor|Number other, *, Number alpha=1)", [](Args& a) {                 \
-    if (a.is_tensor(1)) NAME##_(a.t(0), a.t(1), a.s(2));                                                    \
-    else NAME##_(a.t(0), a.s(1), a.s(2));                                                                   \
-    return Result::self();                                                                                  \
+#define WITH_ALPHA(NAME)                                                                          \
+  ops.def(#NAME "(Tensor input, Tensor|Number other, *, Number alpha=1)", [](Args& a) -> Result { \
+    return a.is_tensor(1) ? NAME(a.t(0), a.t(1), a.s(2)) : NAME(a.t(0), a.s(1), a.s(2));          \
+  });                                                                                             \
+  ops.function(#NAME "(Number input, Tensor|Number other, *, Number alpha=1)",                    \
+               [](Args& a) -> Result { return NAME(a.t(0), a.t(1), a.s(2)); });                   \
+  ops.method(#NAME "_(Tensor input, Tensor|Number other, *, Number alpha=1)", [](Args& a) {       \
+    if (a.is_tensor(1))                                                                           \
+      NAME##_(a.t(0), a.t(1), a.s(2));                                                            \
+    else                                                                                          \
+      NAME##_(a.t(0), a.s(1), a.s(2));                                                            \
+    return Result::self();                                                                        \
   })
   WITH_ALPHA(add);
   WITH_ALPHA(sub);
@@ -60,12 +64,19 @@ void add_products(Ops& ops) {
   ops.function("mul(Number input, Tensor|Number other)", [](Args& a) -> Result { return mul(a.t(0), a.t(1)); });
   ops.alias("multiply", "mul");
   ops.alias("multiply_", "mul_");
-  ops.def("div(Tensor input, Tensor|Number other, *, str? rounding_mode=None)", [](Args& a) -> Result { return divide(a); });
-  ops.function("div(Number input, Tensor other, *, str? rounding_mode=None)", [](Args& a) -> Result { a.t(0); return divide(a); });
+  ops.def("div(Tensor input, Tensor|Number other, *, str? rounding_mode=None)",
+          [](Args& a) -> Result { return divide(a); });
+  ops.function("div(Number input, Tensor other, *, str? rounding_mode=None)", [](Args& a) -> Result {
+    a.t(0);
+    return divide(a);
+  });
   ops.method("div_(Tensor input, Tensor|Number other, *, str? rounding_mode=None)", [](Args& a) {
-    if (a.has(2)) a.t(0).copy_(divide(a));
-    else if (a.is_tensor(1)) div_(a.t(0), a.t(1));
-    else div_(a.t(0), a.s(1));
+    if (a.has(2))
+      a.t(0).copy_(divide(a));
+    else if (a.is_tensor(1))
+      div_(a.t(0), a.t(1));
+    else
+      div_(a.t(0), a.s(1));
     return Result::self();
   });
   ops.alias("divide", "div");
@@ -76,19 +87,20 @@ void add_products(Ops& ops) {
   BINARY(remainder);
   NUMBER_LEFT(remainder);
   BINARY(fmod);
-  ops.def("pow(Tensor input, Tensor|Number exponent)", [](Args& a) -> Result {
-    return a.is_tensor(1) ? pow(a.t(0), a.t(1)) : pow(a.t(0), a.s(1));
-  });
+  ops.def("pow(Tensor input, Tensor|Number exponent)",
+          [](Args& a) -> Result { return a.is_tensor(1) ? pow(a.t(0), a.t(1)) : pow(a.t(0), a.s(1)); });
   ops.function("pow(Number input, Tensor exponent)", [](Args& a) -> Result { return pow(a.s(0), a.t(1)); });
   ops.method("pow_(Tensor input, Tensor|Number exponent)", [](Args& a) {
-    if (a.is_tensor(1)) pow_(a.t(0), a.t(1));
-    else pow_(a.t(0), a.s(1));
+    if (a.is_tensor(1))
+      pow_(a.t(0), a.t(1));
+    else
+      pow_(a.t(0), a.s(1));
     return Result::self();
   });
-  ops.def("float_power(Tensor input, Tensor|Number exponent)", [](Args& a) -> Result {
-    return a.is_tensor(1) ? float_power(a.t(0), a.t(1)) : float_power(a.t(0), a.s(1));
-  });
-  ops.function("float_power(Number input, Tensor exponent)", [](Args& a) -> Result { return float_power(a.s(0), a.t(1)); });
+  ops.def("float_power(Tensor input, Tensor|Number exponent)",
+          [](Args& a) -> Result { return a.is_tensor(1) ? float_power(a.t(0), a.t(1)) : float_power(a.t(0), a.s(1)); });
+  ops.function("float_power(Number input, Tensor exponent)",
+               [](Args& a) -> Result { return float_power(a.s(0), a.t(1)); });
 }
 
 void add_more(Ops& ops) {
@@ -102,13 +114,11 @@ void add_more(Ops& ops) {
   BINARY_TENSORS(hypot);
   INPLACE_COPY(hypot);
   BINARY_TENSORS(logaddexp);
-  ops.def("copysign(Tensor input, Tensor|Number other)", [](Args& a) -> Result {
-    return a.is_tensor(1) ? copysign(a.t(0), a.t(1)) : copysign(a.t(0), a.s(1));
-  });
+  ops.def("copysign(Tensor input, Tensor|Number other)",
+          [](Args& a) -> Result { return a.is_tensor(1) ? copysign(a.t(0), a.t(1)) : copysign(a.t(0), a.s(1)); });
   INPLACE_COPY(copysign);
-  ops.def("xlogy(Tensor input, Tensor|Number other)", [](Args& a) -> Result {
-    return a.is_tensor(1) ? xlogy(a.t(0), a.t(1)) : xlogy(a.t(0), a.s(1));
-  });
+  ops.def("xlogy(Tensor input, Tensor|Number other)",
+          [](Args& a) -> Result { return a.is_tensor(1) ? xlogy(a.t(0), a.t(1)) : xlogy(a.t(0), a.s(1)); });
   NUMBER_LEFT(xlogy);
   INPLACE_COPY(xlogy);
   ops.def("heaviside(Tensor input, Tensor values)", [](Args& a) -> Result { return heaviside(a.t(0), a.t(1)); });
@@ -116,17 +126,18 @@ void add_more(Ops& ops) {
     return a.is_tensor(2) ? lerp(a.t(0), a.t(1), a.t(2)) : lerp(a.t(0), a.t(1), a.s(2));
   });
   ops.method("lerp_(Tensor input, Tensor end, Tensor|Number weight)", [](Args& a) {
-    if (a.is_tensor(2)) lerp_(a.t(0), a.t(1), a.t(2));
-    else lerp_(a.t(0), a.t(1), a.s(2));
+    if (a.is_tensor(2))
+      lerp_(a.t(0), a.t(1), a.t(2));
+    else
+      lerp_(a.t(0), a.t(1), a.s(2));
     return Result::self();
   });
-#define FUSED(NAME)                                                                                                      \
-  ops.def(#NAME "(Tensor input, Tensor tensor1, Tensor tensor2, *, Number value=1)", [](Args& a) -> Result {             \
-    return NAME(a.t(0), a.t(1), a.t(2), a.s(3));                                                                         \
-  });                                                                                                                    \
-  ops.method(#NAME "_(Tensor input, Tensor tensor1, Tensor tensor2, *, Number value=1)", [](Args& a) {                   \
-    NAME##_(a.t(0), a.t(1), a.t(2), a.s(3));                                                                             \
-    return Result::self();                                                                                               \
+#define FUSED(NAME)                                                                                    \
+  ops.def(#NAME "(Tensor input, Tensor tensor1, Tensor tensor2, *, Number value=1)",                   \
+          [](Args& a) -> Result { return NAME(a.t(0), a.t(1), a.t(2), a.s(3)); });                     \
+  ops.method(#NAME "_(Tensor input, Tensor tensor1, Tensor tensor2, *, Number value=1)", [](Args& a) { \
+    NAME##_(a.t(0), a.t(1), a.t(2), a.s(3));                                                           \
+    return Result::self();                                                                             \
   })
   FUSED(addcmul);
   FUSED(addcdiv);
@@ -152,7 +163,8 @@ void add_comparisons(Ops& ops) {
   BINARY(bitwise_xor);
   BINARY(bitwise_left_shift);
   BINARY(bitwise_right_shift);
-#define BITS_NUMBER_LEFT(NAME) ops.function(#NAME "(Number input, Tensor other)", [](Args& a) -> Result { return NAME(a.t(0), a.t(1)); })
+#define BITS_NUMBER_LEFT(NAME) \
+  ops.function(#NAME "(Number input, Tensor other)", [](Args& a) -> Result { return NAME(a.t(0), a.t(1)); })
   BITS_NUMBER_LEFT(bitwise_and);
   BITS_NUMBER_LEFT(bitwise_or);
   BITS_NUMBER_LEFT(bitwise_xor);
@@ -160,12 +172,10 @@ void add_comparisons(Ops& ops) {
   BITS_NUMBER_LEFT(bitwise_right_shift);
   ops.alias("__lshift__", "bitwise_left_shift");
   ops.alias("__rshift__", "bitwise_right_shift");
-  ops.def("isclose(Tensor input, Tensor other, float rtol=1e-05, float atol=1e-08, bool equal_nan=False)", [](Args& a) -> Result {
-    return isclose(a.t(0), a.t(1), a.f(2), a.f(3), a.b(4));
-  });
-  ops.def("allclose(Tensor input, Tensor other, float rtol=1e-05, float atol=1e-08, bool equal_nan=False)", [](Args& a) {
-    return Result::boolean(allclose(a.t(0), a.t(1), a.f(2), a.f(3), a.b(4)));
-  });
+  ops.def("isclose(Tensor input, Tensor other, float rtol=1e-05, float atol=1e-08, bool equal_nan=False)",
+          [](Args& a) -> Result { return isclose(a.t(0), a.t(1), a.f(2), a.f(3), a.b(4)); });
+  ops.def("allclose(Tensor input, Tensor other, float rtol=1e-05, float atol=1e-08, bool equal_nan=False)",
+          [](Args& a) { return Result::boolean(allclose(a.t(0), a.t(1), a.f(2), a.f(3), a.b(4))); });
   ops.def("equal(Tensor input, Tensor other)", [](Args& a) { return Result::boolean(equal(a.t(0), a.t(1))); });
 }
 
@@ -181,8 +191,10 @@ void add_selection(Ops& ops) {
     return a.is_tensor(2) ? masked_fill(a.t(0), a.t(1), a.t(2)) : masked_fill(a.t(0), a.t(1), a.s(2));
   });
   ops.method("masked_fill_(Tensor self, Tensor mask, Tensor|Number value)", [](Args& a) {
-    if (a.is_tensor(2)) masked_fill_(a.t(0), a.t(1), a.t(2));
-    else masked_fill_(a.t(0), a.t(1), a.s(2));
+    if (a.is_tensor(2))
+      masked_fill_(a.t(0), a.t(1), a.t(2));
+    else
+      masked_fill_(a.t(0), a.t(1), a.s(2));
     return Result::self();
   });
 }

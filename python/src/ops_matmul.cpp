@@ -19,16 +19,14 @@ void add_matmul_ops(Ops& ops) {
   });
   ops.def("outer(Tensor input, Tensor vec2)", [](Args& a) -> Result { return outer(a.t(0), a.t(1)); });
   ops.def("ger(Tensor input, Tensor vec2)", [](Args& a) -> Result { return outer(a.t(0), a.t(1)); });
-  ops.def("addmm(Tensor input, Tensor mat1, Tensor mat2, *, Number beta=1, Number alpha=1)", [](Args& a) -> Result {
-    return addmm(a.t(0), a.t(1), a.t(2), a.s(3), a.s(4));
-  });
-  ops.def("baddbmm(Tensor input, Tensor batch1, Tensor batch2, *, Number beta=1, Number alpha=1)", [](Args& a) -> Result {
-    return baddbmm(a.t(0), a.t(1), a.t(2), a.s(3), a.s(4));
-  });
-  ops.def("addmv(Tensor input, Tensor mat, Tensor vec, *, Number beta=1, Number alpha=1)", [](Args& a) -> Result {
-    return addmv(a.t(0), a.t(1), a.t(2), a.s(3), a.s(4));
-  });
-  ops.function("linear(Tensor input, Tensor weight, Tensor? bias=None)", [](Args& a) -> Result { return linear(a.t(0), a.t(1), a.opt(2)); });
+  ops.def("addmm(Tensor input, Tensor mat1, Tensor mat2, *, Number beta=1, Number alpha=1)",
+          [](Args& a) -> Result { return addmm(a.t(0), a.t(1), a.t(2), a.s(3), a.s(4)); });
+  ops.def("baddbmm(Tensor input, Tensor batch1, Tensor batch2, *, Number beta=1, Number alpha=1)",
+          [](Args& a) -> Result { return baddbmm(a.t(0), a.t(1), a.t(2), a.s(3), a.s(4)); });
+  ops.def("addmv(Tensor input, Tensor mat, Tensor vec, *, Number beta=1, Number alpha=1)",
+          [](Args& a) -> Result { return addmv(a.t(0), a.t(1), a.t(2), a.s(3), a.s(4)); });
+  ops.function("linear(Tensor input, Tensor weight, Tensor? bias=None)",
+               [](Args& a) -> Result { return linear(a.t(0), a.t(1), a.opt(2)); });
 }
 
 }  // namespace tensorgrad::python

@@ -8,11 +8,11 @@ namespace tensorgrad::python {
 namespace {
 
 // torch.exp(x), x.exp() and x.exp_().
-#define UNARY(NAME)                                                                             \
-  ops.def(#NAME "(Tensor input)", [](Args& a) -> Result { return NAME(a.t(0)); });              \
-  ops.def(#NAME "_(Tensor input)", [](Args& a) {                                                \
-    NAME##_(a.t(0));                                                                            \
-    return Result::self();                                                                      \
+#define UNARY(NAME)                                                                \
+  ops.def(#NAME "(Tensor input)", [](Args& a) -> Result { return NAME(a.t(0)); }); \
+  ops.def(#NAME "_(Tensor input)", [](Args& a) {                                   \
+    NAME##_(a.t(0));                                                               \
+    return Result::self();                                                         \
   })
 // Without an in-place form.
 #define UNARY_ONLY(NAME) ops.def(#NAME "(Tensor input)", [](Args& a) -> Result { return NAME(a.t(0)); })
@@ -71,12 +71,13 @@ void add_mathematics(Ops& ops) {
     if (a.i(0) == 1) return trigamma(a.t(1));
     throw NotImplementedError("polygamma: only n = 0 and n = 1 are there, got " + std::to_string(a.i(0)));
   });
-  ops.def("round(Tensor input, *, int decimals=0)", [](Args& a) -> Result {
-    return a.i(1) == 0 ? round(a.t(0)) : round(a.t(0), a.i(1));
-  });
+  ops.def("round(Tensor input, *, int decimals=0)",
+          [](Args& a) -> Result { return a.i(1) == 0 ? round(a.t(0)) : round(a.t(0), a.i(1)); });
   ops.def("round_(Tensor input, *, int decimals=0)", [](Args& a) {
-    if (a.i(1) == 0) round_(a.t(0));
-    else a.t(0).copy_(round(a.t(0), a.i(1)));
+    if (a.i(1) == 0)
+      round_(a.t(0));
+    else
+      a.t(0).copy_(round(a.t(0), a.i(1)));
     return Result::self();
   });
   ops.alias("negative", "neg");
@@ -106,25 +107,30 @@ void add_activations(Ops& ops) {
   UNARY_ONLY(softsign);
   UNARY_ONLY(tanhshrink);
   ops.function("logsigmoid(Tensor input)", [](Args& a) -> Result { return log_sigmoid(a.t(0)); });
-  ops.function("gelu(Tensor input, *, str approximate='none')", [](Args& a) -> Result { return gelu(a.t(0), a.text(1)); });
-  ops.function("softplus(Tensor input, Number beta=1, Number threshold=20)", [](Args& a) -> Result { return softplus(a.t(0), a.s(1), a.s(2)); });
+  ops.function("gelu(Tensor input, *, str approximate='none')",
+               [](Args& a) -> Result { return gelu(a.t(0), a.text(1)); });
+  ops.function("softplus(Tensor input, Number beta=1, Number threshold=20)",
+               [](Args& a) -> Result { return softplus(a.t(0), a.s(1), a.s(2)); });
   ops.function("elu(Tensor input, Number alpha=1)", [](Args& a) -> Result { return elu(a.t(0), a.s(1)); });
   ops.function("elu_(Tensor input, Number alpha=1)", [](Args& a) {
     elu_(a.t(0), a.s(1));
     return Result::self();
   });
   ops.function("celu(Tensor input, Number alpha=1)", [](Args& a) -> Result { return celu(a.t(0), a.s(1)); });
-  ops.function("leaky_relu(Tensor input, Number negative_slope=0.01)", [](Args& a) -> Result { return leaky_relu(a.t(0), a.s(1)); });
+  ops.function("leaky_relu(Tensor input, Number negative_slope=0.01)",
+               [](Args& a) -> Result { return leaky_relu(a.t(0), a.s(1)); });
   ops.function("leaky_relu_(Tensor input, Number negative_slope=0.01)", [](Args& a) {
     leaky_relu_(a.t(0), a.s(1));
     return Result::self();
   });
-  ops.function("hardtanh(Tensor input, Number min_val=-1, Number max_val=1)", [](Args& a) -> Result { return hardtanh(a.t(0), a.s(1), a.s(2)); });
+  ops.function("hardtanh(Tensor input, Number min_val=-1, Number max_val=1)",
+               [](Args& a) -> Result { return hardtanh(a.t(0), a.s(1), a.s(2)); });
   ops.function("hardtanh_(Tensor input, Number min_val=-1, Number max_val=1)", [](Args& a) {
     hardtanh_(a.t(0), a.s(1), a.s(2));
     return Result::self();
   });
-  ops.function("threshold(Tensor input, Number threshold, Number value)", [](Args& a) -> Result { return threshold(a.t(0), a.s(1), a.s(2)); });
+  ops.function("threshold(Tensor input, Number threshold, Number value)",
+               [](Args& a) -> Result { return threshold(a.t(0), a.s(1), a.s(2)); });
   ops.function("threshold_(Tensor input, Number threshold, Number value)", [](Args& a) {
     threshold_(a.t(0), a.s(1), a.s(2));
     return Result::self();
@@ -132,8 +138,10 @@ void add_activations(Ops& ops) {
 }
 
 void add_bounds(Ops& ops) {
-  ops.def("clamp(Tensor input, Number? min=None, Number? max=None)", [](Args& a) -> Result { return clamp(a.t(0), a.opt_s(1), a.opt_s(2)); });
-  ops.def("clamp(Tensor input, Tensor? min=None, Tensor? max=None)", [](Args& a) -> Result { return clamp(a.t(0), a.opt(1), a.opt(2)); });
+  ops.def("clamp(Tensor input, Number? min=None, Number? max=None)",
+          [](Args& a) -> Result { return clamp(a.t(0), a.opt_s(1), a.opt_s(2)); });
+  ops.def("clamp(Tensor input, Tensor? min=None, Tensor? max=None)",
+          [](Args& a) -> Result { return clamp(a.t(0), a.opt(1), a.opt(2)); });
   ops.def("clamp_(Tensor input, Number? min=None, Number? max=None)", [](Args& a) {
     clamp_(a.t(0), a.opt_s(1), a.opt_s(2));
     return Result::self();
@@ -142,17 +150,15 @@ void add_bounds(Ops& ops) {
     clamp_(a.t(0), a.opt(1), a.opt(2));
     return Result::self();
   });
-  ops.def("clamp_min(Tensor input, Tensor|Number min)", [](Args& a) -> Result {
-    return a.is_tensor(1) ? clamp(a.t(0), a.t(1), Tensor()) : clamp(a.t(0), a.s(1));
-  });
+  ops.def("clamp_min(Tensor input, Tensor|Number min)",
+          [](Args& a) -> Result { return a.is_tensor(1) ? clamp(a.t(0), a.t(1), Tensor()) : clamp(a.t(0), a.s(1)); });
   ops.def("clamp_max(Tensor input, Tensor|Number max)", [](Args& a) -> Result {
     return a.is_tensor(1) ? clamp(a.t(0), Tensor(), a.t(1)) : clamp(a.t(0), std::nullopt, a.s(1));
   });
   ops.alias("clip", "clamp");
   ops.alias("clip_", "clamp_");
-  ops.def("nan_to_num(Tensor input, float? nan=None, float? posinf=None, float? neginf=None)", [](Args& a) -> Result {
-    return nan_to_num(a.t(0), a.opt_f(1).value_or(0.0), a.opt_f(2), a.opt_f(3));
-  });
+  ops.def("nan_to_num(Tensor input, float? nan=None, float? posinf=None, float? neginf=None)",
+          [](Args& a) -> Result { return nan_to_num(a.t(0), a.opt_f(1).value_or(0.0), a.opt_f(2), a.opt_f(3)); });
   ops.def("nan_to_num_(Tensor input, float? nan=None, float? posinf=None, float? neginf=None)", [](Args& a) {
     nan_to_num_(a.t(0), a.opt_f(1).value_or(0.0), a.opt_f(2), a.opt_f(3));
     return Result::self();

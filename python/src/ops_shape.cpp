@@ -10,51 +10,68 @@ namespace {
 void add_views(Ops& ops) {
   ops.function("reshape(Tensor input, int[] shape)", [](Args& a) -> Result { return reshape(a.t(0), a.ints(1)); });
   ops.method("reshape(Tensor self, int[]... shape)", [](Args& a) -> Result { return reshape(a.t(0), a.ints(1)); });
-  ops.method("reshape_as(Tensor self, Tensor other)", [](Args& a) -> Result { return reshape(a.t(0), a.t(1).sizes()); });
+  ops.method("reshape_as(Tensor self, Tensor other)",
+             [](Args& a) -> Result { return reshape(a.t(0), a.t(1).sizes()); });
   ops.method("view(Tensor self, int[]... size)", [](Args& a) -> Result { return view(a.t(0), a.ints(1)); });
   ops.method("view_as(Tensor self, Tensor other)", [](Args& a) -> Result { return view_as(a.t(0), a.t(1)); });
   ops.def("ravel(Tensor input)", [](Args& a) -> Result { return ravel(a.t(0)); });
-  ops.def("flatten(Tensor input, int start_dim=0, int end_dim=-1)", [](Args& a) -> Result { return flatten(a.t(0), a.i(1), a.i(2)); });
-  ops.def("unflatten(Tensor input, int dim, int[1] sizes)", [](Args& a) -> Result { return unflatten(a.t(0), a.i(1), a.ints(2)); });
+  ops.def("flatten(Tensor input, int start_dim=0, int end_dim=-1)",
+          [](Args& a) -> Result { return flatten(a.t(0), a.i(1), a.i(2)); });
+  ops.def("unflatten(Tensor input, int dim, int[1] sizes)",
+          [](Args& a) -> Result { return unflatten(a.t(0), a.i(1), a.ints(2)); });
   ops.function("permute(Tensor input, int[] dims)", [](Args& a) -> Result { return permute(a.t(0), a.ints(1)); });
   ops.method("permute(Tensor self, int[]... dims)", [](Args& a) -> Result { return permute(a.t(0), a.ints(1)); });
-  ops.def("transpose(Tensor input, int dim0, int dim1)", [](Args& a) -> Result { return transpose(a.t(0), a.i(1), a.i(2)); });
-  ops.def("swapaxes(Tensor input, int axis0, int axis1)", [](Args& a) -> Result { return swapaxes(a.t(0), a.i(1), a.i(2)); });
-  ops.def("swapdims(Tensor input, int dim0, int dim1)", [](Args& a) -> Result { return swapaxes(a.t(0), a.i(1), a.i(2)); });
+  ops.def("transpose(Tensor input, int dim0, int dim1)",
+          [](Args& a) -> Result { return transpose(a.t(0), a.i(1), a.i(2)); });
+  ops.def("swapaxes(Tensor input, int axis0, int axis1)",
+          [](Args& a) -> Result { return swapaxes(a.t(0), a.i(1), a.i(2)); });
+  ops.def("swapdims(Tensor input, int dim0, int dim1)",
+          [](Args& a) -> Result { return swapaxes(a.t(0), a.i(1), a.i(2)); });
   ops.def("t(Tensor input)", [](Args& a) -> Result { return t(a.t(0)); });
   ops.def("adjoint(Tensor input)", [](Args& a) -> Result { return transpose(a.t(0), -2, -1); });
-  ops.def("movedim(Tensor input, int source, int destination)", [](Args& a) -> Result { return movedim(a.t(0), a.i(1), a.i(2)); });
-  ops.def("movedim(Tensor input, int[] source, int[] destination)", [](Args& a) -> Result { return movedim(a.t(0), a.ints(1), a.ints(2)); });
+  ops.def("movedim(Tensor input, int source, int destination)",
+          [](Args& a) -> Result { return movedim(a.t(0), a.i(1), a.i(2)); });
+  ops.def("movedim(Tensor input, int[] source, int[] destination)",
+          [](Args& a) -> Result { return movedim(a.t(0), a.ints(1), a.ints(2)); });
   ops.alias("moveaxis", "movedim");
   ops.def("squeeze(Tensor input)", [](Args& a) -> Result { return squeeze(a.t(0)); });
   ops.def("squeeze(Tensor input, int[1] dim)", [](Args& a) -> Result { return squeeze(a.t(0), a.ints(1)); });
   ops.def("unsqueeze(Tensor input, int dim)", [](Args& a) -> Result { return unsqueeze(a.t(0), a.i(1)); });
-  ops.method("expand(Tensor self, int[]... size, *, bool implicit=False)", [](Args& a) -> Result { return expand(a.t(0), a.ints(1)); });
+  ops.method("expand(Tensor self, int[]... size, *, bool implicit=False)",
+             [](Args& a) -> Result { return expand(a.t(0), a.ints(1)); });
   ops.method("expand_as(Tensor self, Tensor other)", [](Args& a) -> Result { return expand_as(a.t(0), a.t(1)); });
   ops.def("broadcast_to(Tensor input, int[] size)", [](Args& a) -> Result { return broadcast_to(a.t(0), a.ints(1)); });
-  ops.def("narrow(Tensor input, int dim, int start, int length)", [](Args& a) -> Result { return narrow(a.t(0), a.i(1), a.i(2), a.i(3)); });
+  ops.def("narrow(Tensor input, int dim, int start, int length)",
+          [](Args& a) -> Result { return narrow(a.t(0), a.i(1), a.i(2), a.i(3)); });
   ops.def("select(Tensor input, int dim, int index)", [](Args& a) -> Result { return select(a.t(0), a.i(1), a.i(2)); });
-  ops.def("as_strided(Tensor input, int[] size, int[] stride, int? storage_offset=None)", [](Args& a) -> Result {
-    return as_strided(a.t(0), a.ints(1), a.ints(2), a.opt_i(3));
-  });
-  ops.def("diagonal(Tensor input, int offset=0, int dim1=0, int dim2=1)", [](Args& a) -> Result {
-    return diagonal(a.t(0), a.i(1), a.i(2), a.i(3));
-  });
-  ops.method("unfold(Tensor self, int dimension, int size, int step)", [](Args& a) -> Result { return unfold(a.t(0), a.i(1), a.i(2), a.i(3)); });
+  ops.def("as_strided(Tensor input, int[] size, int[] stride, int? storage_offset=None)",
+          [](Args& a) -> Result { return as_strided(a.t(0), a.ints(1), a.ints(2), a.opt_i(3)); });
+  ops.def("diagonal(Tensor input, int offset=0, int dim1=0, int dim2=1)",
+          [](Args& a) -> Result { return diagonal(a.t(0), a.i(1), a.i(2), a.i(3)); });
+  ops.method("unfold(Tensor self, int dimension, int size, int step)",
+             [](Args& a) -> Result { return unfold(a.t(0), a.i(1), a.i(2), a.i(3)); });
   ops.def("atleast_1d(Tensor input)", [](Args& a) -> Result { return atleast_1d(a.t(0)); });
   ops.def("atleast_2d(Tensor input)", [](Args& a) -> Result { return atleast_2d(a.t(0)); });
   ops.def("atleast_3d(Tensor input)", [](Args& a) -> Result { return atleast_3d(a.t(0)); });
 }
 
 void add_pieces(Ops& ops) {
-  ops.def("split(Tensor tensor, int split_size_or_sections, int dim=0)", [](Args& a) -> Result { return split(a.t(0), a.i(1), a.i(2)); });
-  ops.def("split(Tensor tensor, int[] split_size_or_sections, int dim=0)", [](Args& a) -> Result { return split(a.t(0), a.ints(1), a.i(2)); });
-  ops.method("split(Tensor self, int split_size, int dim=0)", [](Args& a) -> Result { return split(a.t(0), a.i(1), a.i(2)); });
-  ops.method("split(Tensor self, int[] split_size, int dim=0)", [](Args& a) -> Result { return split(a.t(0), a.ints(1), a.i(2)); });
-  ops.def("split_with_sizes(Tensor input, int[] split_sizes, int dim=0)", [](Args& a) -> Result { return split(a.t(0), a.ints(1), a.i(2)); });
-  ops.def("chunk(Tensor input, int chunks, int dim=0)", [](Args& a) -> Result { return chunk(a.t(0), a.i(1), a.i(2)); });
-  ops.def("tensor_split(Tensor input, int sections, int dim=0)", [](Args& a) -> Result { return tensor_split(a.t(0), a.i(1), a.i(2)); });
-  ops.def("tensor_split(Tensor input, int[] indices, int dim=0)", [](Args& a) -> Result { return tensor_split(a.t(0), a.ints(1), a.i(2)); });
+  ops.def("split(Tensor tensor, int split_size_or_sections, int dim=0)",
+          [](Args& a) -> Result { return split(a.t(0), a.i(1), a.i(2)); });
+  ops.def("split(Tensor tensor, int[] split_size_or_sections, int dim=0)",
+          [](Args& a) -> Result { return split(a.t(0), a.ints(1), a.i(2)); });
+  ops.method("split(Tensor self, int split_size, int dim=0)",
+             [](Args& a) -> Result { return split(a.t(0), a.i(1), a.i(2)); });
+  ops.method("split(Tensor self, int[] split_size, int dim=0)",
+             [](Args& a) -> Result { return split(a.t(0), a.ints(1), a.i(2)); });
+  ops.def("split_with_sizes(Tensor input, int[] split_sizes, int dim=0)",
+          [](Args& a) -> Result { return split(a.t(0), a.ints(1), a.i(2)); });
+  ops.def("chunk(Tensor input, int chunks, int dim=0)",
+          [](Args& a) -> Result { return chunk(a.t(0), a.i(1), a.i(2)); });
+  ops.def("tensor_split(Tensor input, int sections, int dim=0)",
+          [](Args& a) -> Result { return tensor_split(a.t(0), a.i(1), a.i(2)); });
+  ops.def("tensor_split(Tensor input, int[] indices, int dim=0)",
+          [](Args& a) -> Result { return tensor_split(a.t(0), a.ints(1), a.i(2)); });
   ops.def("unbind(Tensor input, int dim=0)", [](Args& a) -> Result { return unbind(a.t(0), a.i(1)); });
 }
 
@@ -69,28 +86,28 @@ void add_rearranged(Ops& ops) {
   ops.function("dstack(Tensor[] tensors)", [](Args& a) -> Result { return dstack(a.list(0)); });
   ops.alias("row_stack", "vstack");
   ops.function("_broadcast_tensors(Tensor[] tensors)", [](Args& a) -> Result { return broadcast_tensors(a.list(0)); });
-  ops.function("_meshgrid(Tensor[] tensors, str indexing='ij')", [](Args& a) -> Result { return meshgrid(a.list(0), std::string(a.text(1))); });
+  ops.function("_meshgrid(Tensor[] tensors, str indexing='ij')",
+               [](Args& a) -> Result { return meshgrid(a.list(0), std::string(a.text(1))); });
   ops.method("repeat(Tensor self, int[]... repeats)", [](Args& a) -> Result { return repeat(a.t(0), a.ints(1)); });
   ops.function("tile(Tensor input, int[] dims)", [](Args& a) -> Result { return tile(a.t(0), a.ints(1)); });
   ops.method("tile(Tensor self, int[]... dims)", [](Args& a) -> Result { return tile(a.t(0), a.ints(1)); });
-  ops.def("repeat_interleave(Tensor input, int repeats, int? dim=None, *, int? output_size=None)", [](Args& a) -> Result {
-    return repeat_interleave(a.t(0), a.i(1), a.opt_i(2));
-  });
-  ops.def("repeat_interleave(Tensor input, Tensor repeats, int? dim=None, *, int? output_size=None)", [](Args& a) -> Result {
-    return repeat_interleave(a.t(0), a.t(1), a.opt_i(2));
-  });
+  ops.def("repeat_interleave(Tensor input, int repeats, int? dim=None, *, int? output_size=None)",
+          [](Args& a) -> Result { return repeat_interleave(a.t(0), a.i(1), a.opt_i(2)); });
+  ops.def("repeat_interleave(Tensor input, Tensor repeats, int? dim=None, *, int? output_size=None)",
+          [](Args& a) -> Result { return repeat_interleave(a.t(0), a.t(1), a.opt_i(2)); });
   ops.function("flip(Tensor input, int[1] dims)", [](Args& a) -> Result { return flip(a.t(0), a.ints(1)); });
   ops.method("flip(Tensor self, int[]... dims)", [](Args& a) -> Result { return flip(a.t(0), a.ints(1)); });
   ops.def("fliplr(Tensor input)", [](Args& a) -> Result { return fliplr(a.t(0)); });
   ops.def("flipud(Tensor input)", [](Args& a) -> Result { return flipud(a.t(0)); });
-  ops.def("roll(Tensor input, int[1] shifts, int[1] dims=[])", [](Args& a) -> Result { return roll(a.t(0), a.ints(1), a.ints(2)); });
-  ops.def("rot90(Tensor input, int k=1, int[] dims=[0,1])", [](Args& a) -> Result { return rot90(a.t(0), a.i(1), a.ints(2)); });
+  ops.def("roll(Tensor input, int[1] shifts, int[1] dims=[])",
+          [](Args& a) -> Result { return roll(a.t(0), a.ints(1), a.ints(2)); });
+  ops.def("rot90(Tensor input, int k=1, int[] dims=[0,1])",
+          [](Args& a) -> Result { return rot90(a.t(0), a.i(1), a.ints(2)); });
   ops.def("tril(Tensor input, int diagonal=0)", [](Args& a) -> Result { return tril(a.t(0), a.i(1)); });
   ops.def("triu(Tensor input, int diagonal=0)", [](Args& a) -> Result { return triu(a.t(0), a.i(1)); });
   ops.def("diag(Tensor input, int diagonal=0)", [](Args& a) -> Result { return diag(a.t(0), a.i(1)); });
-  ops.def("diag_embed(Tensor input, int offset=0, int dim1=-2, int dim2=-1)", [](Args& a) -> Result {
-    return diag_embed(a.t(0), a.i(1), a.i(2), a.i(3));
-  });
+  ops.def("diag_embed(Tensor input, int offset=0, int dim1=-2, int dim2=-1)",
+          [](Args& a) -> Result { return diag_embed(a.t(0), a.i(1), a.i(2), a.i(3)); });
 }
 
 }  // namespace

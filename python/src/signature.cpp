@@ -23,18 +23,30 @@ void parse_type(std::string_view text, Parameter& p) {
     p.optional = true;
     text.remove_suffix(1);
   }
-  if (text == "Tensor") p.type = Type::tensor;
-  else if (text == "Tensor|Number") p.type = Type::tensor_or_number;
-  else if (text == "Tensor[]") p.type = Type::tensors;
-  else if (text == "Number") p.type = Type::number;
-  else if (text == "int") p.type = Type::integer;
-  else if (text == "float") p.type = Type::floating;
-  else if (text == "bool") p.type = Type::boolean;
-  else if (text == "str") p.type = Type::text;
-  else if (text == "dtype") p.type = Type::dtype;
-  else if (text == "device") p.type = Type::device;
-  else if (text == "Generator") p.type = Type::generator;
-  else if (text == "object") p.type = Type::object;
+  if (text == "Tensor")
+    p.type = Type::tensor;
+  else if (text == "Tensor|Number")
+    p.type = Type::tensor_or_number;
+  else if (text == "Tensor[]")
+    p.type = Type::tensors;
+  else if (text == "Number")
+    p.type = Type::number;
+  else if (text == "int")
+    p.type = Type::integer;
+  else if (text == "float")
+    p.type = Type::floating;
+  else if (text == "bool")
+    p.type = Type::boolean;
+  else if (text == "str")
+    p.type = Type::text;
+  else if (text == "dtype")
+    p.type = Type::dtype;
+  else if (text == "device")
+    p.type = Type::device;
+  else if (text == "Generator")
+    p.type = Type::generator;
+  else if (text == "object")
+    p.type = Type::object;
   else if (text.substr(0, 4) == "int[") {
     p.type = Type::integers;
     p.repeat = text[4] == ']' ? 0 : std::atoi(text.data() + 4);
@@ -96,7 +108,8 @@ void parse_default(std::string_view text, Parameter& p) {
       d.kind = Slot::Kind::text;
       d.text = {p.default_text.data() + 1, s.size() - 2};  // between the quotes
       break;
-    default: break;
+    default:
+      break;
   }
 }
 
@@ -231,8 +244,10 @@ bool Parser::convert(const Parameter& p, PyObject* o, Args& args, int at) {
       slot.kind = Slot::Kind::boolean;
       slot.integer = o == Py_True;
       return true;
-    case Type::integers: return convert_ints(p, o, args, slot);
-    case Type::tensors: return convert_tensors(o, args, slot);
+    case Type::integers:
+      return convert_ints(p, o, args, slot);
+    case Type::tensors:
+      return convert_tensors(o, args, slot);
     case Type::text: {
       if (!PyUnicode_Check(o)) return false;
       Py_ssize_t n = 0;
@@ -270,15 +285,24 @@ namespace {
 std::string type_words(const Parameter& p) {
   switch (p.type) {
     case Type::tensor:
-    case Type::tensor_or_number: return "Tensor";
-    case Type::tensors: return "tuple of Tensors";
-    case Type::number: return "Number";
-    case Type::integers: return "tuple of ints";
-    case Type::text: return "str";
-    case Type::dtype: return "torch.dtype";
-    case Type::device: return "torch.device";
-    case Type::generator: return "torch.Generator";
-    default: return p.type_text.substr(0, p.type_text.find_first_of("?."));
+    case Type::tensor_or_number:
+      return "Tensor";
+    case Type::tensors:
+      return "tuple of Tensors";
+    case Type::number:
+      return "Number";
+    case Type::integers:
+      return "tuple of ints";
+    case Type::text:
+      return "str";
+    case Type::dtype:
+      return "torch.dtype";
+    case Type::device:
+      return "torch.device";
+    case Type::generator:
+      return "torch.Generator";
+    default:
+      return p.type_text.substr(0, p.type_text.find_first_of("?."));
   }
 }
 
@@ -303,7 +327,9 @@ bool Parser::parse(const Signature& s, PyObject* const* given, Py_ssize_t count,
       // x.view(2, 3): all that is left are the sizes.
       if (p.varargs && !PyTuple_Check(given[at]) && !PyList_Check(given[at])) {
         if (!gather_ints(given + at, count - at, args, args.slot_[i])) {
-          if (why) *why = s.name + "(): argument '" + p.name + "' (position " + std::to_string(at + 1 - method) + ") must be tuple of ints, not " + Py_TYPE(given[at])->tp_name;
+          if (why)
+            *why = s.name + "(): argument '" + p.name + "' (position " + std::to_string(at + 1 - method) +
+                   ") must be tuple of ints, not " + Py_TYPE(given[at])->tp_name;
           return false;
         }
         at = count;
@@ -336,9 +362,11 @@ bool Parser::parse(const Signature& s, PyObject* const* given, Py_ssize_t count,
     }
     if (!convert(p, value, args, i)) {
       if (why) {
-        *why = s.name + "(): argument '" + p.name + "'" +
-               (p.keyword_only || at == 0 || given[at - 1] != value ? "" : " (position " + std::to_string(at - method) + ")") + " must be " +
-               type_words(p) + ", not " + Py_TYPE(value)->tp_name;
+        *why =
+            s.name + "(): argument '" + p.name + "'" +
+            (p.keyword_only || at == 0 || given[at - 1] != value ? ""
+                                                                 : " (position " + std::to_string(at - method) + ")") +
+            " must be " + type_words(p) + ", not " + Py_TYPE(value)->tp_name;
       }
       return false;
     }

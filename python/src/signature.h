@@ -10,11 +10,11 @@ namespace tensorgrad::python {
 
 struct Parameter {
   Type type;
-  bool optional = false;      // None is taken
+  bool optional = false;  // None is taken
   bool keyword_only = false;
   bool has_default = false;
-  bool varargs = false;       // sizes may come one by one
-  int64_t repeat = 0;         // int[N]: one int stands for N; -1: for a list of one
+  bool varargs = false;  // sizes may come one by one
+  int64_t repeat = 0;    // int[N]: one int stands for N; -1: for a list of one
   std::string name;
   std::string type_text, default_text;
   PyObject* interned = nullptr;

@@ -12,8 +12,7 @@ namespace {
 
 PyTypeObject* node_type = nullptr;
 struct NodeObject {
-  PyObject_HEAD
-  NodePtr value;
+  PyObject_HEAD NodePtr value;
 };
 NodePtr& node_of(PyObject* o) { return reinterpret_cast<NodeObject*>(o)->value; }
 
@@ -57,7 +56,8 @@ PyObject* get_data(PyObject* o, void*) {
   return guarded([&] { return wrap(detail::make_alias(unwrap(o))); });
 }
 PyObject* get_base(PyObject* o, void*) {
-  return guarded([&] { return unwrap(o).is_view() ? wrap(Tensor::share(unwrap(o).impl()->base)) : Py_NewRef(Py_None); });
+  return guarded(
+      [&] { return unwrap(o).is_view() ? wrap(Tensor::share(unwrap(o).impl()->base)) : Py_NewRef(Py_None); });
 }
 
 int set_requires_grad(PyObject* o, PyObject* value, void*) {
@@ -68,7 +68,8 @@ int set_requires_grad(PyObject* o, PyObject* value, void*) {
   return guarded_set([&] {
     if (value == Py_False && !unwrap(o).is_leaf()) {
       throw AutogradError(
-          "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a subgraph that "
+          "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
+          "subgraph that "
           "doesn't require differentiation use var_no_grad = var.detach().");
     }
     unwrap(o).requires_grad_(value == Py_True);
@@ -81,7 +82,8 @@ int set_grad(PyObject* o, PyObject* value, void*) {
     if (!value || value == Py_None) {
       unwrap(o).set_grad(Tensor());
     } else if (!is_tensor(value)) {
-      PyErr_Format(PyExc_TypeError, "assigned grad expected to be a Tensor or None but got grad of type %.100s", Py_TYPE(value)->tp_name);
+      PyErr_Format(PyExc_TypeError, "assigned grad expected to be a Tensor or None but got grad of type %.100s",
+                   Py_TYPE(value)->tp_name);
       return -1;
     } else if (value == o) {
       throw ShapeError("can't assign Variable as its own grad");
@@ -94,7 +96,8 @@ int set_grad(PyObject* o, PyObject* value, void*) {
 
 int set_data_attribute(PyObject* o, PyObject* value, void*) {
   if (!value || !is_tensor(value)) {
-    PyErr_Format(PyExc_TypeError, "Variable data has to be a tensor, but got %.100s", value ? Py_TYPE(value)->tp_name : "nothing");
+    PyErr_Format(PyExc_TypeError, "Variable data has to be a tensor, but got %.100s",
+                 value ? Py_TYPE(value)->tp_name : "nothing");
     return -1;
   }
   return guarded_set([&] {
@@ -136,7 +139,9 @@ void node_dealloc(PyObject* o) {
   Py_DECREF(type);
 }
 PyObject* node_name(PyObject* o, PyObject*) { return PyUnicode_FromString(node_of(o)->name().c_str()); }
-PyObject* node_repr(PyObject* o) { return PyUnicode_FromFormat("<%s object at %p>", node_of(o)->name().c_str(), node_of(o).get()); }
+PyObject* node_repr(PyObject* o) {
+  return PyUnicode_FromFormat("<%s object at %p>", node_of(o)->name().c_str(), node_of(o).get());
+}
 Py_hash_t node_hash(PyObject* o) { return _Py_HashPointer(node_of(o).get()); }
 PyObject* node_compare(PyObject* a, PyObject* b, int op) {
   if (Py_TYPE(b) != node_type || (op != Py_EQ && op != Py_NE)) Py_RETURN_NOTIMPLEMENTED;
@@ -154,8 +159,9 @@ PyObject* node_next(PyObject* o, void*) {
 }
 PyMethodDef node_methods[] = {{"name", node_name, METH_NOARGS, "The name of the node: AddBackward0."},
                               {nullptr, nullptr, 0, nullptr}};
-PyGetSetDef node_attributes[] = {{"next_functions", node_next, nullptr, "The nodes that get this node's gradients.", nullptr},
-                                 {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyGetSetDef node_attributes[] = {
+    {"next_functions", node_next, nullptr, "The nodes that get this node's gradients.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
 PyType_Slot node_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(node_dealloc)},
                             {Py_tp_repr, reinterpret_cast<void*>(node_repr)},
                             {Py_tp_hash, reinterpret_cast<void*>(node_hash)},

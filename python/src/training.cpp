@@ -53,12 +53,12 @@ PyObject* sgd_step(PyObject*, PyObject* const* a, Py_ssize_t) {
   });
 }
 
-// _adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, lr, beta1, beta2, eps, weight_decay, decoupled,
-// maximize): `steps` are 0-d tensors, counted up here.
+// _adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, lr, beta1, beta2, eps, weight_decay,
+// decoupled, maximize): `steps` are 0-d tensors, counted up here.
 PyObject* adam_step(PyObject*, PyObject* const* a, Py_ssize_t) {
   return guarded([&]() -> PyObject* {
-    const auto params = tensors_of(a[0]), grads = tensors_of(a[1]), means = tensors_of(a[2]), squares = tensors_of(a[3]),
-               largest = tensors_of(a[4]);
+    const auto params = tensors_of(a[0]), grads = tensors_of(a[1]), means = tensors_of(a[2]),
+               squares = tensors_of(a[3]), largest = tensors_of(a[4]);
     auto steps = tensors_of(a[5]);
     std::vector<double> counts;
     for (Tensor& step : steps) {
@@ -68,12 +68,13 @@ PyObject* adam_step(PyObject*, PyObject* const* a, Py_ssize_t) {
       step.fill_(count);
       counts.push_back(count);
     }
-    const double lr = number(a[6]), beta1 = number(a[7]), beta2 = number(a[8]), eps = number(a[9]), decay = number(a[10]);
+    const double lr = number(a[6]), beta1 = number(a[7]), beta2 = number(a[8]), eps = number(a[9]),
+                 decay = number(a[10]);
     const bool decoupled = a[11] == Py_True, maximize = a[12] == Py_True;
     {
       ReleaseGil gil(true);
-      optim::detail::adam_step(params, grads, means, squares, largest, counts, lr, beta1, beta2, eps, decay, !largest.empty(), maximize,
-                               decoupled);
+      optim::detail::adam_step(params, grads, means, squares, largest, counts, lr, beta1, beta2, eps, decay,
+                               !largest.empty(), maximize, decoupled);
     }
     Py_RETURN_NONE;
   });
@@ -95,14 +96,17 @@ Value to_value(PyObject* o) {
   if (PyBool_Check(o)) return Value(o == Py_True);
   if (PyUnicode_Check(o)) return Value(std::string(PyUnicode_AsUTF8(o)));
   Scalar s;
-  if (to_scalar(o, s)) return s.is_floating() ? Value(s.to_double()) : s.is_bool() ? Value(s.to<bool>()) : Value(s.to_int());
+  if (to_scalar(o, s))
+    return s.is_floating() ? Value(s.to_double()) : s.is_bool() ? Value(s.to<bool>()) : Value(s.to_int());
   if (PyDict_Check(o)) {
     Dict d;
     PyObject *key = nullptr, *value = nullptr;
     Py_ssize_t at = 0;
     while (PyDict_Next(o, &at, &key, &value)) {
       Ref text(PyUnicode_Check(key) || PyLong_Check(key) ? PyObject_Str(key) : nullptr);
-      if (!text) throw TypeError(std::string("save: the keys of a dict must be strings or integers, found ") + Py_TYPE(key)->tp_name);
+      if (!text)
+        throw TypeError(std::string("save: the keys of a dict must be strings or integers, found ") +
+                        Py_TYPE(key)->tp_name);
       d[PyUnicode_AsUTF8(text.get())] = to_value(value);
     }
     return Value(std::move(d));
@@ -115,7 +119,9 @@ Value to_value(PyObject* o) {
     }
     return Value(std::move(list));
   }
-  throw TypeError(std::string("save: a file holds tensors, numbers, strings, None, and dicts and lists of them; found ") + Py_TYPE(o)->tp_name);
+  throw TypeError(
+      std::string("save: a file holds tensors, numbers, strings, None, and dicts and lists of them; found ") +
+      Py_TYPE(o)->tp_name);
 }
 
 // Names that are numbers, as in an optimizer's state, become numbers again.
@@ -129,12 +135,18 @@ bool is_number(const std::string& s) {
 
 PyObject* from_value(const Value& v) {
   switch (v.kind()) {
-    case Value::Kind::none: Py_RETURN_NONE;
-    case Value::Kind::truth: return PyBool_FromLong(v.to_bool());
-    case Value::Kind::integer: return PyLong_FromLongLong(v.to_int());
-    case Value::Kind::floating: return PyFloat_FromDouble(v.to_double());
-    case Value::Kind::text: return PyUnicode_FromStringAndSize(v.to_text().data(), static_cast<Py_ssize_t>(v.to_text().size()));
-    case Value::Kind::tensor: return wrap(v.to_tensor());
+    case Value::Kind::none:
+      Py_RETURN_NONE;
+    case Value::Kind::truth:
+      return PyBool_FromLong(v.to_bool());
+    case Value::Kind::integer:
+      return PyLong_FromLongLong(v.to_int());
+    case Value::Kind::floating:
+      return PyFloat_FromDouble(v.to_double());
+    case Value::Kind::text:
+      return PyUnicode_FromStringAndSize(v.to_text().data(), static_cast<Py_ssize_t>(v.to_text().size()));
+    case Value::Kind::tensor:
+      return wrap(v.to_tensor());
     case Value::Kind::list: {
       Ref out(PyList_New(0));
       for (const Value& item : v.to_list()) {
@@ -217,7 +229,8 @@ PyObject* strides(PyObject*, PyObject* o) {
   return guarded([&]() -> PyObject* {
     const IntArrayRef s = unwrap(o).strides();
     Ref out(PyTuple_New(static_cast<Py_ssize_t>(s.size())));
-    for (size_t i = 0; out && i < s.size(); ++i) PyTuple_SET_ITEM(out.get(), static_cast<Py_ssize_t>(i), PyLong_FromLongLong(s[i]));
+    for (size_t i = 0; out && i < s.size(); ++i)
+      PyTuple_SET_ITEM(out.get(), static_cast<Py_ssize_t>(i), PyLong_FromLongLong(s[i]));
     return out.release();
   });
 }

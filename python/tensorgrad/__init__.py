@@ -21,9 +21,35 @@ from ._C import *  # noqa: F403
 from ._C import bool, dtype, float16, float32, float64, int16, int32, int64  # noqa: A004
 from ._info import finfo, iinfo  # noqa: F401
 from ._tensor import (  # noqa: F401
-    BoolTensor, ByteTensor, CharTensor, DoubleTensor, FloatTensor, HalfTensor, IntTensor, LongTensor, ShortTensor, as_tensor,
-    asarray, block_diag, broadcast_shapes, broadcast_tensors, can_cast, einsum, from_dlpack, from_numpy, frombuffer, is_nonzero,
-    is_storage, is_tensor, layout, meshgrid, numel, result_type, strided, tensor, tensordot,
+    BoolTensor,
+    ByteTensor,
+    CharTensor,
+    DoubleTensor,
+    FloatTensor,
+    HalfTensor,
+    IntTensor,
+    LongTensor,
+    ShortTensor,
+    as_tensor,
+    asarray,
+    block_diag,
+    broadcast_shapes,
+    broadcast_tensors,
+    can_cast,
+    einsum,
+    from_dlpack,
+    from_numpy,
+    frombuffer,
+    is_nonzero,
+    is_storage,
+    is_tensor,
+    layout,
+    meshgrid,
+    numel,
+    result_type,
+    strided,
+    tensor,
+    tensordot,
 )
 from ._tensor_str import get_printoptions, set_printoptions  # noqa: F401
 
@@ -100,4 +126,8 @@ def typename(obj):
     """The name of obj's type as torch prints it."""
     if isinstance(obj, _C.Tensor):
         return obj.type()
-    return f"{type(obj).__module__}.{type(obj).__qualname__}" if type(obj).__module__ != "builtins" else type(obj).__qualname__
+    return (
+        f"{type(obj).__module__}.{type(obj).__qualname__}"
+        if type(obj).__module__ != "builtins"
+        else type(obj).__qualname__
+    )

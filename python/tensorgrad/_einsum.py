@@ -1,7 +1,6 @@
 """einsum: permutations, products and sums named by letters."""
 
 
-
 def _parse(equation, operands):
     equation = equation.replace(" ", "")
     left, arrow, right = equation.partition("->")
@@ -87,8 +86,11 @@ def _contract(a, a_names, b, b_names, keep):
     sizes = dict(zip(a_names, a.shape))
     for n, s in zip(b_names, b.shape):
         if sizes.get(n, 1) not in (1, s) and s != 1:
-            raise RuntimeError(f"einsum(): subscript {n} has size {s} which does not broadcast with previously seen size {sizes[n]}")
+            raise RuntimeError(
+                f"einsum(): subscript {n} has size {s} which does not broadcast with previously seen size {sizes[n]}"
+            )
         sizes[n] = max(sizes.get(n, 1), s) if 0 not in (sizes.get(n, 1), s) else 0
+
     def size(names):
         out = 1
         for n in names:

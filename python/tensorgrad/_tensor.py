@@ -95,7 +95,14 @@ def __reduce_ex__(self, proto):
             "boundaries.  If you just want to transfer the data, call detach() on the tensor before serializing (e.g., putting it "
             "on the queue)."
         )
-    return _rebuild, (type(self), _C._to_bytes(self), self.dtype, tuple(self.shape), self.requires_grad, dict(self.__dict__))
+    return _rebuild, (
+        type(self),
+        _C._to_bytes(self),
+        self.dtype,
+        tuple(self.shape),
+        self.requires_grad,
+        dict(self.__dict__),
+    )
 
 
 # ---- NumPy, DLPack, lists --------------------------------------------------------------------------------------------
@@ -179,7 +186,12 @@ def as_tensor(data, dtype=None, device=None):
     """The data as a tensor, without a copy where it is one (or a NumPy array) of the right dtype already."""
     if isinstance(data, Tensor):
         return data if dtype is None and device is None else data.to(device=device, dtype=dtype)
-    if type(data).__module__ == "numpy" and hasattr(data, "__array_interface__") and hasattr(data, "strides") and data.shape != ():
+    if (
+        type(data).__module__ == "numpy"
+        and hasattr(data, "__array_interface__")
+        and hasattr(data, "strides")
+        and data.shape != ()
+    ):
         result = _C._from_buffer(data)
     else:
         result = _C._tensor_from_data(data, dtype)
@@ -268,9 +280,16 @@ def _type(self, dtype=None, non_blocking=False, **kwargs):
 
 Tensor.type = _type
 _TYPE_NAMES = {
-    _C.float32: "torch.FloatTensor", _C.float64: "torch.DoubleTensor", _C.float16: "torch.HalfTensor",
-    _C.bfloat16: "torch.BFloat16Tensor", _C.int64: "torch.LongTensor", _C.int32: "torch.IntTensor",
-    _C.int16: "torch.ShortTensor", _C.int8: "torch.CharTensor", _C.uint8: "torch.ByteTensor", _C.bool: "torch.BoolTensor",
+    _C.float32: "torch.FloatTensor",
+    _C.float64: "torch.DoubleTensor",
+    _C.float16: "torch.HalfTensor",
+    _C.bfloat16: "torch.BFloat16Tensor",
+    _C.int64: "torch.LongTensor",
+    _C.int32: "torch.IntTensor",
+    _C.int16: "torch.ShortTensor",
+    _C.int8: "torch.CharTensor",
+    _C.uint8: "torch.ByteTensor",
+    _C.bool: "torch.BoolTensor",
 }
 
 

@@ -21,7 +21,9 @@ class FunctionCtx:
         """Keeps tensors for backward, where they are ``saved_tensors``; call at most once."""
         for t in tensors:
             if t is not None and not isinstance(t, Tensor):
-                raise TypeError(f"save_for_backward can only save variables, but argument 0 is of type {type(t).__name__}")
+                raise TypeError(
+                    f"save_for_backward can only save variables, but argument 0 is of type {type(t).__name__}"
+                )
         self._to_save = tensors
 
     @property
@@ -147,7 +149,9 @@ class Function:
             ctx._to_save = ()
             return tensors, to_save, ctx._non_differentiable, ctx._dirty, ctx._materialize
 
-        made = _C._apply_function(cls.__name__, [args[i] for i in positions], run, _Backward(cls, ctx, positions, len(args)))
+        made = _C._apply_function(
+            cls.__name__, [args[i] for i in positions], run, _Backward(cls, ctx, positions, len(args))
+        )
         ctx._non_differentiable = ctx._dirty = ()
         if kept["single"]:
             return made[0]

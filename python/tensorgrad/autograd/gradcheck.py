@@ -50,14 +50,31 @@ def _analytical(outputs, inputs, k, allow_unused=True):
     return [_C.stack(r, 1) if r else None for r in rows]
 
 
-def gradcheck(func, inputs, *, eps=1e-6, atol=1e-5, rtol=1e-3, raise_exception=True, nondet_tol=0.0, check_undefined_grad=True,
-              check_grad_dtypes=False, check_batched_grad=False, check_batched_forward_grad=False, check_forward_ad=False,
-              check_backward_ad=True, fast_mode=False, masked=None):
+def gradcheck(
+    func,
+    inputs,
+    *,
+    eps=1e-6,
+    atol=1e-5,
+    rtol=1e-3,
+    raise_exception=True,
+    nondet_tol=0.0,
+    check_undefined_grad=True,
+    check_grad_dtypes=False,
+    check_batched_grad=False,
+    check_batched_forward_grad=False,
+    check_forward_ad=False,
+    check_backward_ad=True,
+    fast_mode=False,
+    masked=None,
+):
     """Compares the gradients of `func` at `inputs` (float64) with central differences."""
     inputs = (inputs,) if isinstance(inputs, _C.Tensor) else tuple(inputs)
     wanted = [i for i, x in enumerate(inputs) if isinstance(x, _C.Tensor) and x.requires_grad]
     if not wanted:
-        raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of the them have requires_grad=True.")
+        raise ValueError(
+            "gradcheck expects at least one input tensor to require gradient, but none of the them have requires_grad=True."
+        )
     try:
         outputs = _tensors(func(*inputs))
         differentiable = _differentiable(outputs)
@@ -85,9 +102,25 @@ def gradcheck(func, inputs, *, eps=1e-6, atol=1e-5, rtol=1e-3, raise_exception=T
     return True
 
 
-def gradgradcheck(func, inputs, grad_outputs=None, *, eps=1e-6, atol=1e-5, rtol=1e-3, gen_non_contig_grad_outputs=False,
-                  raise_exception=True, nondet_tol=0.0, check_undefined_grad=True, check_grad_dtypes=False,
-                  check_batched_grad=False, check_fwd_over_rev=False, check_rev_over_rev=True, fast_mode=False, masked=False):
+def gradgradcheck(
+    func,
+    inputs,
+    grad_outputs=None,
+    *,
+    eps=1e-6,
+    atol=1e-5,
+    rtol=1e-3,
+    gen_non_contig_grad_outputs=False,
+    raise_exception=True,
+    nondet_tol=0.0,
+    check_undefined_grad=True,
+    check_grad_dtypes=False,
+    check_batched_grad=False,
+    check_fwd_over_rev=False,
+    check_rev_over_rev=True,
+    fast_mode=False,
+    masked=False,
+):
     """Checks the gradients of the gradients of `func`, for given or random upstream gradients."""
     inputs = (inputs,) if isinstance(inputs, _C.Tensor) else tuple(inputs)
     outputs = _differentiable(_tensors(func(*inputs)))
@@ -101,7 +134,8 @@ def gradgradcheck(func, inputs, grad_outputs=None, *, eps=1e-6, atol=1e-5, rtol=
     def gradients(*args):
         args, ups = args[:-n], args[-n:]
         args = tuple(
-            a if not isinstance(a, _C.Tensor) or not a.is_floating_point() or a.requires_grad else a.detach() for a in args
+            a if not isinstance(a, _C.Tensor) or not a.is_floating_point() or a.requires_grad else a.detach()
+            for a in args
         )
         outs = _differentiable(_tensors(func(*args)))
         grads = _C._grad(outs, tuple(args[i] for i in wanted), ups, True, True, True)

@@ -157,8 +157,10 @@ def glu(input, dim=-1):
 
 
 def _implicit_dim(name, ndim):
-    warnings.warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.",
-                  stacklevel=3)
+    warnings.warn(
+        f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.",
+        stacklevel=3,
+    )
     return 0 if ndim in (0, 1, 3) else 1
 
 
@@ -291,8 +293,9 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     return _C.batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, False)
 
 
-def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1,
-                  eps=1e-5):
+def instance_norm(
+    input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5
+):
     """Normalises each channel of each sample."""
     if use_input_stats and math.prod(input.shape[2:]) == 1:
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.size()}")
@@ -349,24 +352,85 @@ def bilinear(input1, input2, weight, bias=None):
     return y if bias is None else y + bias
 
 
-def _multi_head_attention(query, key, value, num_heads, in_proj_weight, in_proj_bias, bias_k, bias_v, add_zero_attn, dropout_p,
-                          out_weight, out_bias, training, key_padding_mask, need_weights, attn_mask, q_weight, k_weight,
-                          v_weight, average_attn_weights, is_causal, batch_first):
+def _multi_head_attention(
+    query,
+    key,
+    value,
+    num_heads,
+    in_proj_weight,
+    in_proj_bias,
+    bias_k,
+    bias_v,
+    add_zero_attn,
+    dropout_p,
+    out_weight,
+    out_bias,
+    training,
+    key_padding_mask,
+    need_weights,
+    attn_mask,
+    q_weight,
+    k_weight,
+    v_weight,
+    average_attn_weights,
+    is_causal,
+    batch_first,
+):
     """What nn.MultiheadAttention computes: (output, attention weights or None)."""
     if is_causal and attn_mask is None:
         raise RuntimeError("Need attn_mask if specifying the is_causal hint.")
     return _C.multi_head_attention(
-        query, key, value, num_heads, in_proj_weight, in_proj_bias, out_weight, out_bias, bias_k, bias_v, add_zero_attn,
-        dropout_p if training else 0.0, key_padding_mask, need_weights, attn_mask, q_weight, k_weight, v_weight,
-        average_attn_weights, is_causal, batch_first,
+        query,
+        key,
+        value,
+        num_heads,
+        in_proj_weight,
+        in_proj_bias,
+        out_weight,
+        out_bias,
+        bias_k,
+        bias_v,
+        add_zero_attn,
+        dropout_p if training else 0.0,
+        key_padding_mask,
+        need_weights,
+        attn_mask,
+        q_weight,
+        k_weight,
+        v_weight,
+        average_attn_weights,
+        is_causal,
+        batch_first,
     )
 
 
-def multi_head_attention_forward(query, key, value, embed_dim_to_check, num_heads, in_proj_weight, in_proj_bias, bias_k, bias_v,
-                                 add_zero_attn, dropout_p, out_proj_weight, out_proj_bias, training=True,
-                                 key_padding_mask=None, need_weights=True, attn_mask=None, use_separate_proj_weight=False,
-                                 q_proj_weight=None, k_proj_weight=None, v_proj_weight=None, static_k=None, static_v=None,
-                                 average_attn_weights=True, is_causal=False):
+def multi_head_attention_forward(
+    query,
+    key,
+    value,
+    embed_dim_to_check,
+    num_heads,
+    in_proj_weight,
+    in_proj_bias,
+    bias_k,
+    bias_v,
+    add_zero_attn,
+    dropout_p,
+    out_proj_weight,
+    out_proj_bias,
+    training=True,
+    key_padding_mask=None,
+    need_weights=True,
+    attn_mask=None,
+    use_separate_proj_weight=False,
+    q_proj_weight=None,
+    k_proj_weight=None,
+    v_proj_weight=None,
+    static_k=None,
+    static_v=None,
+    average_attn_weights=True,
+    is_causal=False,
+):
     """The function form of nn.MultiheadAttention; tensors are (L, N, E)."""
     if static_k is not None or static_v is not None:
         raise NotImplementedError("multi_head_attention_forward: static_k and static_v are not supported")
@@ -377,9 +441,28 @@ def multi_head_attention_forward(query, key, value, embed_dim_to_check, num_head
     else:
         in_proj_weight = None
     return _multi_head_attention(
-        query, key, value, num_heads, in_proj_weight, in_proj_bias, bias_k, bias_v, add_zero_attn, dropout_p, out_proj_weight,
-        out_proj_bias, training, key_padding_mask, need_weights, attn_mask, q_proj_weight, k_proj_weight, v_proj_weight,
-        average_attn_weights, is_causal, False,
+        query,
+        key,
+        value,
+        num_heads,
+        in_proj_weight,
+        in_proj_bias,
+        bias_k,
+        bias_v,
+        add_zero_attn,
+        dropout_p,
+        out_proj_weight,
+        out_proj_bias,
+        training,
+        key_padding_mask,
+        need_weights,
+        attn_mask,
+        q_proj_weight,
+        k_proj_weight,
+        v_proj_weight,
+        average_attn_weights,
+        is_causal,
+        False,
     )
 
 
@@ -398,7 +481,9 @@ def max_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     return pool(input, kernel_size, stride, padding, dilation, ceil_mode)
 
 
-def avg_pool2d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
+def avg_pool2d(
+    input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
+):
     """The mean of each window of (N, C, H, W)."""
     return _C.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
@@ -502,8 +587,9 @@ def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, r
     return _C.nll_loss(input, target, weight, _legacy_reduction(size_average, reduce, reduction), ignore_index)
 
 
-def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean",
-                  label_smoothing=0.0):
+def cross_entropy(
+    input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0
+):
     """-log softmax(input)[target]; the target holds class indices or probabilities."""
     if size_average is not None or reduce is not None:
         reduction = _legacy_reduction(size_average, reduce, reduction)
@@ -521,8 +607,9 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
     return _C.binary_cross_entropy(input, target, weight, reduction)
 
 
-def binary_cross_entropy_with_logits(input, target, weight=None, size_average=None, reduce=None, reduction="mean",
-                                     pos_weight=None):
+def binary_cross_entropy_with_logits(
+    input, target, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None
+):
     """binary_cross_entropy(sigmoid(input), target), in one stable formula."""
     reduction = _legacy_reduction(size_average, reduce, reduction)
     if target.size() != input.size():
@@ -535,7 +622,9 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_
     return _C.kl_div(input, target, _legacy_reduction(size_average, reduce, reduction), log_target=log_target)
 
 
-def poisson_nll_loss(input, target, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"):
+def poisson_nll_loss(
+    input, target, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"
+):
     """exp(input) - target input, or input - target log(input + eps)."""
     loss = input.exp() - target * input if log_input else input - target * (input + eps).log()
     if full:
@@ -579,7 +668,9 @@ def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=No
 
 def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
     """max(0, -target (input1 - input2) + margin)."""
-    return _reduce((-target * (input1 - input2) + margin).clamp(min=0), _legacy_reduction(size_average, reduce, reduction))
+    return _reduce(
+        (-target * (input1 - input2) + margin).clamp(min=0), _legacy_reduction(size_average, reduce, reduction)
+    )
 
 
 def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
@@ -591,8 +682,9 @@ def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, r
     return _reduce(loss, _legacy_reduction(size_average, reduce, reduction))
 
 
-def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, swap=False, size_average=None, reduce=None,
-                        reduction="mean"):
+def triplet_margin_loss(
+    anchor, positive, negative, margin=1.0, p=2, eps=1e-6, swap=False, size_average=None, reduce=None, reduction="mean"
+):
     """max(0, d(anchor, positive) - d(anchor, negative) + margin)."""
     near = pairwise_distance(anchor, positive, p, eps)
     far = pairwise_distance(anchor, negative, p, eps)
@@ -663,13 +755,23 @@ def pixel_shuffle(input, upscale_factor):
     return x.reshape([*lead, c // (r * r), h * r, w * r])
 
 
-def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None,
-                antialias=False):
+def interpolate(
+    input,
+    size=None,
+    scale_factor=None,
+    mode="nearest",
+    align_corners=None,
+    recompute_scale_factor=None,
+    antialias=False,
+):
     """Resizes the spatial dimensions of (N, C, *): nearest, linear or bilinear."""
     n = input.dim() - 2
     if (size is None) == (scale_factor is None):
-        raise ValueError("only one of size or scale_factor should be defined" if size else
-                         "either size or scale_factor should be defined")
+        raise ValueError(
+            "only one of size or scale_factor should be defined"
+            if size
+            else "either size or scale_factor should be defined"
+        )
     if mode not in ("nearest", "linear", "bilinear"):
         raise NotImplementedError(f"interpolate: mode {mode!r} is not supported")
     factors = [None] * n

@@ -26,7 +26,8 @@ class Optimizer:
         self.defaults = defaults
         if isinstance(params, _C.Tensor):
             raise TypeError(
-                "params argument given to the optimizer should be an iterable of Tensors or dicts, but got " + params.type()
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
+                + params.type()
             )
         self.state = defaultdict(dict)
         self.param_groups = []
@@ -93,7 +94,8 @@ class Optimizer:
             import warnings
 
             warnings.warn(
-                "optimizer contains a parameter group with duplicate parameters; in future, this will cause an error", stacklevel=3
+                "optimizer contains a parameter group with duplicate parameters; in future, this will cause an error",
+                stacklevel=3,
             )
         held = {id(p) for group in self.param_groups for p in group["params"]}
         if any(id(p) in held for p in params):
@@ -138,7 +140,9 @@ class Optimizer:
         if len(mine) != len(theirs):
             raise ValueError("loaded state dict has a different number of parameter groups")
         if any(len(a["params"]) != len(b["params"]) for a, b in zip(mine, theirs)):
-            raise ValueError("loaded state dict contains a parameter group that doesn't match the size of optimizer's group")
+            raise ValueError(
+                "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
+            )
         by_number = dict(
             zip(chain.from_iterable(g["params"] for g in theirs), chain.from_iterable(g["params"] for g in mine))
         )
@@ -175,7 +179,9 @@ def _cast_state(param, name, value):
     if isinstance(value, _C.Tensor):
         if name == "step":
             return value.clone()
-        return value.to(dtype=param.dtype, device=param.device, copy=True) if param.is_floating_point() else value.clone()
+        return (
+            value.to(dtype=param.dtype, device=param.device, copy=True) if param.is_floating_point() else value.clone()
+        )
     return deepcopy(value)
 
 

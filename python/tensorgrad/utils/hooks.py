@@ -78,7 +78,9 @@ class BackwardHook:
             if self.hooks and not self.has_input_node:
                 for hook in self.hooks:
                     if hook(self.module, (None,) * self.n_inputs, full) is not None:
-                        raise RuntimeError("Backward hook for Modules where no input requires gradient should always return None")
+                        raise RuntimeError(
+                            "Backward hook for Modules where no input requires gradient should always return None"
+                        )
             return tuple(full[i] for i in index)
 
         new = _identity(on_grad_outputs, *[outs[i] for i in index])

@@ -5,14 +5,28 @@ import math
 from ... import _C
 from .. import functional as F
 from .. import init
+from .._sizes import ntuple, pair, single, triple
 from ..parameter import Parameter
 from .module import Module
-from .._sizes import ntuple, pair, single, triple
 
 
 class _ConvNd(Module):
-    def __init__(self, in_channels, out_channels, kernel_size, stride, padding, dilation, transposed, output_padding, groups,
-                 bias, padding_mode, device=None, dtype=None):
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        transposed,
+        output_padding,
+        groups,
+        bias,
+        padding_mode,
+        device=None,
+        dtype=None,
+    ):
         super().__init__()
         if groups <= 0:
             raise ValueError("groups must be a positive integer")
@@ -96,10 +110,24 @@ def _settings(parse, kernel_size, stride, padding, dilation):
 class Conv1d(_ConvNd):
     """Convolution over (N, C, L)."""
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True,
-                 padding_mode="zeros", device=None, dtype=None):
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=1,
+        padding=0,
+        dilation=1,
+        groups=1,
+        bias=True,
+        padding_mode="zeros",
+        device=None,
+        dtype=None,
+    ):
         k, s, p, d = _settings(single, kernel_size, stride, padding, dilation)
-        super().__init__(in_channels, out_channels, k, s, p, d, False, single(0), groups, bias, padding_mode, device, dtype)
+        super().__init__(
+            in_channels, out_channels, k, s, p, d, False, single(0), groups, bias, padding_mode, device, dtype
+        )
 
     def forward(self, input):
         return self._run(F.conv1d, input)
@@ -108,10 +136,24 @@ class Conv1d(_ConvNd):
 class Conv2d(_ConvNd):
     """Convolution over (N, C, H, W)."""
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True,
-                 padding_mode="zeros", device=None, dtype=None):
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=1,
+        padding=0,
+        dilation=1,
+        groups=1,
+        bias=True,
+        padding_mode="zeros",
+        device=None,
+        dtype=None,
+    ):
         k, s, p, d = _settings(pair, kernel_size, stride, padding, dilation)
-        super().__init__(in_channels, out_channels, k, s, p, d, False, pair(0), groups, bias, padding_mode, device, dtype)
+        super().__init__(
+            in_channels, out_channels, k, s, p, d, False, pair(0), groups, bias, padding_mode, device, dtype
+        )
 
     def forward(self, input):
         if self.padding_mode == "zeros":
@@ -122,10 +164,24 @@ class Conv2d(_ConvNd):
 class Conv3d(_ConvNd):
     """Convolution over (N, C, D, H, W)."""
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True,
-                 padding_mode="zeros", device=None, dtype=None):
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=1,
+        padding=0,
+        dilation=1,
+        groups=1,
+        bias=True,
+        padding_mode="zeros",
+        device=None,
+        dtype=None,
+    ):
         k, s, p, d = _settings(triple, kernel_size, stride, padding, dilation)
-        super().__init__(in_channels, out_channels, k, s, p, d, False, triple(0), groups, bias, padding_mode, device, dtype)
+        super().__init__(
+            in_channels, out_channels, k, s, p, d, False, triple(0), groups, bias, padding_mode, device, dtype
+        )
 
     def forward(self, input):
         return self._run(F.conv3d, input)
@@ -134,13 +190,40 @@ class Conv3d(_ConvNd):
 class _ConvTransposeNd(_ConvNd):
     _conv = None
 
-    def __init__(self, n, in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation,
-                 padding_mode, device, dtype):
+    def __init__(
+        self,
+        n,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        bias,
+        dilation,
+        padding_mode,
+        device,
+        dtype,
+    ):
         if padding_mode != "zeros":
             raise ValueError(f'Only "zeros" padding mode is supported for {type(self).__name__}')
         parse = ntuple(n)
-        super().__init__(in_channels, out_channels, parse(kernel_size), parse(stride), parse(padding), parse(dilation), True,
-                         parse(output_padding), groups, bias, padding_mode, device, dtype)
+        super().__init__(
+            in_channels,
+            out_channels,
+            parse(kernel_size),
+            parse(stride),
+            parse(padding),
+            parse(dilation),
+            True,
+            parse(output_padding),
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
+        )
 
     def _output_padding(self, input, output_size):
         """The output_padding that makes the result `output_size` large (which a stride leaves open)."""
@@ -158,8 +241,10 @@ class _ConvTransposeNd(_ConvNd):
         result = []
         for i in range(n):
             smallest = (
-                (input.size(i + skip) - 1) * self.stride[i] - 2 * self.padding[i]
-                + self.dilation[i] * (self.kernel_size[i] - 1) + 1
+                (input.size(i + skip) - 1) * self.stride[i]
+                - 2 * self.padding[i]
+                + self.dilation[i] * (self.kernel_size[i] - 1)
+                + 1
             )
             if not smallest <= output_size[i] <= smallest + self.stride[i] - 1:
                 raise ValueError(
@@ -180,10 +265,36 @@ class ConvTranspose1d(_ConvTransposeNd):
 
     _conv = "conv_transpose1d"
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True,
-                 dilation=1, padding_mode="zeros", device=None, dtype=None):
-        super().__init__(1, in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation,
-                         padding_mode, device, dtype)
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=1,
+        padding=0,
+        output_padding=0,
+        groups=1,
+        bias=True,
+        dilation=1,
+        padding_mode="zeros",
+        device=None,
+        dtype=None,
+    ):
+        super().__init__(
+            1,
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            output_padding,
+            groups,
+            bias,
+            dilation,
+            padding_mode,
+            device,
+            dtype,
+        )
 
 
 class ConvTranspose2d(_ConvTransposeNd):
@@ -191,7 +302,33 @@ class ConvTranspose2d(_ConvTransposeNd):
 
     _conv = "conv_transpose2d"
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True,
-                 dilation=1, padding_mode="zeros", device=None, dtype=None):
-        super().__init__(2, in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation,
-                         padding_mode, device, dtype)
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=1,
+        padding=0,
+        output_padding=0,
+        groups=1,
+        bias=True,
+        dilation=1,
+        padding_mode="zeros",
+        device=None,
+        dtype=None,
+    ):
+        super().__init__(
+            2,
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            output_padding,
+            groups,
+            bias,
+            dilation,
+            padding_mode,
+            device,
+            dtype,
+        )

@@ -3,9 +3,9 @@
 from ... import _C
 from .. import functional as F
 from .. import init
+from .._sizes import ntuple
 from ..parameter import Parameter
 from .module import Module
-from .._sizes import ntuple
 
 # ---- dropout ---------------------------------------------------------------------------------------------------------
 
@@ -56,7 +56,9 @@ class AlphaDropout(_Dropout):
 class _NormBase(Module):
     _version = 2
 
-    def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, device=None, dtype=None):
+    def __init__(
+        self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, device=None, dtype=None
+    ):
         super().__init__()
         made = {"device": device, "dtype": dtype}
         self.num_features = num_features
@@ -119,8 +121,14 @@ class _BatchNorm(_NormBase):
         use_batch = self.training or (self.running_mean is None and self.running_var is None)
         keep = not self.training or self.track_running_stats
         return F.batch_norm(
-            input, self.running_mean if keep else None, self.running_var if keep else None, self.weight, self.bias, use_batch,
-            factor, self.eps,
+            input,
+            self.running_mean if keep else None,
+            self.running_var if keep else None,
+            self.weight,
+            self.bias,
+            use_batch,
+            factor,
+            self.eps,
         )
 
 
@@ -152,15 +160,23 @@ class BatchNorm3d(_BatchNorm):
 
 
 class _InstanceNorm(_NormBase):
-    def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=False, track_running_stats=False, device=None, dtype=None):
+    def __init__(
+        self, num_features, eps=1e-5, momentum=0.1, affine=False, track_running_stats=False, device=None, dtype=None
+    ):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
 
     def forward(self, input):
         self._check_input_dim(input)
         batched = input if input.dim() == self._dims + 2 else input.unsqueeze(0)
         result = F.instance_norm(
-            batched, self.running_mean, self.running_var, self.weight, self.bias,
-            self.training or not self.track_running_stats, 0.0 if self.momentum is None else self.momentum, self.eps,
+            batched,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training or not self.track_running_stats,
+            0.0 if self.momentum is None else self.momentum,
+            self.eps,
         )
         return result if batched is input else result.squeeze(0)
 
@@ -194,7 +210,9 @@ class LayerNorm(Module):
         self.eps = eps
         self.elementwise_affine = elementwise_affine
         made = {"device": device, "dtype": dtype}
-        self.register_parameter("weight", Parameter(_C.empty(self.normalized_shape, **made)) if elementwise_affine else None)
+        self.register_parameter(
+            "weight", Parameter(_C.empty(self.normalized_shape, **made)) if elementwise_affine else None
+        )
         self.register_parameter(
             "bias", Parameter(_C.empty(self.normalized_shape, **made)) if elementwise_affine and bias else None
         )
@@ -210,9 +228,7 @@ class LayerNorm(Module):
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self):
-        return (
-            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
-        )
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
 
 
 class RMSNorm(Module):
@@ -226,7 +242,9 @@ class RMSNorm(Module):
         self.eps = eps
         self.elementwise_affine = elementwise_affine
         made = {"device": device, "dtype": dtype}
-        self.register_parameter("weight", Parameter(_C.empty(self.normalized_shape, **made)) if elementwise_affine else None)
+        self.register_parameter(
+            "weight", Parameter(_C.empty(self.normalized_shape, **made)) if elementwise_affine else None
+        )
         self.reset_parameters()
 
     def reset_parameters(self):
@@ -297,7 +315,9 @@ class _MaxPool(Module):
 
     def forward(self, input):
         pool = getattr(F, self._function)
-        return pool(input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices)
+        return pool(
+            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
+        )
 
     def extra_repr(self):
         return (
@@ -339,7 +359,9 @@ class AvgPool1d(Module):
 class AvgPool2d(Module):
     """The mean of each window of (N, C, H, W)."""
 
-    def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
+    def __init__(
+        self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
+    ):
         super().__init__()
         self.kernel_size = kernel_size
         self.stride = stride if stride is not None else kernel_size
@@ -349,8 +371,15 @@ class AvgPool2d(Module):
         self.divisor_override = divisor_override
 
     def forward(self, input):
-        return F.avg_pool2d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad,
-                            self.divisor_override)
+        return F.avg_pool2d(
+            input,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.ceil_mode,
+            self.count_include_pad,
+            self.divisor_override,
+        )
 
     def extra_repr(self):
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
@@ -392,8 +421,20 @@ class AdaptiveMaxPool2d(_AdaptivePool):
 class Embedding(Module):
     """A table of num_embeddings rows looked up by index: (*) of integers to (*, embedding_dim)."""
 
-    def __init__(self, num_embeddings, embedding_dim, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False,
-                 sparse=False, _weight=None, _freeze=False, device=None, dtype=None):
+    def __init__(
+        self,
+        num_embeddings,
+        embedding_dim,
+        padding_idx=None,
+        max_norm=None,
+        norm_type=2.0,
+        scale_grad_by_freq=False,
+        sparse=False,
+        _weight=None,
+        _freeze=False,
+        device=None,
+        dtype=None,
+    ):
         super().__init__()
         if padding_idx is not None:
             if padding_idx > 0 and padding_idx >= num_embeddings:
@@ -427,16 +468,27 @@ class Embedding(Module):
                 self.weight[self.padding_idx].fill_(0)
 
     def forward(self, input):
-        return F.embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq,
-                           self.sparse)
+        return F.embedding(
+            input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse
+        )
 
     @classmethod
-    def from_pretrained(cls, embeddings, freeze=True, padding_idx=None, max_norm=None, norm_type=2.0,
-                        scale_grad_by_freq=False, sparse=False):
+    def from_pretrained(
+        cls,
+        embeddings,
+        freeze=True,
+        padding_idx=None,
+        max_norm=None,
+        norm_type=2.0,
+        scale_grad_by_freq=False,
+        sparse=False,
+    ):
         if embeddings.dim() != 2:
             raise AssertionError("Embeddings parameter is expected to be 2-dimensional")
         rows, cols = embeddings.shape
-        return cls(rows, cols, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, _weight=embeddings, _freeze=freeze)
+        return cls(
+            rows, cols, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, _weight=embeddings, _freeze=freeze
+        )
 
     def extra_repr(self):
         s = f"{self.num_embeddings}, {self.embedding_dim}"
@@ -475,15 +527,17 @@ class Unflatten(Module):
     def __init__(self, dim, unflattened_size):
         super().__init__()
         if not isinstance(dim, int):
-            raise TypeError("unflattened_size must be a tuple of ints when dim is an int" if not isinstance(dim, str) else
-                            "named dimensions are not supported")
+            raise TypeError(
+                "unflattened_size must be a tuple of ints when dim is an int"
+                if not isinstance(dim, str)
+                else "named dimensions are not supported"
+            )
         if not isinstance(unflattened_size, (tuple, list)):
             raise TypeError("unflattened_size must be tuple of ints, but found type " + type(unflattened_size).__name__)
         for i, n in enumerate(unflattened_size):
             if not isinstance(n, int):
                 raise TypeError(
-                    "unflattened_size must be tuple of ints, but found element of type "
-                    f"{type(n).__name__} at pos {i}"
+                    f"unflattened_size must be tuple of ints, but found element of type {type(n).__name__} at pos {i}"
                 )
         self.dim = dim
         self.unflattened_size = unflattened_size
@@ -580,13 +634,17 @@ class Upsample(Module):
         self.size = size
         if isinstance(scale_factor, tuple):
             scale_factor = tuple(float(f) for f in scale_factor)
-        self.scale_factor = float(scale_factor) if isinstance(scale_factor, (int, float)) and scale_factor else scale_factor
+        self.scale_factor = (
+            float(scale_factor) if isinstance(scale_factor, (int, float)) and scale_factor else scale_factor
+        )
         self.mode = mode
         self.align_corners = align_corners
         self.recompute_scale_factor = recompute_scale_factor
 
     def forward(self, input):
-        return F.interpolate(input, self.size, self.scale_factor, self.mode, self.align_corners, self.recompute_scale_factor)
+        return F.interpolate(
+            input, self.size, self.scale_factor, self.mode, self.align_corners, self.recompute_scale_factor
+        )
 
     def extra_repr(self):
         first = f"scale_factor={self.scale_factor!r}" if self.scale_factor is not None else f"size={self.size!r}"
@@ -627,5 +685,3 @@ class Unfold(Module):
 
     def extra_repr(self):
         return f"kernel_size={self.kernel_size}, dilation={self.dilation}, padding={self.padding}, stride={self.stride}"
-
-

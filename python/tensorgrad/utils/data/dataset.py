@@ -52,7 +52,9 @@ class StackDataset(Dataset):
 
     def __init__(self, *args, **kwargs):
         if bool(args) == bool(kwargs):
-            raise ValueError("Supported either ``tuple``- (via ``args``) or ``dict``- (via ``kwargs``) like input/output")
+            raise ValueError(
+                "Supported either ``tuple``- (via ``args``) or ``dict``- (via ``kwargs``) like input/output"
+            )
         self.datasets = args or kwargs
         parts = args or tuple(kwargs.values())
         self._length = len(parts[0])
@@ -152,8 +154,17 @@ class FashionMNIST(MNIST):
 
     _fashion = True
 
-    def __init__(self, root="/usr/share/datasets/fashion-mnist", train=True, transform=None, target_transform=None,
-                 download=False, *, mean=0.0, std=1.0):
+    def __init__(
+        self,
+        root="/usr/share/datasets/fashion-mnist",
+        train=True,
+        transform=None,
+        target_transform=None,
+        download=False,
+        *,
+        mean=0.0,
+        std=1.0,
+    ):
         super().__init__(root, train, transform, target_transform, download, mean=mean, std=std)
 
 
