@@ -66,6 +66,83 @@ TENSORGRAD_INLINE void copy_values(T* dst, const T* src, int64_t n) {
   if (i < n) store_n(dst + i, n - i, load_n(src + i, n - i));
 }
 
+namespace strip_detail {
+template <class T, int... I>
+TENSORGRAD_INLINE void split(Raw<T> a, Raw<T> b, Vec<T>& even, Vec<T>& odd, std::integer_sequence<int, I...>) {
+  even.v = __builtin_shufflevector(a, b, 2 * I...);
+  odd.v = __builtin_shufflevector(a, b, (2 * I + 1)...);
+}
+// The lower halves of a and b, value by value in turn; then the upper halves.
+template <class T, int... I>
+TENSORGRAD_INLINE void weave(Raw<T> a, Raw<T> b, Raw<T>& low, Raw<T>& high, std::integer_sequence<int, I...>) {
+  constexpr int n = sizeof...(I);
+  low = __builtin_shufflevector(a, b, (I / 2 + I % 2 * n)...);
+  high = __builtin_shufflevector(a, b, (n / 2 + I / 2 + I % 2 * n)...);
+}
+template <class T>
+using Lanes = std::make_integer_sequence<int, kLanes<T>>;
+}  // namespace strip_detail
+
+// a0 a1 a2 ... b0 b1 b2 ...  ->  even = a0 a2 ... b0 b2 ...   odd = a1 a3 ... b1 b3 ...
+template <class T>
+TENSORGRAD_INLINE void split_pairs(Vec<T> a, Vec<T> b, Vec<T>& even, Vec<T>& odd) {
+  strip_detail::split<T>(a.v, b.v, even, odd, strip_detail::Lanes<T>{});
+}
+
+// low, high = even0 odd0 even1 odd1 ...
+template <class T>
+TENSORGRAD_INLINE void join_pairs(Vec<T> even, Vec<T> odd, Vec<T>& low, Vec<T>& high) {
+  strip_detail::weave<T>(even.v, odd.v, low.v, high.v, strip_detail::Lanes<T>{});
+}
+template <class T>
+TENSORGRAD_INLINE void join_pairs(Vec<T> even, Vec<T> odd, T* to) {
+  Vec<T> low, high;
+  join_pairs(even, odd, low, high);
+  store(to, low);
+  store(to + kLanes<T>, high);
+}
+
+// Positions [first, last) of a source row's even and odd columns: to_even[i] and to_odd[i] are columns 2*i and 2*i + 1
+// counted from `pad` columns before the row; outside the row (or for a null row) they are zero.
+template <class T>
+inline void split_row(const T* row, int64_t width, int64_t pad, int64_t first, int64_t last, T* to_even, T* to_odd) {
+  int64_t i = first;
+  if (row == nullptr) {
+    fill_zero(to_even + first, last - first);
+    fill_zero(to_odd + first, last - first);
+    return;
+  }
+  const auto at = [&](int64_t column) {
+    column -= pad;
+    return column >= 0 && column < width ? row[column] : T(0);
+  };
+  const int64_t inside_first = least(last, greatest(first, ceil_div(greatest(pad, 0), 2)));
+  const int64_t inside_last = least(last, width + pad >= 2 ? (width + pad) / 2 : 0);
+  for (; i < inside_first; ++i) {
+    to_even[i] = at(2 * i);
+    to_odd[i] = at(2 * i + 1);
+  }
+  Vec<T> even, odd;
+  for (; i + kLanes<T> <= inside_last; i += kLanes<T>) {
+    split_pairs(load(row + 2 * i - pad), load(row + 2 * i - pad + kLanes<T>), even, odd);
+    store(to_even + i, even);
+    store(to_odd + i, odd);
+  }
+  if (i < inside_last) {
+    const int64_t values = 2 * (inside_last - i);
+    const T* from = row + 2 * i - pad;
+    split_pairs(load_n(from, least(values, kLanes<T>)), load_n(from + kLanes<T>, greatest(0, values - kLanes<T>)), even,
+                odd);
+    store_n(to_even + i, inside_last - i, even);
+    store_n(to_odd + i, inside_last - i, odd);
+    i = inside_last;
+  }
+  for (; i < last; ++i) {
+    to_even[i] = at(2 * i);
+    to_odd[i] = at(2 * i + 1);
+  }
+}
+
 // One strip row: `width` values of phase f out of a source row (null: zeros).
 template <class T>
 inline void copy_strip_row(T* dst, const T* src, const StripAxis& axis, int64_t f, int64_t width) {
@@ -96,6 +173,18 @@ inline void copy_strip_row(T* dst, const T* src, const StripAxis& axis, int64_t 
 template <class T>
 inline void copy_strip_plane(T* dst, const T* src, const StripLayout& l, int64_t row, int64_t rows, int64_t plane) {
   const int64_t count = rows + l.reach_rows;
+  if (l.wide.stride == 2 && l.wide.phases == 2 && src != nullptr) {
+    for (int64_t fh = 0; fh < l.high.phases; ++fh, dst += 2 * plane) {
+      for (int64_t q = 0; q < count; ++q) {
+        const int64_t y = l.high.base + (row + q) * l.high.stride + fh;
+        const T* from = y < 0 || y >= l.high.size ? nullptr : src + y * l.wide.size;
+        split_row(from, l.wide.size, -l.wide.base, 0, l.width, dst + q * l.width, dst + plane + q * l.width);
+      }
+      fill_zero(dst + count * l.width, plane - count * l.width);
+      fill_zero(dst + plane + count * l.width, plane - count * l.width);
+    }
+    return;
+  }
   for (int64_t fh = 0; fh < l.high.phases; ++fh) {
     for (int64_t fw = 0; fw < l.wide.phases; ++fw, dst += plane) {
       if (src == nullptr) {

@@ -211,6 +211,26 @@ void store_rows(const DirectPlan<T>& p, const T* from, T* to, int64_t row, int64
   }
 }
 
+// The same for two column classes at a stride of 2: their values in turn.
+template <class T>
+void store_row_pairs(const DirectPlan<T>& p, const T* even, const T* odd, T* to, int64_t row, int64_t rows, int64_t a) {
+  for (int64_t q = 0; q < rows; ++q, even += p.strip.width, odd += p.strip.width) {
+    const int64_t y = (row + q) * p.step_height + a;
+    if (y >= p.result_height) break;
+    T* dst = to + y * p.result_width;
+    int64_t x = 0;
+    for (; x + 2 * kLanes<T> <= p.result_width; x += 2 * kLanes<T>) {
+      join_pairs(load(even + x / 2), load(odd + x / 2), dst + x);
+    }
+    if (x < p.result_width) {
+      Vec<T> low, high;
+      join_pairs(load(even + x / 2), load(odd + x / 2), low, high);
+      store_n(dst + x, least(kLanes<T>, p.result_width - x), low);
+      store_n(dst + x + kLanes<T>, greatest(0, p.result_width - x - kLanes<T>), high);
+    }
+  }
+}
+
 // Splits the result into work items: strips of rows that fit the second-level cache, then blocks of channels where
 // there would be too few items.
 template <class T>
@@ -239,7 +259,7 @@ void choose_blocks(DirectPlan<T>& p, double flops) {
   p.block_channels = round_up(ceil_div(p.result_channels, p.channel_blocks), kRows);
   p.channel_blocks = ceil_div(p.result_channels, p.block_channels);
   p.plane = p.strip.template plane_stride<T>(p.block_rows);
-  p.flat_row = round_up(p.block_rows * p.strip.width, kLanes<T>) + kLanes<T>;
+  p.flat_row = round_up(p.block_rows * p.strip.width, kLanes<T>) + 2 * kLanes<T>;
 }
 
 template <class T>
@@ -256,7 +276,7 @@ void run_item(const ConvShape& shape, const DirectPlan<T>& p, const TapList* lis
 
   const int64_t planes = p.source_channels * p.kernel_depth;
   const int64_t strip_size = planes * p.strip.phases() * p.plane + kStripSlack<T>;
-  T* strip = scratch_of<T>(ScratchSlot::item, strip_size + kRows * p.flat_row);
+  T* strip = scratch_of<T>(ScratchSlot::item, strip_size + 2 * kRows * p.flat_row);
   T* flat = strip + strip_size;
   for (int64_t i = 0; i < planes; ++i) {
     const int64_t c = i / p.kernel_depth;
@@ -275,10 +295,19 @@ void run_item(const ConvShape& shape, const DirectPlan<T>& p, const TapList* lis
     T* to = p.result +
             (((n * p.groups + group) * p.result_channels + m) * p.result_depth + z) * p.result_height * p.result_width;
     const int64_t to_row = p.result_depth * p.result_height * p.result_width;
+    const bool pairs = p.step_width == 2;
     for (int64_t cls = 0; cls < p.step_height * p.step_width; ++cls) {
-      run_tiles(lists[cls], strip, w, p.weight_row, bias, count, rows * p.strip.width, flat, p.flat_row);
+      const int64_t a = cls / p.step_width;
+      const int64_t b = cls % p.step_width;
+      T* own = flat + (pairs ? b : 0) * kRows * p.flat_row;
+      run_tiles(lists[cls], strip, w, p.weight_row, bias, count, rows * p.strip.width, own, p.flat_row);
+      if (pairs && b == 0) continue;
       for (int64_t i = 0; i < count; ++i) {
-        store_rows(p, flat + i * p.flat_row, to + i * to_row, row, rows, cls / p.step_width, cls % p.step_width);
+        if (pairs) {
+          store_row_pairs(p, flat + i * p.flat_row, own + i * p.flat_row, to + i * to_row, row, rows, a);
+        } else {
+          store_rows(p, own + i * p.flat_row, to + i * to_row, row, rows, a, b);
+        }
       }
     }
   }
