@@ -395,7 +395,7 @@ Tensor tensor_from_buffer(PyObject* object) {
       throw PythonError();
     }
   }
-  DType dtype;
+  DType dtype{};
   Shape sizes, strides;
   std::string wrong;
   if (!dtype_of_format(view->format, view->itemsize, dtype)) {
