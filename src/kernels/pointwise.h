@@ -20,6 +20,7 @@ enum class UnaryOp : uint8_t {
   abs,
   sign,
   square,
+  cube,
   reciprocal,
   sqrt,
   rsqrt,
