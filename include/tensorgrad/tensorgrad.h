@@ -9,5 +9,6 @@
 #include "tensorgrad/memory.h"
 #include "tensorgrad/ops.h"
 #include "tensorgrad/parallel.h"
+#include "tensorgrad/print.h"
 #include "tensorgrad/random.h"
 #include "tensorgrad/tensor.h"
