@@ -151,10 +151,10 @@ TEST_CASE("products of random shapes and strides") {
   each_level([&](tensorgrad::cpu::Level level) {
     GemmKernels table;
     tensorgrad::cpu::fill_cpu(table, level);
-    for (int i = 0; i < 250; ++i) check_case(table, kF32, random_case(300));
-    for (int i = 0; i < 150; ++i) check_case(table, kF64, random_case(300));
-    for (int i = 0; i < 60; ++i) check_case(table, kBf16, random_case(150));
-    for (int i = 0; i < 60; ++i) check_case(table, kF16, random_case(150));
+    for (int i = 0; i < 120; ++i) check_case(table, kF32, random_case(300));
+    for (int i = 0; i < 80; ++i) check_case(table, kF64, random_case(300));
+    for (int i = 0; i < 30; ++i) check_case(table, kBf16, random_case(150));
+    for (int i = 0; i < 30; ++i) check_case(table, kF16, random_case(150));
   });
 }
 

@@ -49,11 +49,18 @@ constexpr TENSORGRAD_INLINE int64_t max_of(int64_t a, int64_t b) { return a > b 
 // `rows` rows as tiles of nearly equal height: the first `tall` of them `height` high, the others one less.
 struct Tiling {
   int64_t count, height, tall;
-  explicit TENSORGRAD_INLINE Tiling(int64_t rows)
-      : count(ceil_div(rows, kMaxRows)), height(ceil_div(rows, count)), tall(rows - count * (height - 1)) {}
+  explicit TENSORGRAD_INLINE Tiling(int64_t rows, int64_t highest = kMaxRows)
+      : count(ceil_div(rows, highest)), height(ceil_div(rows, count)), tall(rows - count * (height - 1)) {}
   TENSORGRAD_INLINE int64_t first(int64_t t) const { return t < tall ? t * height : t * (height - 1) + tall; }
   TENSORGRAD_INLINE int64_t rows(int64_t t) const { return t < tall ? height : height - 1; }
 };
+
+// The height of tiles whose rows are read in place. Rows a multiple of the page apart fall on the same sets of the
+// first cache, which has 8 to 12 ways: not more of them than that.
+template <class T>
+TENSORGRAD_INLINE int64_t tile_height(bool in_place, int64_t row_stride) {
+  return in_place && row_stride * static_cast<int64_t>(sizeof(T)) % 2048 == 0 ? min_of(kMaxRows, 10) : kMaxRows;
+}
 
 // Room for one packed tile of kn steps: pack_rows may write a vector too much.
 template <class T>
@@ -82,21 +89,18 @@ void pack_s(const Product<T, Format>& P, T* dst, int64_t i0, const Tiling& tiles
 template <class T>
 struct Block {
   int64_t i0, j0, cols, k0, kn;
-  const T* s;         // packed tiles, or null: read in place
-  const T* v;         // packed panels
-  T* buffer;          // where to gather the result (row 0, column 0 of the block), or null: straight into C
-  int64_t ld;         // of the buffer, a multiple of kPanel
-  bool first, last;   // the first and the last block along k
-  bool rows_outside;  // loop order: tiles of s outside of panels of v
-  // The part of v to be packed next, if its rows are contiguous: fetched while this block is computed.
-  const char* next = nullptr;
-  int64_t next_step = 0;  // bytes from row to row
+  const T* s;            // packed tiles, or null: read in place
+  const T* v;            // packed panels
+  T* buffer;             // where to gather the result (row 0, column 0 of the block), or null: straight into C
+  int64_t ld;            // of the buffer, a multiple of kPanel
+  bool first, last;      // the first and the last block along k
+  bool rows_outside;     // loop order: tiles of s outside of panels of v
+  bool through = false;  // v is not packed yet: the first tile reads it in place and packs one panel at a time
 };
 
 template <class T, class Format, bool Packed>
 TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, const Tiling& tiles, int64_t t,
                                 int64_t j) {
-  constexpr int64_t kItem = static_cast<int64_t>(sizeof(typename Product<T, Format>::In));
   const int64_t row = tiles.first(t), cols = min_of(b.cols - j, kPanel<T>);
   Store<T> o;
   o.cols = cols;
@@ -116,21 +120,35 @@ TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, 
       o.relu = b.last && P.relu;
     }
   }
-  o.ahead = reinterpret_cast<const char*>(b.v);
-  o.ahead_step = 0;
-  if (b.next != nullptr && t * 64 < kPanel<T> * kItem) {  // with each tile one line of every row of the panel
-    o.ahead = b.next + j * kItem + t * 64;
-    o.ahead_step = b.next_step;
-  }
-  const MicroKernel<T> kernel =
-      micro_kernel<T, Packed>(static_cast<int>(tiles.rows(t)), static_cast<int>(ceil_div(cols, kLanes<T>)));
+  const int height = static_cast<int>(tiles.rows(t));
   const T* s = nullptr;
   if constexpr (Packed) {
     s = b.s + t * tile_room<T>(b.kn);
   } else if constexpr (Product<T, Format>::kPlain) {
     s = P.s + (b.i0 + row) * P.s_row + b.k0 * P.s_k;
   }
-  kernel(b.kn, s, P.s_row, P.s_k, b.v + j * b.kn, kPanel<T>, o);
+  if constexpr (Product<T, Format>::kPlain) {
+    if (b.through) {
+      if (t == 0 && cols == kPanel<T>) {
+        o.panel = const_cast<T*>(b.v);
+        return packing_kernel<T, Packed>(height)(b.kn, s, P.s_row, P.s_k, P.v + b.k0 * P.v_k + b.j0 + j, P.v_k, o);
+      }
+      if (t == 0) pack_v(P, const_cast<T*>(b.v), b.k0, b.kn, b.j0 + j, cols);
+      // The other tiles fetch what the next k block will read, whole rows of these columns one after the other.
+      const int64_t next = b.k0 + b.kn, rows = min_of(b.kn, P.k - next);
+      if (t > 0 && rows > 0) {
+        const int64_t calls = (tiles.count - 1) * ceil_div(b.cols, kPanel<T>);
+        const int64_t call = j / kPanel<T> * (tiles.count - 1) + t - 1;
+        const int64_t from = rows * call / calls, to = rows * (call + 1) / calls;
+        while ((int64_t{64} << o.ahead_shift) < b.cols * static_cast<int64_t>(sizeof(T))) ++o.ahead_shift;
+        o.ahead = reinterpret_cast<const char*>(P.v + (next + from) * P.v_k + b.j0);
+        o.ahead_stride = P.v_k * static_cast<int64_t>(sizeof(T));
+        o.ahead_lines = (((to - from) << o.ahead_shift) * 256 + b.kn - 1) / b.kn;
+      }
+    }
+  }
+  const MicroKernel<T> kernel = micro_kernel<T, Packed>(height, static_cast<int>(ceil_div(cols, kLanes<T>)));
+  kernel(b.kn, s, P.s_row, P.s_k, b.through ? b.v : b.v + j * b.kn, kPanel<T>, o);
 }
 
 template <class T, class Format, bool Packed>
@@ -225,7 +243,7 @@ void shared_v(const Product<T, Format>& P) {
         for (int64_t u = begin; u < end; ++u) {
           const int64_t i0 = u / groups * row_block, rows = min_of(row_block, P.ms - i0);
           const int64_t j = u % groups * group * NR, width = min_of(group * NR, nj - j);
-          const Tiling tiles(rows);
+          const Tiling tiles(rows, tile_height<T>(in_place, P.s_row));
           T* const s = in_place ? nullptr : scratch_of<T>(ScratchSlot::gemm_s, tiles.count * tile_room<T>(kc));
           const int64_t ld = round_up(width, NR);
           T* const buffer = direct ? nullptr : scratch_of<T>(ScratchSlot::gemm_c, rows * ld);
@@ -254,7 +272,9 @@ template <class T, class Format>
 void private_v(const Product<T, Format>& P) {
   constexpr int64_t kPrivate = kPrivateBytes / static_cast<int64_t>(sizeof(T)), NR = kPanel<T>;
   const int64_t threads = get_num_threads();
-  const bool in_place = P.in_place(), direct = P.direct();
+  // s is small and used often: read in place only where its rows do not fall on the same cache sets.
+  const bool in_place = P.in_place() && tile_height<T>(true, P.s_row) == kMaxRows, direct = P.direct();
+  const bool through = Product<T, Format>::kPlain && P.pack == nullptr && P.v_col == 1;
   const int64_t kc = block_length(P.k, 256, 16), k_blocks = ceil_div(P.k, kc);
   int64_t cols = max_of(NR, kPrivate / kc / NR * NR);
   cols = min_of(cols, max_of(2 * NR, round_up(ceil_div(P.nv, 8 * threads), NR)));
@@ -263,33 +283,25 @@ void private_v(const Product<T, Format>& P) {
   const int64_t s_room = tiles.count * tile_room<T>(kc);
   T* const s = in_place ? nullptr : scratch_of<T>(ScratchSlot::gemm_s, k_blocks * s_room);
   if (s != nullptr) {
-    for (int64_t q = 0; q < k_blocks; ++q) pack_s(P, s + q * s_room, 0, tiles, q * kc, min_of(kc, P.k - q * kc));
+    parallel_for(0, k_blocks, P.ms * kc < kWorthThreads / 4 ? k_blocks : 1, [&](int64_t begin, int64_t end) {
+      for (int64_t q = begin; q < end; ++q) {
+        pack_s(P, s + q * s_room, 0, tiles, q * kc, min_of(kc, P.k - q * kc));
+      }
+    });
   }
   parallel_for(0, ceil_div(P.nv, cols), 1, [&](int64_t begin, int64_t end) {
     for (int64_t u = begin; u < end; ++u) {
       const int64_t j0 = u * cols, width = min_of(cols, P.nv - j0), ld = round_up(width, NR);
-      T* const panels = scratch_of<T>(ScratchSlot::gemm_v, kc * ld);
+      T* const panels = scratch_of<T>(ScratchSlot::gemm_v, kc * (through ? NR : ld));
       T* const buffer = direct ? nullptr : scratch_of<T>(ScratchSlot::gemm_c, P.ms * ld);
       for (int64_t q = 0; q < k_blocks; ++q) {
         const int64_t kn = min_of(kc, P.k - q * kc);
-        pack_v(P, panels, q * kc, kn, j0, width);
-        Block<T> block{0,
-                       j0,
-                       width,
-                       q * kc,
-                       kn,
-                       s == nullptr ? nullptr : s + q * s_room,
-                       panels,
-                       buffer,
-                       ld,
-                       q == 0,
-                       q == k_blocks - 1,
-                       false};
-        if (P.pack == nullptr && P.v_col == 1 && q + 1 < k_blocks) {
-          block.next = reinterpret_cast<const char*>(P.v + (q + 1) * kc * P.v_k + j0);
-          block.next_step = P.v_k * static_cast<int64_t>(sizeof(*P.v));
-        }
-        run_block(P, block, tiles);
+        if (!through) pack_v(P, panels, q * kc, kn, j0, width);
+        const T* const s_block = s == nullptr ? nullptr : s + q * s_room;
+        run_block(
+            P,
+            Block<T>{0, j0, width, q * kc, kn, s_block, panels, buffer, ld, q == 0, q == k_blocks - 1, false, through},
+            tiles);
       }
       if (buffer != nullptr) finish_block(P, buffer, ld, 0, P.ms, j0, width, true, true);
     }

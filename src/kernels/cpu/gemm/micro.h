@@ -29,9 +29,11 @@ struct Store {
   const T* bias_v = nullptr;  // a value per column, or null
   const T* bias_s = nullptr;  // a value per row, or null
   bool relu = false;
-  // Memory that will be needed soon: a line is asked for with each step, `ahead_step` bytes apart.
+  T* panel = nullptr;  // where a kernel that reads v unpacked leaves it packed
+  // Rows of v that will be read unpacked next, 2^ahead_shift lines each: a kernel that reads packed panels asks for
+  // ahead_lines / 256 of a line with each step, so that the fetch is spread over the time that other work takes.
   const char* ahead = nullptr;
-  int64_t ahead_step = 0;
+  int64_t ahead_stride = 0, ahead_lines = 0, ahead_shift = 0;
 };
 
 template <class T, int H, int NV>
@@ -80,10 +82,14 @@ TENSORGRAD_INLINE void store_tile(const Vec<T> (&acc)[H][NV], const Store<T>& o)
   }
 }
 
+// How many steps ahead of its use an unpacked row of v is asked for.
+inline constexpr int64_t kAhead = 8;
+
 // tile(i, j) = sum over p < kc of s(i, p) * v(p, j).
 //   s(i, p) = s[i * s_row + p * s_k]; Packed: s_row = 1, s_k = H
 //   v(p, j) = v[p * v_k + j], NV whole vectors a row are read
-template <class T, int H, int NV, bool Packed>
+// Through: v is the matrix itself; its rows are written to o.panel in passing, for the tiles that follow.
+template <class T, int H, int NV, bool Packed, bool Through>
 __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int64_t s_k, const T* v, int64_t v_k,
                                      const Store<T>& o) {
   constexpr int L = kLanes<T>;
@@ -93,14 +99,25 @@ __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int6
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) acc[i][j] = Vec<T>(T(0));
   }
-  const char* ahead = o.ahead;
-  const int64_t ahead_step = o.ahead_step;
+  [[maybe_unused]] T* panel = o.panel;
+  [[maybe_unused]] const char* const ahead = o.ahead;
+  [[maybe_unused]] const int64_t ahead_stride = o.ahead_stride, ahead_lines = o.ahead_lines;
+  [[maybe_unused]] const int64_t ahead_shift = o.ahead_shift, ahead_mask = (int64_t{1} << ahead_shift) - 1;
   for (int64_t p = 0; p < kc; ++p) {
-    __builtin_prefetch(ahead, 0, 2);
-    ahead += ahead_step;
     Vec<T> row[NV];
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) row[j] = load(v + j * L);
+    if constexpr (Through) {
+      const char* const soon = reinterpret_cast<const char*>(v + kAhead * v_k);
+      __builtin_prefetch(soon, 0, 3);
+      __builtin_prefetch(soon + 64, 0, 3);
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) store(panel + j * L, row[j]);
+      panel += NV * L;
+    } else {
+      const int64_t line = p * ahead_lines >> 8;
+      __builtin_prefetch(ahead + (line >> ahead_shift) * ahead_stride + (line & ahead_mask) * 64, 0, 2);
+    }
 #pragma GCC unroll 16
     for (int i = 0; i < H; ++i) {
       const Vec<T> x(Packed ? s[i] : s[i * s_row]);
@@ -123,7 +140,7 @@ MicroKernel<T> micro_kernel(int rows, int vectors);
 namespace detail {
 template <class T, bool Packed, int... I>
 TENSORGRAD_INLINE MicroKernel<T> pick(int index, std::integer_sequence<int, I...>) {
-  static constexpr MicroKernel<T> table[] = {micro<T, I / kTileVectors + 1, I % kTileVectors + 1, Packed>...};
+  static constexpr MicroKernel<T> table[] = {micro<T, I / kTileVectors + 1, I % kTileVectors + 1, Packed, false>...};
   return table[index];
 }
 }  // namespace detail
@@ -132,6 +149,20 @@ template <class T, bool Packed>
 MicroKernel<T> micro_kernel(int rows, int vectors) {
   return detail::pick<T, Packed>((rows - 1) * kTileVectors + vectors - 1,
                                  std::make_integer_sequence<int, kMaxRows * kTileVectors>{});
+}
+
+// The kernel of the same tile, kTileVectors wide, that reads v unpacked and packs it in passing.
+namespace detail {
+template <class T, bool Packed, int... I>
+TENSORGRAD_INLINE MicroKernel<T> pick_through(int index, std::integer_sequence<int, I...>) {
+  static constexpr MicroKernel<T> table[] = {micro<T, I + 1, kTileVectors, Packed, true>...};
+  return table[index];
+}
+}  // namespace detail
+
+template <class T, bool Packed>
+MicroKernel<T> packing_kernel(int rows) {
+  return detail::pick_through<T, Packed>(rows - 1, std::make_integer_sequence<int, kMaxRows>{});
 }
 
 }  // namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm
