@@ -32,7 +32,7 @@ constexpr bool kManyRegisters = kVectorBytes == 64;
 constexpr int kRows = kManyRegisters ? 8 : 4;  // result channels of a register tile
 constexpr int kVectors = 3;
 constexpr int kPanel = kVectors * kLane;  // Winograd tiles of a register tile
-constexpr int64_t kChunk = 32;            // result channels between two output transforms
+constexpr int64_t kChunk = 16;            // result channels between two output transforms
 
 struct Plan {
   const float* source;
@@ -336,13 +336,15 @@ bool run_item(const Plan& p, int64_t item) {
 }
 
 bool run_blocks(const ConvShape& s, Plan& p, const float* weight, bool backward) {
-  p.block = kPanel * greatest(1, least(2, 400 * 1024 / (16 * 4 * kPanel * p.channels)));
-  if (p.tiles < 8 * p.block) p.block = kPanel;
-  const int64_t blocks = ceil_div(p.tiles, p.block);
+  // Neighbouring tile rows share source rows and every block reads the whole filter: large blocks save both, although V
+  // then lies in the third-level cache, from where it streams well.
   const int64_t threads = get_num_threads();
-  p.splits = threads == 1 || blocks >= 6 * threads
-                 ? 1
-                 : greatest(1, least(ceil_div(6 * threads, blocks), p.results / (2 * kChunk)));
+  int64_t panels = greatest(1, least(6, (int64_t{5} << 19) / (16 * 4 * kPanel * p.channels)));
+  panels = greatest(1, least(panels, p.tiles / (6 * threads * kPanel)));
+  p.block = kPanel * panels;
+  const int64_t blocks = ceil_div(p.tiles, p.block);
+  p.splits =
+      threads == 1 || blocks >= 6 * threads ? 1 : greatest(1, least(ceil_div(6 * threads, blocks), p.results / 64));
   p.split_results = round_up(ceil_div(p.results, p.splits), kRows);
   p.splits = ceil_div(p.results, p.split_results);
 
