@@ -145,12 +145,39 @@ TENSORGRAD_INLINE void transform_source(const float* planes, int64_t plane, int6
   }
 }
 
+template <int... I>
+TENSORGRAD_INLINE Vec<float> shift_left(Vec<float> a, std::integer_sequence<int, I...>) {  // a1 a2 ... 0
+  return Vec<float>(__builtin_shufflevector(a.v, Vec<float>(0.0f).v, (I + 1)...));
+}
+template <int... I>
+TENSORGRAD_INLINE Vec<float> shift_right(Vec<float> a, std::integer_sequence<int, I...>) {  // 0 a0 a1 ...
+  return Vec<float>(__builtin_shufflevector(Vec<float>(0.0f).v, a.v, (I + kLane - 1)...));
+}
+
+// The four columns of all tiles of a row that fits two vectors (null: zeros), padding 0 to 2.
+TENSORGRAD_INLINE void narrow_row(const float* row, int64_t width, int64_t pad, int64_t tiles, float* to,
+                                  int64_t plane) {
+  constexpr std::make_integer_sequence<int, kLane> lanes;
+  Vec<float> even(0.0f), odd(0.0f);
+  if (row) {
+    split_pairs(load_n(row, least(width, kLane)), load_n(row + kLane, greatest(0, width - kLane)), even, odd);
+  }
+  Vec<float> d[4] = {even, odd, shift_left(even, lanes), shift_left(odd, lanes)};
+  if (pad == 1) {
+    d[0] = shift_right(odd, lanes), d[1] = even, d[3] = d[2], d[2] = odd;
+  } else if (pad == 2) {
+    d[0] = shift_right(even, lanes), d[1] = shift_right(odd, lanes), d[2] = even, d[3] = odd;
+  }
+  for (int64_t j = 0; j < 4; ++j) store_n(to + j * plane, tiles, d[j]);
+}
+
 // Writes the planes of one source channel for tiles [first, last) of an image; position 0 is tile `first`. row: room
 // for two rows of tile_cols + 1 values, rounded up to whole vectors.
 void fill_planes(const Plan& p, const float* source, int64_t first, int64_t last, float* planes, int64_t plane,
                  float* row) {
   const int64_t end = last + p.tile_cols;  // and the tile row below
   const int64_t row_size = round_up(p.tile_cols + 1, kLane) + kLane;
+  const bool narrow = p.tile_cols <= kLane && p.width <= 2 * kLane && p.pad_width >= 0 && p.pad_width <= 2;
   for (int64_t tile_row = first / p.tile_cols; tile_row * p.tile_cols < end; ++tile_row) {
     const int64_t start = tile_row * p.tile_cols;
     const int64_t col_first = greatest(0, first - start);
@@ -158,8 +185,12 @@ void fill_planes(const Plan& p, const float* source, int64_t first, int64_t last
     for (int64_t odd = 0; odd < 2; ++odd) {
       const int64_t y = 2 * tile_row + odd - p.pad_height;
       const float* from = y < 0 || y >= p.height ? nullptr : source + y * p.width;
-      split_row(from, p.width, p.pad_width, col_first, col_last + 1, row, row + row_size);
       float* to = planes + odd * 4 * plane + start + col_first - first;
+      if (narrow && col_first == 0 && col_last == p.tile_cols) {
+        narrow_row(from, p.width, p.pad_width, p.tile_cols, to, plane);
+        continue;
+      }
+      split_row(from, p.width, p.pad_width, col_first, col_last + 1, row, row + row_size);
       for (int64_t j = 0; j < 4; ++j) {
         copy_values(to + j * plane, row + j % 2 * row_size + col_first + j / 2, col_last - col_first);
       }
@@ -339,7 +370,8 @@ bool run_blocks(const ConvShape& s, Plan& p, const float* weight, bool backward)
   // Neighbouring tile rows share source rows and every block reads the whole filter: large blocks save both, although V
   // then lies in the third-level cache, from where it streams well.
   const int64_t threads = get_num_threads();
-  int64_t panels = greatest(1, least(6, (int64_t{5} << 19) / (16 * 4 * kPanel * p.channels)));
+  int64_t panels = least(6, greatest(2, ceil_div(3 * p.tile_cols, kPanel)));
+  panels = greatest(1, least(panels, (int64_t{5} << 19) / (16 * 4 * kPanel * p.channels)));
   panels = greatest(1, least(panels, p.tiles / (6 * threads * kPanel)));
   p.block = kPanel * panels;
   const int64_t blocks = ceil_div(p.tiles, p.block);
