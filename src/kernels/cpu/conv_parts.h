@@ -27,7 +27,9 @@ void conv_grad_bias(const ConvShape& shape, const T* grad_output, T* grad_bias);
 bool winograd_forward(const ConvShape& shape, const float* input, const float* weight, const float* bias, bool relu,
                       float* output);
 bool winograd_grad_input(const ConvShape& shape, const float* grad_output, const float* weight, float* grad_input);
-bool winograd_grad_weight(const ConvShape& shape, const float* grad_output, const float* input, float* grad_weight);
+// grad_bias may be null.
+bool winograd_grad_weight(const ConvShape& shape, const float* grad_output, const float* input, float* grad_weight,
+                          float* grad_bias);
 
 // A ConvShape's derived sizes.
 inline int64_t in_plane(const ConvShape& s) { return s.in_height * s.in_width; }

@@ -116,7 +116,8 @@ void backward(const ConvShape& s, const T* grad_output, const T* input, const T*
       have_input = winograd_grad_input(s, grad_output, weight, grad_input);
     }
     if (!have_weight && winograd_pays(s, s.in_channels, s.out_channels, s.out_height, s.out_width)) {
-      have_weight = winograd_grad_weight(s, grad_output, input, grad_weight);
+      have_weight = winograd_grad_weight(s, grad_output, input, grad_weight, grad_bias);
+      if (have_weight) grad_bias = nullptr;  // summed on the way
     }
   }
   if (is_product(s)) {

@@ -37,7 +37,8 @@ struct Plan {
   int64_t groups, group_blocks;  // groups of blocks with their own sums
   int64_t splits, split_outs;    // output channels of an item
   const float *grad_output, *input;
-  float* sums;  // (groups, 16, outs, channels)
+  float* sums;        // (groups, 16, outs, channels)
+  double* bias_sums;  // (groups, outs)
 };
 
 // sums[m][c] (+)= sum over t of e[m * e_row + t] * d[t * d_row + c]
@@ -169,8 +170,8 @@ void fill_input(const ConvShape& s, const Plan& p, const Block& b, float* strip,
   }
 }
 
-// E of a block for output channel k: A g A^T. planes: room for four parity planes.
-void fill_grad(const ConvShape& s, const Plan& p, const Block& b, int64_t k, float* planes, float* e, int64_t e_step) {
+// E of a block for output channel k: A g A^T. planes: room for four parity planes. Returns the sum of g.
+float fill_grad(const ConvShape& s, const Plan& p, const Block& b, int64_t k, float* planes, float* e, int64_t e_step) {
   const int64_t plane = p.tiles + kLane;
   for (int64_t i = 0; i < b.rows; ++i) {
     const int64_t row = b.row + i;
@@ -190,9 +191,12 @@ void fill_grad(const ConvShape& s, const Plan& p, const Block& b, int64_t k, flo
               to + 2 * plane, to + 3 * plane);
   }
   const int64_t tiles = b.rows * b.cols;
+  for (int i = 0; i < 4; ++i) fill_zero(planes + i * plane + tiles, round_up(tiles, kLane) - tiles);
+  Vec<float> sum(0.0f);
   for (int64_t t = 0; t < tiles; t += kLane) {
     const Vec<float> g[2][2] = {{load(planes + t), load(planes + plane + t)},
                                 {load(planes + 2 * plane + t), load(planes + 3 * plane + t)}};
+    sum += (g[0][0] + g[0][1]) + (g[1][0] + g[1][1]);
     Vec<float> r[4][2];
 #pragma GCC unroll 2
     for (int j = 0; j < 2; ++j) {
@@ -209,6 +213,7 @@ void fill_grad(const ConvShape& s, const Plan& p, const Block& b, int64_t k, flo
       store(e + (4 * i + 3) * e_step + t, -r[i][1]);
     }
   }
+  return reduce_add(sum);
 }
 
 using ProductTile = void (*)(const float*, int64_t, const float*, int64_t, int64_t, bool, float*, int64_t);
@@ -237,7 +242,9 @@ void run_item(const ConvShape& s, const Plan& p, int64_t item) {
       for (int64_t k = chunk; k < chunk_last; ++k) {
         float* to = e + (k - chunk) * e_row;
         if (k < s.out_channels) {
-          fill_grad(s, p, b, k, planes, to, e_step);
+          const float sum = fill_grad(s, p, b, k, planes, to, e_step);
+          double& bias = p.bias_sums[group * p.outs + k];
+          bias = add ? bias + sum : sum;
         } else {
           for (int x = 0; x < 16; ++x) fill_zero(to + x * e_step, e_row);
         }
@@ -323,14 +330,22 @@ Plan make_plan(const ConvShape& s) {
 
 }  // namespace
 
-bool winograd_grad_weight(const ConvShape& s, const float* grad_output, const float* input, float* grad_weight) {
+bool winograd_grad_weight(const ConvShape& s, const float* grad_output, const float* input, float* grad_weight,
+                          float* grad_bias) {
   Plan p = make_plan(s);
   p.grad_output = grad_output;
   p.input = input;
-  p.sums = scratch_of<float>(ScratchSlot::shared, p.groups * 16 * p.outs * p.channels);
+  const int64_t sums_size = p.groups * 16 * p.outs * p.channels;
+  p.sums = scratch_of<float>(ScratchSlot::shared, sums_size + 2 * p.groups * p.outs);
+  p.bias_sums = reinterpret_cast<double*>(p.sums + sums_size);
   parallel_for(0, p.groups * p.splits, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) run_item(s, p, i);
   });
+  for (int64_t k = 0; grad_bias && k < s.out_channels; ++k) {
+    double sum = 0;
+    for (int64_t g = 0; g < p.groups; ++g) sum += p.bias_sums[g * p.outs + k];
+    grad_bias[k] = static_cast<float>(sum);
+  }
   std::atomic<bool> finite{true};
   parallel_for(0, s.out_channels, greatest(1, 4096 / p.channels), [&](int64_t begin, int64_t end) {
     if (!finish(s, p, begin, end, grad_weight)) finite.store(false, std::memory_order_relaxed);
