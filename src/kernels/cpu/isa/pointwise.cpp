@@ -3,183 +3,249 @@
 // converted or gathered into a buffer that stays in the first-level cache, and one block function of (operation, dtype)
 // does the arithmetic.
 
-#include "kernels/cpu/pointwise_block.h"
+#include "kernels/cpu/pointwise_plan.h"
 #include "tensorgrad/parallel.h"
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
 namespace {
 
-constexpr int kMaxDims = 64;
-constexpr int kMaxSides = 4;       // output and three inputs
 constexpr int64_t kBlock = 512;    // elements of a buffered block
 constexpr int64_t kGrain = 32768;  // elements for which waking a thread pays; transcendental functions: less
 
 struct Tables {
   BlockTable block;
   ConvertTable convert;
+  MoveTable move;
 };
 Tables g_tables;
-
-// One operand of a walk. Side 0 is the output.
-struct Side {
-  char* data;
-  int64_t bytes;              // of an element
-  ConvertFn convert;          // to the dtype of the arithmetic; of the output: from the result's
-  bool same;                  // that changes no dtype
-  int64_t strides[kMaxDims];  // in bytes, innermost dim first
-};
-struct Plan {
-  int sides = 0;
-  int ndim = 0;
-  int64_t total = 0;
-  int64_t sizes[kMaxDims];
-  Side side[kMaxSides];
-};
-
-void set_side(Plan& plan, int i, const PointwiseOperand& operand) {
-  plan.side[i].data = static_cast<char*>(operand.data);
-  plan.side[i].bytes = static_cast<int64_t>(itemsize(operand.dtype));
-}
 
 void set_convert(Side& side, DType from, DType to) {
   side.convert = g_tables.convert.to[static_cast<int>(from)][static_cast<int>(to)];
   side.same = from == to;
 }
 
-// Whether dim a of the arguments should be inside dim b: smaller strides, the output's first.
-bool inside(const PointwiseArgs& args, int inputs, int a, int b) {
-  const int64_t* out = args.out.strides;
-  if (out[a] != out[b]) return out[a] < out[b];
-  for (int i = 0; i < inputs; ++i) {
-    const int64_t* s = args.in[i].strides;
-    if (s && s[a] != s[b]) return s[a] < s[b];
-  }
-  return a > b;
-}
+// A planned call: what the three ways of walking it need.
+struct Task {
+  Plan plan;
+  BlockFn fn = nullptr;  // null: a copy, which only converts
+  const PointwiseArgs* args = nullptr;
+  int64_t read_bytes[kMaxSides] = {};  // of an element as the block function reads it
+  int64_t result_bytes = 0;            // and writes it
+};
 
-// Fills the plan's geometry: dims of size 1 dropped, the others ordered innermost first, neighbours merged where every
-// operand allows it.
-void set_geometry(Plan& plan, const PointwiseArgs& args, int inputs) {
-  plan.total = args.numel;
-  const PointwiseOperand* operands[kMaxSides] = {&args.out, &args.in[0], &args.in[1], &args.in[2]};
-  if (args.flat) {
-    plan.ndim = 1;
-    plan.sizes[0] = args.numel;
-    for (int s = 0; s <= inputs; ++s) plan.side[s].strides[0] = operands[s]->strides ? plan.side[s].bytes : 0;
-    return;
-  }
-  int order[kMaxDims];
-  int n = 0;
-  for (int d = args.ndim - 1; d >= 0; --d) {
-    if (args.sizes[d] == 1) continue;
-    int at = n++;
-    for (; at > 0 && inside(args, inputs, d, order[at - 1]); --at) order[at] = order[at - 1];
-    order[at] = d;
-  }
-  int dims = 0;
-  for (int k = 0; k < n; ++k) {
-    const int d = order[k];
-    bool merge = dims > 0;
-    for (int s = 0; s <= inputs && merge; ++s) {
-      if (!operands[s]->strides) continue;
-      merge = operands[s]->strides[d] * plan.side[s].bytes == plan.side[s].strides[dims - 1] * plan.sizes[dims - 1];
-    }
-    if (merge) {
-      plan.sizes[dims - 1] *= args.sizes[d];
-      continue;
-    }
-    for (int s = 0; s <= inputs; ++s) {
-      plan.side[s].strides[dims] = operands[s]->strides ? operands[s]->strides[d] * plan.side[s].bytes : 0;
-    }
-    plan.sizes[dims++] = args.sizes[d];
-  }
-  if (dims == 0) {  // one element
-    plan.sizes[0] = 1;
-    for (int s = 0; s <= inputs; ++s) plan.side[s].strides[0] = 0;
-    dims = 1;
-  }
-  plan.ndim = dims;
-}
+constexpr int64_t kTileI = 64, kTileJ = 32;  // of a transposing walk
+static_assert(kTileI * kTileJ <= 4 * kBlock);
 
-// Calls run(pointers, n) for the runs along the innermost dim of the elements [begin, end).
-template <class Run>
-TENSORGRAD_INLINE void walk(const Plan& plan, int64_t begin, int64_t end, const Run& run) {
-  int64_t index[kMaxDims];
-  char* at[kMaxSides];
-  for (int s = 0; s < plan.sides; ++s) at[s] = plan.side[s].data;
-  int64_t rest = begin;
-  for (int d = 0; d < plan.ndim; ++d) {
-    index[d] = rest % plan.sizes[d];
-    rest /= plan.sizes[d];
-    for (int s = 0; s < plan.sides; ++s) at[s] += index[d] * plan.side[s].strides[d];
-  }
-  for (int64_t i = begin; i < end;) {
-    int64_t n = plan.sizes[0] - index[0];
-    if (n > end - i) n = end - i;
-    run(at, n);
-    i += n;
-    if (i >= end) return;
-    for (int s = 0; s < plan.sides; ++s) at[s] -= index[0] * plan.side[s].strides[0];
-    index[0] = 0;
-    for (int d = 1; d < plan.ndim; ++d) {
-      for (int s = 0; s < plan.sides; ++s) at[s] += plan.side[s].strides[d];
-      if (++index[d] < plan.sizes[d]) break;
-      for (int s = 0; s < plan.sides; ++s) at[s] -= plan.sizes[d] * plan.side[s].strides[d];
-      index[d] = 0;
-    }
-  }
-}
-
+// Blocks of kBlock elements; a side that is transposed gets a whole tile.
 struct alignas(64) Buffer {
   char bytes[kBlock * 8];
 };
+struct alignas(64) Tile {
+  char bytes[kTileI * kTileJ * 8];
+};
 
-// The elements [begin, end) of a walk through block functions.
-void run_blocks(const Plan& plan, BlockFn fn, const PointwiseArgs& args, int64_t first_bytes, int64_t arithmetic_bytes,
-                int64_t result_bytes, int64_t begin, int64_t end) {
-  Buffer buffer[kMaxSides];
+bool dense(const Task& t, int side) {
+  return t.plan.side[side].same && t.plan.side[side].strides[0] == t.plan.side[side].bytes;
+}
+int log2_bytes(const Side& side) { return __builtin_ctzll(static_cast<uint64_t>(side.bytes)); }
+
+// One run or part of it: `at` are the sides' first elements, `stride` their steps in bytes.
+TENSORGRAD_INLINE void run_piece(const Task& t, Block& block, Buffer* buffer, const bool* direct, char* const* at,
+                                 const int64_t* stride, int64_t n) {
+  const Side& out = t.plan.side[0];
+  if (!t.fn) return out.convert(n, at[1], stride[1], at[0], stride[0]);
+  block.n = n;
+  for (int s = 1; s < t.plan.sides; ++s) {
+    block.in[s - 1] = at[s];
+    if (direct[s]) continue;
+    const Side& side = t.plan.side[s];
+    if (block.scalars >> (s - 1) & 1u) {
+      side.convert(1, at[s], 0, buffer[s].bytes, 8);
+    } else {
+      side.convert(n, at[s], stride[s], buffer[s].bytes, t.read_bytes[s]);
+    }
+    block.in[s - 1] = buffer[s].bytes;
+  }
+  block.out = direct[0] ? at[0] : buffer[0].bytes;
+  t.fn(block);
+  if (!direct[0]) out.convert(n, buffer[0].bytes, t.result_bytes, at[0], stride[0]);
+}
+
+Block make_block(const Task& t) {
   Block block{};
-  block.params = args.params;
-  block.int_params = args.int_params;
-  const Side& out = plan.side[0];
-  const bool direct_out = out.same && (out.strides[0] == result_bytes || plan.sizes[0] == 1);
-  bool gathered[kMaxSides] = {};
-  bool any_buffer = !direct_out;
-  for (int s = 1; s < plan.sides; ++s) {
-    const Side& side = plan.side[s];
-    const int64_t want = s == 1 ? first_bytes : arithmetic_bytes;
-    if (side.strides[0] == 0) {
+  block.params = t.args->params;
+  block.int_params = t.args->int_params;
+  for (int s = 1; s < t.plan.sides; ++s) {
+    if (t.plan.side[s].strides[0] == 0) block.scalars |= 1u << (s - 1);
+  }
+  return block;
+}
+
+// Run by run along the innermost dim: long runs, or an output that is not dense.
+void walk_runs(const Task& t, int64_t begin, int64_t end) {
+  Buffer buffer[kMaxSides];
+  Block block = make_block(t);
+  bool direct[kMaxSides];
+  int64_t stride[kMaxSides];
+  bool all_direct = true;
+  for (int s = 0; s < t.plan.sides; ++s) {
+    const bool scalar = s > 0 && (block.scalars >> (s - 1) & 1u);
+    direct[s] = dense(t, s) || (t.plan.side[s].same && (scalar || t.plan.sizes[0] == 1));
+    all_direct &= direct[s] || (scalar && t.plan.side[s].same);
+    stride[s] = t.plan.side[s].strides[0];
+  }
+  const int64_t piece = all_direct || !t.fn ? t.plan.sizes[0] : kBlock;
+  walk(t.plan, begin, end, [&](char* const* at, int64_t n) {
+    if (n <= piece) return run_piece(t, block, buffer, direct, at, stride, n);
+    char* from[kMaxSides];
+    for (int64_t i = 0; i < n; i += piece) {
+      for (int s = 0; s < t.plan.sides; ++s) from[s] = at[s] + i * stride[s];
+      run_piece(t, block, buffer, direct, from, stride, n - i < piece ? n - i : piece);
+    }
+  });
+}
+
+// Whether a side's elements lie one after the other in the order of the walk.
+bool is_linear(const Plan& plan, const Side& side) {
+  int64_t expected = side.bytes;
+  for (int d = 0; d < plan.ndim; ++d) {
+    if (side.strides[d] != expected) return false;
+    expected *= plan.sizes[d];
+  }
+  return true;
+}
+bool is_constant(const Plan& plan, const Side& side) {
+  for (int d = 0; d < plan.ndim; ++d) {
+    if (side.strides[d] != 0) return false;
+  }
+  return true;
+}
+
+// Short runs under a dense output: blocks go on over the ends of the runs, sides in another order are gathered.
+void walk_short(const Task& t, int64_t begin, int64_t end) {
+  Buffer buffer[kMaxSides], raw[kMaxSides];
+  Cursor cursor[kMaxSides];
+  bool linear[kMaxSides], direct[kMaxSides];
+  int64_t stride[kMaxSides];
+  Block block = make_block(t);
+  block.scalars = 0;
+  const Side& out = t.plan.side[0];
+  for (int s = 0; s < t.plan.sides; ++s) {
+    const Side& side = t.plan.side[s];
+    linear[s] = is_linear(t.plan, side);
+    direct[s] = side.same;
+    stride[s] = side.bytes;
+    if (s > 0 && is_constant(t.plan, side)) {
       block.scalars |= 1u << (s - 1);
-    } else if (!side.same || side.strides[0] != want) {
-      gathered[s] = true;
-      any_buffer = true;
+      linear[s] = true;
+      stride[s] = 0;
+    } else if (!linear[s]) {
+      set_cursor(cursor[s], t.plan, s, begin);
     }
   }
-  walk(plan, begin, end, [&](char* const* at, int64_t n) {
-    for (int s = 1; s < plan.sides; ++s) {
-      if ((block.scalars >> (s - 1) & 1u) == 0) continue;
-      block.in[s - 1] = at[s];
-      if (plan.side[s].same) continue;
-      plan.side[s].convert(1, at[s], 0, buffer[s].bytes, 8);
-      block.in[s - 1] = buffer[s].bytes;
+  for (int64_t i = begin; i < end; i += kBlock) {
+    const int64_t n = end - i < kBlock ? end - i : kBlock;
+    char* at[kMaxSides];
+    for (int s = 0; s < t.plan.sides; ++s) {
+      const Side& side = t.plan.side[s];
+      at[s] = side.data + i * stride[s];
+      if (linear[s]) continue;
+      at[s] = !t.fn && out.same ? at[0] : raw[s].bytes;
+      g_tables.move.gather[log2_bytes(side)](n, t.plan, side, cursor[s], at[s]);
     }
-    const int64_t piece = any_buffer ? kBlock : n;
-    for (int64_t i = 0; i < n; i += piece) {
-      block.n = n - i < piece ? n - i : piece;
-      for (int s = 1; s < plan.sides; ++s) {
-        if (block.scalars >> (s - 1) & 1u) continue;
-        const Side& side = plan.side[s];
-        char* from = at[s] + i * side.strides[0];
-        if (gathered[s]) {
-          side.convert(block.n, from, side.strides[0], buffer[s].bytes, s == 1 ? first_bytes : arithmetic_bytes);
-          from = buffer[s].bytes;
-        }
-        block.in[s - 1] = from;
+    if (t.fn || !out.same) run_piece(t, block, buffer, direct, at, stride, n);
+  }
+}
+
+// A side that is dense along another dim than the output: dim 1 of the plan is made that dim, and the side goes through
+// tiles.
+bool is_transposed(const Side& side) {
+  return side.strides[1] == side.bytes && side.strides[0] != 0 && side.strides[0] != side.bytes;
+}
+bool make_tiles(Plan& plan) {
+  if (plan.ndim < 2 || plan.sizes[0] < 8) return false;
+  for (int s = 1; s < plan.sides; ++s) {
+    const Side& side = plan.side[s];
+    if (side.strides[0] == 0 || side.strides[0] == side.bytes) continue;
+    for (int d = 1; d < plan.ndim; ++d) {
+      if (side.strides[d] != side.bytes || plan.sizes[d] < 8) continue;
+      const int64_t size = plan.sizes[1];
+      plan.sizes[1] = plan.sizes[d];
+      plan.sizes[d] = size;
+      for (int k = 0; k < plan.sides; ++k) {
+        const int64_t stride = plan.side[k].strides[1];
+        plan.side[k].strides[1] = plan.side[k].strides[d];
+        plan.side[k].strides[d] = stride;
       }
-      char* to = at[0] + i * out.strides[0];
-      block.out = direct_out ? to : buffer[0].bytes;
-      fn(block);
-      if (!direct_out) out.convert(block.n, buffer[0].bytes, result_bytes, to, out.strides[0]);
+      return true;
+    }
+  }
+  return false;
+}
+
+int64_t count_tiles(const Plan& plan) {
+  const int64_t rest = plan.total / (plan.sizes[0] * plan.sizes[1]);
+  return (plan.sizes[0] + kTileI - 1) / kTileI * ((plan.sizes[1] + kTileJ - 1) / kTileJ) * rest;
+}
+
+// The tiles [begin, end): a transposed side is turned round in registers, then rows of the tile are runs.
+void walk_tiles(const Task& t, int64_t begin, int64_t end) {
+  Buffer buffer[kMaxSides];
+  Tile tile[kMaxSides];
+  const Plan& plan = t.plan;
+  const Side& out = plan.side[0];
+  Block block = make_block(t);
+  bool turned[kMaxSides], direct[kMaxSides];
+  int64_t stride[kMaxSides];
+  for (int s = 0; s < plan.sides; ++s) {
+    const Side& side = plan.side[s];
+    turned[s] = s > 0 && is_transposed(side);
+    stride[s] = turned[s] ? side.bytes : side.strides[0];
+    direct[s] = side.same && (stride[s] == side.bytes || (s > 0 && stride[s] == 0));
+  }
+  const bool straight = !t.fn && out.same && turned[1] && direct[0];  // a copy from memory to memory
+  const int64_t tiles_i = (plan.sizes[0] + kTileI - 1) / kTileI, tiles_j = (plan.sizes[1] + kTileJ - 1) / kTileJ;
+  for (int64_t k = begin; k < end; ++k) {
+    const int64_t j0 = k % tiles_j * kTileJ, i0 = k / tiles_j % tiles_i * kTileI;
+    int64_t rest = k / tiles_j / tiles_i;
+    char* at[kMaxSides];
+    for (int s = 0; s < plan.sides; ++s)
+      at[s] = plan.side[s].data + i0 * plan.side[s].strides[0] + j0 * plan.side[s].strides[1];
+    for (int d = 2; d < plan.ndim; ++d) {
+      for (int s = 0; s < plan.sides; ++s) at[s] += rest % plan.sizes[d] * plan.side[s].strides[d];
+      rest /= plan.sizes[d];
+    }
+    const int64_t ni = plan.sizes[0] - i0 < kTileI ? plan.sizes[0] - i0 : kTileI;
+    const int64_t nj = plan.sizes[1] - j0 < kTileJ ? plan.sizes[1] - j0 : kTileJ;
+    for (int s = 1; s < plan.sides; ++s) {
+      if (!turned[s]) continue;
+      const Side& side = plan.side[s];
+      const TransposeFn turn = g_tables.move.transpose[log2_bytes(side)];
+      turn(ni, nj, at[s], side.strides[0], straight ? at[0] : tile[s].bytes,
+           straight ? out.strides[1] : kTileI * side.bytes);
+      at[s] = tile[s].bytes;
+    }
+    if (straight) continue;
+    for (int64_t j = 0; j < nj; ++j) {
+      run_piece(t, block, buffer, direct, at, stride, ni);
+      for (int s = 0; s < plan.sides; ++s) at[s] += turned[s] ? kTileI * plan.side[s].bytes : plan.side[s].strides[1];
+    }
+  }
+}
+
+// Chooses the walk and runs it on the threads.
+void run_task(Task& t, int64_t grain) {
+  if (make_tiles(t.plan)) {
+    const int64_t tiles = grain / (kTileI * kTileJ);
+    return parallel_for(0, count_tiles(t.plan), tiles > 0 ? tiles : 1,
+                        [&](int64_t b, int64_t e) { walk_tiles(t, b, e); });
+  }
+  const bool is_short = t.plan.ndim > 1 && t.plan.sizes[0] < 64 && is_linear(t.plan, t.plan.side[0]);
+  parallel_for(0, t.plan.total, grain, [&](int64_t b, int64_t e) {
+    if (is_short) {
+      walk_short(t, b, e);
+    } else {
+      walk_runs(t, b, e);
     }
   });
 }
@@ -215,36 +281,33 @@ void run(BlockFn fn, const PointwiseArgs& args, int inputs, DType arithmetic, DT
     });
     return;
   }
-  Plan plan;
-  plan.sides = inputs + 1;
-  set_side(plan, 0, args.out);
+  Task t;
+  t.plan.sides = inputs + 1;
+  t.fn = fn;
+  t.args = &args;
+  t.result_bytes = static_cast<int64_t>(itemsize(result));
+  set_side(t.plan, 0, args.out);
+  set_convert(t.plan.side[0], result, args.out.dtype);
   for (int i = 0; i < inputs; ++i) {
-    set_side(plan, i + 1, args.in[i]);
     const DType want = i == 0 ? first : arithmetic;
-    set_convert(plan.side[i + 1], args.in[i].dtype, want);
+    set_side(t.plan, i + 1, args.in[i]);
+    set_convert(t.plan.side[i + 1], args.in[i].dtype, want);
+    t.read_bytes[i + 1] = static_cast<int64_t>(itemsize(want));
   }
-  set_convert(plan.side[0], result, args.out.dtype);
-  set_geometry(plan, args, inputs);
-  const int64_t first_bytes = static_cast<int64_t>(itemsize(first)),
-                arithmetic_bytes = static_cast<int64_t>(itemsize(arithmetic)),
-                result_bytes = static_cast<int64_t>(itemsize(result));
-  parallel_for(0, plan.total, grain, [&](int64_t begin, int64_t end) {
-    run_blocks(plan, fn, args, first_bytes, arithmetic_bytes, result_bytes, begin, end);
-  });
+  set_geometry(t.plan, args, inputs);
+  run_task(t, grain);
 }
 
 void copy(const PointwiseArgs& args) {
-  const ConvertFn convert = g_tables.convert.to[static_cast<int>(args.in[0].dtype)][static_cast<int>(args.out.dtype)];
-  Plan plan;
-  plan.sides = 2;
-  set_side(plan, 0, args.out);
-  set_side(plan, 1, args.in[0]);
-  set_geometry(plan, args, 1);
-  parallel_for(0, plan.total, kGrain, [&](int64_t begin, int64_t end) {
-    walk(plan, begin, end, [&](char* const* at, int64_t n) {
-      convert(n, at[1], plan.side[1].strides[0], at[0], n == 1 ? plan.side[0].bytes : plan.side[0].strides[0]);
-    });
-  });
+  Task t;
+  t.plan.sides = 2;
+  t.args = &args;
+  set_side(t.plan, 0, args.out);
+  set_side(t.plan, 1, args.in[0]);
+  set_convert(t.plan.side[0], args.in[0].dtype, args.out.dtype);
+  t.plan.side[1].same = true;
+  set_geometry(t.plan, args, 1);
+  run_task(t, kGrain);
 }
 
 int64_t grain_of(UnaryOp op) { return op >= UnaryOp::exp ? kGrain / 8 : kGrain; }
@@ -298,6 +361,7 @@ void fill_value(const PointwiseArgs& args, Scalar value) {
 
 void fill(PointwiseKernels& kernels) {
   fill_convert(g_tables.convert);
+  fill_move(g_tables.move);
   fill_int(g_tables.block);
   fill_where(g_tables.block);
   fill_float_unary(g_tables.block);

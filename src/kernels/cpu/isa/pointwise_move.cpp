@@ -1,0 +1,101 @@
+// Moving elements between memory orders: gathers of short runs, and transposes in registers.
+
+#include "kernels/cpu/pointwise_plan.h"
+
+namespace tensorgrad::cpu::TENSORGRAD_ISA {
+namespace {
+
+template <class T>
+TENSORGRAD_INLINE T at(const char* p) {
+  T v;
+  __builtin_memcpy(&v, p, sizeof(T));
+  return v;
+}
+template <class T>
+TENSORGRAD_INLINE void put(char* p, T v) {
+  __builtin_memcpy(p, &v, sizeof(T));
+}
+
+template <class T>
+void gather(int64_t n, const Plan& plan, const Side& side, Cursor& c, char* target) {
+  const int64_t size = plan.sizes[0], stride = side.strides[0];
+  const char* from = c.at;
+  int64_t i = c.index[0];
+  for (;;) {
+    const int64_t run = n < size - i ? n : size - i;
+    for (int64_t k = 0; k < run; ++k, from += stride, target += sizeof(T)) put<T>(target, at<T>(from));
+    n -= run;
+    i += run;
+    if (i < size) break;
+    from -= size * stride;
+    i = 0;
+    for (int d = 1; d < plan.ndim; ++d) {
+      from += side.strides[d];
+      if (++c.index[d] < plan.sizes[d]) break;
+      from -= plan.sizes[d] * side.strides[d];
+      c.index[d] = 0;
+    }
+    if (n == 0) break;
+  }
+  c.index[0] = i;
+  c.at = from;
+}
+
+// One step of a transpose in registers: off-diagonal blocks of size H change places between row r and row r + H.
+template <int H, int N, class V, int... L>
+TENSORGRAD_INLINE void exchange(V& a, V& b, std::integer_sequence<int, L...>) {
+  const V low = __builtin_shufflevector(a, b, ((L & H) ? N + L - H : L)...);
+  const V high = __builtin_shufflevector(a, b, ((L & H) ? N + L : L + H)...);
+  a = low;
+  b = high;
+}
+template <int H, int N, class V>
+TENSORGRAD_INLINE void transpose_rows(V (&rows)[N]) {
+#pragma GCC unroll 32
+  for (int r = 0; r < N; ++r) {
+    if ((r & H) == 0) exchange<H, N>(rows[r], rows[r + H], std::make_integer_sequence<int, N>{});
+  }
+  if constexpr (H > 1) transpose_rows<H / 2, N>(rows);
+}
+template <class T, int N>
+TENSORGRAD_INLINE void transpose_square(const char* source, int64_t step, char* target, int64_t pitch) {
+  using V = Raw<T, N>;
+  V rows[N];
+#pragma GCC unroll 32
+  for (int r = 0; r < N; ++r) __builtin_memcpy(&rows[r], source + r * step, sizeof(V));
+  transpose_rows<N / 2, N>(rows);
+#pragma GCC unroll 32
+  for (int r = 0; r < N; ++r) __builtin_memcpy(target + r * pitch, &rows[r], sizeof(V));
+}
+
+template <class T, int N>
+void transpose(int64_t ni, int64_t nj, const char* source, int64_t step, char* target, int64_t pitch) {
+  constexpr int64_t B = sizeof(T);
+  const int64_t whole_i = ni / N * N, whole_j = nj / N * N;
+  for (int64_t i = 0; i < whole_i; i += N) {
+    for (int64_t j = 0; j < whole_j; j += N) {
+      transpose_square<T, N>(source + i * step + j * B, step, target + j * pitch + i * B, pitch);
+    }
+  }
+  for (int64_t j = 0; j < nj; ++j) {
+    for (int64_t i = j < whole_j ? whole_i : 0; i < ni; ++i) {
+      put<T>(target + j * pitch + i * B, at<T>(source + i * step + j * B));
+    }
+  }
+}
+
+}  // namespace
+
+void fill_move(MoveTable& table) {
+  table.gather[0] = gather<uint8_t>;
+  table.gather[1] = gather<uint16_t>;
+  table.gather[2] = gather<uint32_t>;
+  table.gather[3] = gather<uint64_t>;
+  constexpr int narrow = kVectorBytes < 32 ? kVectorBytes : 32;  // 16 rows of 16-bit values are enough registers
+  table.transpose[0] = transpose < uint8_t, kVectorBytes == 16 ? 4 : 16 > ;
+  table.transpose[1] = transpose<uint16_t, narrow / 2>;
+  table.transpose[2] = transpose<uint32_t, kLanes<float>>;
+  table.transpose[3] = transpose<uint64_t, kLanes<double>>;
+}
+
+}  // namespace tensorgrad::cpu::TENSORGRAD_ISA
