@@ -3,6 +3,7 @@
 
 #include "kernels/pool.h"
 
+#include "kernels/cpu/scratch.h"
 #include "kernels/cpu/simd.h"
 #include "tensorgrad/parallel.h"
 
@@ -33,16 +34,20 @@ inline Inside inside(int64_t in, int64_t out, int64_t reach, int64_t stride, int
 }
 
 template <class T, int... I>
-TENSORGRAD_INLINE Vec<T> even_lanes(const T* p, std::integer_sequence<int, I...>) {
-  return Vec<T>(__builtin_shufflevector(load(p).v, load(p + kLanes<T>).v, (2 * I)...));
+TENSORGRAD_INLINE Vec<T> even_lanes(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
+  return Vec<T>(__builtin_shufflevector(a.v, b.v, (2 * I)...));
 }
-// kLanes values `stride` apart. At stride 2 it reads one value past the last one: the caller leaves room.
+// n <= kLanes<T> values `stride` apart, the other lanes zero. Reads nothing but the values and what lies between them.
 template <class T>
-TENSORGRAD_INLINE Vec<T> load_strided(const T* p, int64_t stride) {
-  if (stride == 1) return load(p);
-  if (stride == 2) return even_lanes(p, std::make_integer_sequence<int, kLanes<T>>{});
-  T values[kLanes<T>];
-  for (int i = 0; i < kLanes<T>; ++i) values[i] = p[i * stride];
+TENSORGRAD_INLINE Vec<T> load_strided(const T* p, int64_t stride, int64_t n) {
+  if (stride == 1) return n == kLanes<T> ? load(p) : load_n(p, n);
+  if (stride == 2) {
+    const int64_t count = 2 * n - 1;
+    return even_lanes(load_n(p, least(count, kLanes<T>)), load_n(p + kLanes<T>, greatest(0, count - kLanes<T>)),
+                      std::make_integer_sequence<int, kLanes<T>>{});
+  }
+  T values[kLanes<T>] = {};
+  for (int64_t i = 0; i < n; ++i) values[i] = p[i * stride];
   return load(values);
 }
 
@@ -98,26 +103,30 @@ void max_pool_row(const PoolShape& s, const T* plane, int64_t y, Inside columns,
   };
   int64_t x = 0;
   for (; x < columns.first; ++x) edge(x);
-  const int64_t reach = (kLanes<T> - 1) * s.stride_width + 1 + (s.kernel_width - 1) * s.dilation_width;
-  for (; x + kLanes<T> <= columns.last; x += kLanes<T>) {
+  for (; x < columns.last; x += kLanes<T>) {
+    const int64_t n = least(kLanes<T>, columns.last - x);
     const int64_t left = x * s.stride_width - s.pad_width;
-    if (left + reach + 1 > s.in_width && rows.last == s.in_height) break;  // load_strided reads one value more
     Vec<T> best(-static_cast<T>(__builtin_inf()));
     const Vec<I> lane = iota<I>() * static_cast<I>(s.stride_width);
     Vec<I> at = lane + static_cast<I>(rows.first * s.in_width + left);
     for (int64_t i = rows.first; i < rows.last; i += s.dilation_height) {
       for (int64_t j = 0; j < s.kernel_width; ++j) {
         const int64_t from = i * s.in_width + left + j * s.dilation_width;
-        const Vec<T> value = load_strided(plane + from, s.stride_width);
+        const Vec<T> value = load_strided(plane + from, s.stride_width, n);
         const Mask<T> better = (value > best) | is_nan(value);
         best = select(better, value, best);
         if (indices) at = Vec<I>(better.v ? (lane + static_cast<I>(from)).v : at.v);
       }
     }
-    store(output + x, best);
-    if (indices) store_indices<T>(indices + x, at);
+    if (n == kLanes<T>) {
+      store(output + x, best);
+      if (indices) store_indices<T>(indices + x, at);
+    } else {
+      store_n(output + x, n, best);
+      for (int64_t i = 0; indices && i < n; ++i) indices[x + i] = at.v[i];
+    }
   }
-  for (; x < s.out_width; ++x) edge(x);
+  for (x = greatest(columns.first, columns.last); x < s.out_width; ++x) edge(x);
 }
 
 template <class T>
@@ -190,20 +199,19 @@ void avg_pool_row(const PoolShape& s, const AveragePoolOptions& o, const T* plan
   };
   int64_t x = 0;
   for (; x < columns.first; ++x) edge(x);
-  const int64_t reach = (kLanes<T> - 1) * s.stride_width + s.kernel_width;
   const T by = divisor<T>(o, rows, {0, s.kernel_width, s.kernel_width});
-  for (; x + kLanes<T> <= columns.last; x += kLanes<T>) {
+  for (; x < columns.last; x += kLanes<T>) {
+    const int64_t n = least(kLanes<T>, columns.last - x);
     const int64_t left = x * s.stride_width - s.pad_width;
-    if (left + reach + 1 > s.in_width && rows.last == s.in_height) break;
     Vec<T> sum(T(0));
     for (int64_t i = rows.first; i < rows.last; ++i) {
       for (int64_t j = 0; j < s.kernel_width; ++j) {
-        sum += load_strided(plane + i * s.in_width + left + j, s.stride_width);
+        sum += load_strided(plane + i * s.in_width + left + j, s.stride_width, n);
       }
     }
-    store(output + x, rows.last > rows.first ? sum / Vec<T>(by) : Vec<T>(T(0)));
+    store_n(output + x, n, rows.last > rows.first ? sum / Vec<T>(by) : Vec<T>(T(0)));
   }
-  for (; x < s.out_width; ++x) edge(x);
+  for (x = greatest(columns.first, columns.last); x < s.out_width; ++x) edge(x);
 }
 
 template <class T>
@@ -219,23 +227,53 @@ void avg_pool(const PoolShape& s, const AveragePoolOptions& o, const T* input, T
   });
 }
 
+// The gradient of one row of windows, spread over an input row: every input row under the windows gets the same.
+template <class T>
+void spread_row(const PoolShape& s, const AveragePoolOptions& o, const AverageWindow& rows, const T* grad,
+                Inside columns, T* row) {
+  for (int64_t i = 0; i < s.in_width; ++i) row[i] = T(0);
+  const auto edge = [&](int64_t x) {
+    const AverageWindow w = average_window(x, s.in_width, s.kernel_width, s.stride_width, s.pad_width);
+    if (w.last <= w.first) return;
+    const T part = grad[x] / divisor<T>(o, rows, w);
+    for (int64_t j = w.first; j < w.last; ++j) row[j] += part;
+  };
+  for (int64_t x = 0; x < columns.first; ++x) edge(x);
+  const T scale = T(1) / divisor<T>(o, rows, {0, s.kernel_width, s.kernel_width});
+  if (s.stride_width == 1) {
+    for (int64_t j = 0; j < s.kernel_width; ++j) {
+      T* to = row - s.pad_width + j;
+      for (int64_t x = columns.first; x < columns.last; ++x) to[x] += grad[x] * scale;
+    }
+  } else if (s.stride_width == 2 && s.kernel_width == 2) {
+    T* to = row - s.pad_width;
+    for (int64_t x = columns.first; x < columns.last; ++x) to[2 * x] = to[2 * x + 1] = grad[x] * scale;
+  } else {
+    for (int64_t x = columns.first; x < columns.last; ++x) {
+      T* to = row + x * s.stride_width - s.pad_width;
+      const T part = grad[x] * scale;
+      for (int64_t j = 0; j < s.kernel_width; ++j) to[j] += part;
+    }
+  }
+  for (int64_t x = greatest(columns.first, columns.last); x < s.out_width; ++x) edge(x);
+}
+
 template <class T>
 void avg_pool_backward(const PoolShape& s, const AveragePoolOptions& o, const T* grad_output, T* grad_input) {
-  const int64_t work = out_plane(s) * s.kernel_height * s.kernel_width + in_plane(s);
+  const Inside columns = inside(s.in_width, s.out_width, s.kernel_width, s.stride_width, s.pad_width);
+  const int64_t work = out_plane(s) * s.kernel_width + out_plane(s) * s.kernel_height + in_plane(s);
   parallel_for(0, s.planes, plane_grain(work), [&](int64_t begin, int64_t end) {
+    T* row = scratch_of<T>(ScratchSlot::item, s.in_width);
     for (int64_t p = begin; p < end; ++p) {
-      T* to = grad_input + p * in_plane(s);
-      for (int64_t i = 0; i < in_plane(s); ++i) to[i] = T(0);
+      T* plane = grad_input + p * in_plane(s);
+      for (int64_t i = 0; i < in_plane(s); ++i) plane[i] = T(0);
       for (int64_t y = 0; y < s.out_height; ++y) {
         const AverageWindow rows = average_window(y, s.in_height, s.kernel_height, s.stride_height, s.pad_height);
-        const T* grad = grad_output + p * out_plane(s) + y * s.out_width;
-        for (int64_t x = 0; x < s.out_width; ++x) {
-          const AverageWindow w = average_window(x, s.in_width, s.kernel_width, s.stride_width, s.pad_width);
-          if (rows.last <= rows.first || w.last <= w.first) continue;
-          const T part = grad[x] / divisor<T>(o, rows, w);
-          for (int64_t i = rows.first; i < rows.last; ++i) {
-            for (int64_t j = w.first; j < w.last; ++j) to[i * s.in_width + j] += part;
-          }
+        if (rows.last <= rows.first) continue;
+        spread_row(s, o, rows, grad_output + p * out_plane(s) + y * s.out_width, columns, row);
+        for (int64_t i = rows.first; i < rows.last; ++i) {
+          T* to = plane + i * s.in_width;
+          for (int64_t j = 0; j < s.in_width; ++j) to[j] += row[j];
         }
       }
     }
