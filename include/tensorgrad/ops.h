@@ -8,6 +8,7 @@
 #include "tensorgrad/ops/dropout.h"
 #include "tensorgrad/ops/embedding.h"
 #include "tensorgrad/ops/factory.h"
+#include "tensorgrad/ops/index.h"
 #include "tensorgrad/ops/loss.h"
 #include "tensorgrad/ops/matmul.h"
 #include "tensorgrad/ops/norm.h"

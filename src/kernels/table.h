@@ -14,6 +14,9 @@
 #include "kernels/optim.h"
 #include "kernels/pointwise.h"
 #include "kernels/pool.h"
+#include "kernels/random.h"
+#include "kernels/reduce.h"
+#include "kernels/index.h"
 #include "kernels/softmax.h"
 #include "tensorgrad/device.h"
 
@@ -21,8 +24,11 @@ namespace tensorgrad {
 
 struct KernelTable {
   FactoryKernels factory;
+  IndexKernels index;
   PointwiseKernels pointwise;
   AttentionKernels attention;
+  RandomKernels random;
+  ReduceKernels reduce;
   SoftmaxKernels softmax;
   LossKernels loss;
   NormKernels norm;

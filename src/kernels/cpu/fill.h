@@ -7,7 +7,10 @@
 namespace tensorgrad::cpu {
 
 void fill_cpu(FactoryKernels& k);
+void fill_cpu(IndexKernels& k);
 void fill_cpu(PointwiseKernels& k);
 void fill_cpu(OptimKernels& k);
+void fill_cpu(RandomKernels& k);
+void fill_cpu(ReduceKernels& k);
 
 }  // namespace tensorgrad::cpu

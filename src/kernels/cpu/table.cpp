@@ -8,8 +8,11 @@ const KernelTable& cpu_kernels() {
   static const KernelTable table = [] {
     KernelTable t;
     cpu::fill_cpu(t.factory);
+    cpu::fill_cpu(t.index);
     cpu::fill_cpu(t.pointwise);
     cpu::fill_attention(t.attention);
+    cpu::fill_cpu(t.random);
+    cpu::fill_cpu(t.reduce);
     cpu::fill_softmax(t.softmax);
     cpu::fill_loss(t.loss);
     cpu::fill_norm(t.norm);

@@ -1,0 +1,160 @@
+// The parts of the index family that one compilation serves, and the family's table.
+
+#include "kernels/index.h"
+
+#include <algorithm>
+
+#include "core/allocator.h"
+#include "kernels/cpu/fill.h"
+#include "tensorgrad/parallel.h"
+
+namespace tensorgrad::cpu {
+
+void fill_sort(IndexKernels& k);
+
+namespace baseline {
+void fill(IndexKernels& kernels);
+}
+namespace avx2 {
+void fill(IndexKernels& kernels);
+}
+namespace avx512 {
+void fill(IndexKernels& kernels);
+}
+
+namespace {
+
+constexpr int64_t kPiece = 16384;  // elements counted, then written, by one thread
+
+// body(piece, begin, end) for fixed pieces of n.
+template <class Body>
+void each_piece(int64_t n, Body body) {
+  parallel_for(0, (n + kPiece - 1) / kPiece, 2, [&](int64_t b, int64_t e) {
+    for (int64_t p = b; p < e; ++p) body(p, p * kPiece, std::min(n, (p + 1) * kPiece));
+  });
+}
+
+// starts[p] = how many elements before piece p hold; the return value: all.
+template <class Holds>
+int64_t count_pieces(int64_t n, int64_t* starts, Holds holds) {
+  each_piece(n, [&](int64_t p, int64_t begin, int64_t end) {
+    int64_t count = 0;
+    for (int64_t i = begin; i < end; ++i) count += holds(i);
+    starts[p] = count;
+  });
+  int64_t total = 0;
+  for (int64_t p = 0; p < (n + kPiece - 1) / kPiece; ++p) {
+    const int64_t count = starts[p];
+    starts[p] = total;
+    total += count;
+  }
+  return total;
+}
+size_t pieces_bytes(int64_t n) { return static_cast<size_t>(n / kPiece + 1) * sizeof(int64_t); }
+
+template <class T>
+int64_t nonzero_typed(const void* data, int64_t n, int ndim, const int64_t* sizes, int64_t* out) {
+  const T* x = static_cast<const T*>(data);
+  const detail::Workspace space(pieces_bytes(n));
+  auto* starts = space.as<int64_t>();
+  const int64_t total = count_pieces(n, starts, [x](int64_t i) { return x[i] != T(0); });
+  if (!out) return total;
+  each_piece(n, [&](int64_t p, int64_t begin, int64_t end) {
+    int64_t* to = out + starts[p] * ndim;
+    for (int64_t i = begin; i < end; ++i) {
+      if (x[i] == T(0)) continue;
+      int64_t rest = i;
+      for (int d = ndim - 1; d > 0; --d) {
+        to[d] = rest % sizes[d];
+        rest /= sizes[d];
+      }
+      if (ndim > 0) to[0] = rest;
+      to += ndim;
+    }
+  });
+  return total;
+}
+
+int64_t nonzero(DType dtype, const void* x, int64_t n, int ndim, const int64_t* sizes, int64_t* out) {
+  switch (dtype) {
+    case DType::boolean:
+    case DType::uint8:
+    case DType::int8: return nonzero_typed<uint8_t>(x, n, ndim, sizes, out);
+    case DType::int16: return nonzero_typed<int16_t>(x, n, ndim, sizes, out);
+    case DType::int32: return nonzero_typed<int32_t>(x, n, ndim, sizes, out);
+    case DType::int64: return nonzero_typed<int64_t>(x, n, ndim, sizes, out);
+    case DType::float32: return nonzero_typed<float>(x, n, ndim, sizes, out);
+    default: return nonzero_typed<double>(x, n, ndim, sizes, out);
+  }
+}
+
+// step(mask position, place among the true ones) for every true element.
+template <class U, bool kGather>
+void move_masked(const uint8_t* mask, void* a, int64_t n, void* b) {
+  U* x = static_cast<U*>(a);
+  U* packed = static_cast<U*>(b);
+  const detail::Workspace space(pieces_bytes(n));
+  auto* starts = space.as<int64_t>();
+  count_pieces(n, starts, [mask](int64_t i) { return mask[i] != 0; });
+  each_piece(n, [&](int64_t p, int64_t begin, int64_t end) {
+    int64_t k = starts[p];
+    for (int64_t i = begin; i < end; ++i) {
+      if (!mask[i]) continue;
+      if constexpr (kGather) packed[k++] = x[i];
+      else x[i] = packed[k++];
+    }
+  });
+}
+template <bool kGather>
+void move_masked(int64_t item, const uint8_t* mask, void* x, int64_t n, void* packed) {
+  switch (item) {
+    case 1: return move_masked<uint8_t, kGather>(mask, x, n, packed);
+    case 2: return move_masked<uint16_t, kGather>(mask, x, n, packed);
+    case 4: return move_masked<uint32_t, kGather>(mask, x, n, packed);
+    default: return move_masked<uint64_t, kGather>(mask, x, n, packed);
+  }
+}
+void compress(int64_t item, const uint8_t* mask, const void* x, int64_t n, void* out) {
+  move_masked<true>(item, mask, const_cast<void*>(x), n, out);
+}
+void place(int64_t item, const uint8_t* mask, void* x, int64_t n, const void* source) {
+  move_masked<false>(item, mask, x, n, const_cast<void*>(source));
+}
+
+template <class T>
+void search_typed(const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right, int64_t* out) {
+  const T* all = static_cast<const T*>(ordered);
+  const T* values = static_cast<const T*>(v);
+  const int64_t count = rows * per_row;
+  // NaN is above everything.
+  auto below = [](T a, T b) { return b != b ? a == a : a < b; };
+  parallel_for(0, count, 2048, [&](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i) {
+      const T* row = all + (rows == 1 ? 0 : i / per_row) * n;
+      const T* at = right ? std::upper_bound(row, row + n, values[i], below) : std::lower_bound(row, row + n, values[i], below);
+      out[i] = at - row;
+    }
+  });
+}
+void search(DType dtype, const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right, int64_t* out) {
+  if (dtype == DType::float64) return search_typed<double>(ordered, rows, n, v, per_row, right, out);
+  search_typed<int64_t>(ordered, rows, n, v, per_row, right, out);
+}
+
+}  // namespace
+
+void fill_cpu(IndexKernels& k, Level level) {
+  switch (level) {
+    case Level::avx512: avx512::fill(k); break;
+    case Level::avx2: avx2::fill(k); break;
+    case Level::baseline: baseline::fill(k); break;
+  }
+  k.nonzero = nonzero;
+  k.compress = compress;
+  k.place = place;
+  k.search = search;
+  fill_sort(k);
+}
+void fill_cpu(IndexKernels& k) { fill_cpu(k, isa_level()); }
+
+}  // namespace tensorgrad::cpu

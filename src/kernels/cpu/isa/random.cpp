@@ -1,0 +1,228 @@
+// Philox 4x32-10 on vectors of blocks, and what is made of its numbers. kernels/random.h says which number is whose.
+
+#include "kernels/random.h"
+
+#include "kernels/cpu/simd_math.h"
+#include "tensorgrad/parallel.h"
+
+namespace tensorgrad::cpu::TENSORGRAD_ISA {
+namespace {
+
+constexpr int64_t kBlocks = 16;                // of a group
+constexpr int kLaneCount = kLanes<int32_t>;    // blocks that one vector holds
+constexpr int64_t kGrainGroups = 128;          // groups that are worth a thread
+
+using Words = Raw<uint32_t>;
+using Wide = Raw<uint64_t>;
+
+// The high and low halves of a 32 x 32 bit product, in every lane.
+struct Product {
+  Words high, low;
+};
+TENSORGRAD_INLINE Product multiply(Words a, uint32_t m) {
+  const Wide factor = Wide{} + uint64_t{m};
+#if defined(__AVX512F__)
+  const Wide even = (Wide)_mm512_mul_epu32((__m512i)a, (__m512i)factor);
+  const Wide odd = (Wide)_mm512_mul_epu32((__m512i)((Wide)a >> 32), (__m512i)factor);
+#elif defined(__AVX2__)
+  const Wide even = (Wide)_mm256_mul_epu32((__m256i)a, (__m256i)factor);
+  const Wide odd = (Wide)_mm256_mul_epu32((__m256i)((Wide)a >> 32), (__m256i)factor);
+#elif defined(__SSE2__)
+  const Wide even = (Wide)_mm_mul_epu32((__m128i)a, (__m128i)factor);
+  const Wide odd = (Wide)_mm_mul_epu32((__m128i)((Wide)a >> 32), (__m128i)factor);
+#else
+  const Wide even = ((Wide)a & 0xffffffffu) * factor;
+  const Wide odd = ((Wide)a >> 32) * factor;
+#endif
+  const Wide low_half = Wide{} + uint64_t{0xffffffffu};
+  return {(Words)((even >> 32) | (odd & ~low_half)), (Words)((even & low_half) | (odd << 32))};
+}
+
+struct Block4 {
+  Words w[4];
+};
+
+// The four words of blocks first, first + 1, ... in the lanes.
+TENSORGRAD_INLINE Block4 philox(uint64_t seed, uint64_t first) {
+  const Words lane = (Words)iota<int32_t>().v;
+  Words c0 = lane + static_cast<uint32_t>(first);
+  // The carry into the high half: lanes where the low half wrapped around.
+  Words c1 = Words{} + static_cast<uint32_t>(first >> 32);
+  c1 -= (Words)(c0 < lane);
+  Words c2 = Words{}, c3 = Words{};
+  auto k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
+  for (int round = 0; round < 10; ++round) {
+    const Product p = multiply(c0, 0xD2511F53u), q = multiply(c2, 0xCD9E8D57u);
+    c0 = q.high ^ c1 ^ k0;
+    c1 = q.low;
+    c2 = p.high ^ c3 ^ k1;
+    c3 = p.low;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return {{c0, c1, c2, c3}};
+}
+
+// body(first element, at most 16 * parts elements, first block) for every group of blocks.
+template <class Body>
+void each_group(RandomStream stream, int64_t n, int64_t per_group, Body body) {
+  const int64_t groups = (n + per_group - 1) / per_group;
+  parallel_for(0, groups, kGrainGroups, [&](int64_t b, int64_t e) {
+    for (int64_t g = b; g < e; ++g) {
+      const int64_t at = g * per_group, left = n - at;
+      body(at, left < per_group ? left : per_group, stream.block + static_cast<uint64_t>(g * kBlocks));
+    }
+  });
+}
+
+// A group's elements: straight into the output, or through a buffer when the last group is not whole.
+template <class T, int64_t kPerGroup, class Make>
+void fill_groups(RandomStream stream, T* out, int64_t n, Make make) {
+  each_group(stream, n, kPerGroup, [&](int64_t at, int64_t count, uint64_t block) {
+    alignas(64) T buffer[kPerGroup];
+    T* to = count == kPerGroup ? out + at : buffer;
+    for (int64_t lane = 0; lane < kBlocks; lane += kLaneCount) {
+      make(philox(stream.seed, block + static_cast<uint64_t>(lane)), to + lane);
+    }
+    if (to == buffer) {
+      for (int64_t i = 0; i < count; ++i) out[at + i] = buffer[i];
+    }
+  });
+}
+
+// The upper 24 bits as a float in [0, 1).
+TENSORGRAD_INLINE Vec<float> unit(Words w) {
+  return to_float(Vec<int32_t>((Raw<int32_t>)(w >> 8))) * 0x1p-24f;
+}
+
+// Words a (low) and b (high) as 64-bit numbers: lanes 0.. and the upper half of the lanes.
+struct TwoWide {
+  Wide first, second;
+};
+TENSORGRAD_INLINE TwoWide join_words(Words a, Words b) {
+  constexpr int H = kLaneCount / 2;
+  using Half = Raw<uint32_t, H>;
+  Half parts[4];
+  __builtin_memcpy(&parts[0], &a, sizeof(a));
+  __builtin_memcpy(&parts[2], &b, sizeof(b));
+  const Wide a0 = __builtin_convertvector(parts[0], Wide), a1 = __builtin_convertvector(parts[1], Wide);
+  const Wide b0 = __builtin_convertvector(parts[2], Wide), b1 = __builtin_convertvector(parts[3], Wide);
+  return {a0 | (b0 << 32), a1 | (b1 << 32)};
+}
+// The upper 53 bits as a double in [0, 1). Both halves are exact, so is their sum.
+TENSORGRAD_INLINE Vec<double> unit(Wide w) {
+  return Vec<double>(__builtin_convertvector((Raw<int64_t>)(w >> 11), Raw<double>)) * 0x1p-53;
+}
+
+void uniform(RandomStream stream, DType dtype, void* out, int64_t n, double from, double to) {
+  if (dtype == DType::float32) {
+    const float low = static_cast<float>(from), width = static_cast<float>(to - from);
+    fill_groups<float, 64>(stream, static_cast<float*>(out), n, [&](const Block4& b, float* p) {
+      for (int w = 0; w < 4; ++w) store(p + w * kBlocks, unit(b.w[w]) * width + low);
+    });
+    return;
+  }
+  fill_groups<double, 32>(stream, static_cast<double*>(out), n, [&](const Block4& b, double* p) {
+    for (int k = 0; k < 2; ++k) {
+      const TwoWide v = join_words(b.w[2 * k], b.w[2 * k + 1]);
+      store(p + k * kBlocks, unit(v.first) * (to - from) + from);
+      store(p + k * kBlocks + kLaneCount / 2, unit(v.second) * (to - from) + from);
+    }
+  });
+}
+
+// cos and sin of 2 pi times a number in [-1/8, 1/8], by their series.
+TENSORGRAD_INLINE Vec<float> turn_cos(Vec<float> t) {
+  const Vec<float> z = t * t;
+  return fma(fma(fma(fma(fma(Vec<float>(-26.42625678f), z, 60.24464137f), z, -85.45681720f), z, 64.93939402f), z, -19.73920880f), z, 1.f);
+}
+TENSORGRAD_INLINE Vec<float> turn_sin(Vec<float> t) {
+  const Vec<float> z = t * t;
+  return t * fma(fma(fma(fma(Vec<float>(42.05869394f), z, -76.70585975f), z, 81.60524928f), z, -41.34170224f), z, 6.283185307f);
+}
+
+// sqrt(-2 ln((a + 1) / 2^32)) times the cosine and sine of b / 2^32 of a turn.
+TENSORGRAD_INLINE void box_muller(Words a, Words b, Vec<float>& x, Vec<float>& y) {
+  // a + 1 in (0, 2^32] from its halves.
+  const Vec<float> high = to_float(Vec<int32_t>((Raw<int32_t>)(a >> 16))) * 65536.f;
+  const Vec<float> low = to_float(Vec<int32_t>((Raw<int32_t>)(a & 0xffffu))) + 1.f;
+  const Vec<float> l = log((high + low) * 0x1p-32f);
+  const Vec<float> r = sqrt(l * -2.f);
+  // b = quadrant * 2^30 + rest with rest in [-2^29, 2^29): one sign and swap per quadrant.
+  const Words shifted = b + 0x20000000u;
+  const Words quadrant = shifted >> 30;
+  const Vec<float> t = to_float(Vec<int32_t>((Raw<int32_t>)((shifted & 0x3fffffffu) - 0x20000000u))) * 0x1p-32f;
+  const Vec<float> c = turn_cos(t), s = turn_sin(t);
+  const Mask<float> swap((Raw<int32_t>)((quadrant & 1u) != 0u));
+  const Words cos_sign = ((quadrant + 1u) & 2u) << 30, sin_sign = (quadrant & 2u) << 30;
+  const Vec<float> cs = select(swap, s, c), sn = select(swap, c, s);
+  x = r * Vec<float>((Raw<float>)((Words)cs.v ^ cos_sign));
+  y = r * Vec<float>((Raw<float>)((Words)sn.v ^ sin_sign));
+}
+TENSORGRAD_INLINE void box_muller(Wide a, Wide b, Vec<double>& x, Vec<double>& y) {
+  const Vec<double> u = unit(a) + 0x1p-53;
+  const Vec<double> angle = unit(b) * 6.283185307179586477;
+  const Vec<double> r = sqrt(log(u) * -2.0);
+  x = r * cos(angle);
+  y = r * sin(angle);
+}
+
+void normal(RandomStream stream, DType dtype, void* out, int64_t n, double mean, double std) {
+  if (dtype == DType::float32) {
+    const float m = static_cast<float>(mean), s = static_cast<float>(std);
+    fill_groups<float, 64>(stream, static_cast<float*>(out), n, [&](const Block4& b, float* p) {
+      for (int k = 0; k < 2; ++k) {
+        Vec<float> x, y;
+        box_muller(b.w[2 * k], b.w[2 * k + 1], x, y);
+        store(p + 2 * k * kBlocks, x * s + m);
+        store(p + (2 * k + 1) * kBlocks, y * s + m);
+      }
+    });
+    return;
+  }
+  fill_groups<double, 32>(stream, static_cast<double*>(out), n, [&](const Block4& b, double* p) {
+    const TwoWide v = join_words(b.w[0], b.w[1]), w = join_words(b.w[2], b.w[3]);
+    for (int half = 0; half < 2; ++half) {
+      Vec<double> x, y;
+      box_muller(half ? v.second : v.first, half ? w.second : w.first, x, y);
+      store(p + half * kLaneCount / 2, x * std + mean);
+      store(p + kBlocks + half * kLaneCount / 2, y * std + mean);
+    }
+  });
+}
+
+void integers(RandomStream stream, int64_t* out, int64_t n, int64_t from, uint64_t range) {
+  if (!wide_range(range)) {
+    fill_groups<int64_t, 64>(stream, out, n, [&](const Block4& b, int64_t* p) {
+      for (int w = 0; w < 4; ++w) {
+        const TwoWide v = join_words(b.w[w], Words{});
+        const Wide first = (v.first * range) >> 32, second = (v.second * range) >> 32;
+        store(p + w * kBlocks, Vec<int64_t>((Raw<int64_t>)(first + static_cast<uint64_t>(from))));
+        store(p + w * kBlocks + kLaneCount / 2, Vec<int64_t>((Raw<int64_t>)(second + static_cast<uint64_t>(from))));
+      }
+    });
+    return;
+  }
+  fill_groups<int64_t, 32>(stream, out, n, [&](const Block4& b, int64_t* p) {
+    for (int k = 0; k < 2; ++k) {
+      const TwoWide v = join_words(b.w[2 * k], b.w[2 * k + 1]);
+      alignas(64) uint64_t word[kLaneCount];
+      __builtin_memcpy(word, &v.first, sizeof(Wide));
+      __builtin_memcpy(word + kLaneCount / 2, &v.second, sizeof(Wide));
+      for (int i = 0; i < kLaneCount; ++i) {
+        const uint64_t high = range == 0 ? word[i] : static_cast<uint64_t>((static_cast<unsigned __int128>(word[i]) * range) >> 64);
+        p[k * kBlocks + i] = static_cast<int64_t>(high + static_cast<uint64_t>(from));
+      }
+    }
+  });
+}
+
+}  // namespace
+
+void fill(RandomKernels& kernels) {
+  kernels.uniform = uniform;
+  kernels.normal = normal;
+  kernels.integers = integers;
+}
+
+}  // namespace tensorgrad::cpu::TENSORGRAD_ISA

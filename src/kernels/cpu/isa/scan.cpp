@@ -1,0 +1,273 @@
+// Running sums, products and extremes, and the place of an extreme, along one dim of a dense array.
+
+#include "kernels/cpu/simd_math.h"
+#include "kernels/reduce.h"
+#include "tensorgrad/parallel.h"
+
+namespace tensorgrad::cpu::TENSORGRAD_ISA {
+
+void scan(ScanOp op, DType dtype, const DimShape& shape, const void* in, void* out, int64_t* indices);
+void extreme(bool largest, DType dtype, const DimShape& shape, const void* in, void* values, int64_t* indices);
+
+namespace {
+
+constexpr int64_t kGrain = 16384;
+TENSORGRAD_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+TENSORGRAD_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// --- running sums and products
+
+// One column of `n` elements `inner` apart; float sums run in double.
+template <bool kProduct, class T>
+void scan_column(const T* x, T* y, int64_t n, int64_t inner) {
+  using Acc = std::conditional_t<std::is_same_v<T, float>, double, T>;
+  Acc a = kProduct ? 1 : 0;
+  for (int64_t i = 0; i < n; ++i) {
+    if constexpr (std::is_integral_v<T>) {
+      const auto u = static_cast<uint64_t>(a), v = static_cast<uint64_t>(x[i * inner]);
+      a = static_cast<T>(kProduct ? u * v : u + v);
+    } else {
+      a = kProduct ? a * x[i * inner] : a + x[i * inner];
+    }
+    y[i * inner] = static_cast<T>(a);
+  }
+}
+
+// Columns side by side: up to kStrip running values.
+constexpr int64_t kStrip = 256;
+template <bool kProduct, class T>
+void scan_strip(const T* x, T* y, int64_t n, int64_t inner, int64_t width) {
+  using Acc = std::conditional_t<std::is_same_v<T, float>, double, std::conditional_t<std::is_integral_v<T>, uint64_t, T>>;
+  alignas(64) Acc a[kStrip];
+  for (int64_t c = 0; c < width; ++c) a[c] = kProduct ? 1 : 0;
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t c = 0; c < width; ++c) {
+      a[c] = kProduct ? a[c] * static_cast<Acc>(x[i * inner + c]) : a[c] + static_cast<Acc>(x[i * inner + c]);
+      y[i * inner + c] = static_cast<T>(a[c]);
+    }
+  }
+}
+
+template <bool kProduct, class T>
+void scan_typed(const DimShape& s, const void* in, void* out) {
+  const T* x = static_cast<const T*>(in);
+  T* y = static_cast<T*>(out);
+  if (s.inner == 1) {
+    parallel_for(0, s.outer, most(1, kGrain / s.n), [&](int64_t b, int64_t e) {
+      for (int64_t r = b; r < e; ++r) scan_column<kProduct>(x + r * s.n, y + r * s.n, s.n, 1);
+    });
+    return;
+  }
+  const int64_t strips = (s.inner + kStrip - 1) / kStrip;
+  parallel_for(0, s.outer * strips, most(1, kGrain / (s.n * least(s.inner, kStrip))), [&](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i) {
+      const int64_t start = i % strips * kStrip, at = i / strips * s.n * s.inner + start;
+      scan_strip<kProduct>(x + at, y + at, s.n, s.inner, least(kStrip, s.inner - start));
+    }
+  });
+}
+
+// --- running extremes with their places: the latest one wins a tie, NaN stays
+
+template <bool kLargest, class T>
+void scan_extreme(const DimShape& s, const void* in, void* out, int64_t* indices) {
+  const T* x = static_cast<const T*>(in);
+  T* y = static_cast<T*>(out);
+  parallel_for(0, s.outer * s.inner, most(1, kGrain / s.n), [&](int64_t b, int64_t e) {
+    for (int64_t c = b; c < e; ++c) {
+      const int64_t at = c / s.inner * s.n * s.inner + c % s.inner;
+      T best = x[at];
+      int64_t place = 0;
+      for (int64_t i = 0; i < s.n; ++i) {
+        const T v = x[at + i * s.inner];
+        if (v != v || (best == best && (kLargest ? v >= best : v <= best))) {
+          best = v;
+          place = i;
+        }
+        y[at + i * s.inner] = best;
+        indices[at + i * s.inner] = place;
+      }
+    }
+  });
+}
+
+template <class T>
+void scan_any(ScanOp op, const DimShape& s, const void* in, void* out, int64_t* indices) {
+  switch (op) {
+    case ScanOp::sum: return scan_typed<false, T>(s, in, out);
+    case ScanOp::prod: return scan_typed<true, T>(s, in, out);
+    case ScanOp::max: return scan_extreme<true, T>(s, in, out, indices);
+    case ScanOp::min: return scan_extreme<false, T>(s, in, out, indices);
+  }
+}
+
+// --- the place of an extreme
+
+template <class T>
+struct Best {
+  T value;
+  int64_t place;
+};
+
+// v replaces best: NaN beats all but an earlier NaN.
+template <bool kLargest, class T>
+TENSORGRAD_INLINE bool beats(T v, T best) {
+  if constexpr (std::is_floating_point_v<T>) {
+    if (best != best) return false;
+    return v != v || (kLargest ? v > best : v < best);
+  } else {
+    return kLargest ? v > best : v < best;
+  }
+}
+
+// The extreme value of n dense elements: NaN if there is one.
+template <bool kLargest, class T>
+T extreme_value(const T* x, int64_t n) {
+  if constexpr (std::is_floating_point_v<T>) {
+    constexpr int64_t L = kLanes<T>;
+    constexpr T start = kLargest ? -math_detail::kInf<T> : math_detail::kInf<T>;
+    auto join = [](Vec<T> a, Vec<T> b) { return kLargest ? max_nan(a, b) : min_nan(a, b); };
+    Vec<T> a[4] = {Vec<T>(start), Vec<T>(start), Vec<T>(start), Vec<T>(start)};
+    int64_t i = 0;
+    for (; i + 4 * L <= n; i += 4 * L) {
+      for (int k = 0; k < 4; ++k) a[k] = join(a[k], load(x + i + k * L));
+    }
+    for (; i + L <= n; i += L) a[0] = join(a[0], load(x + i));
+    if (i < n) a[1] = join(a[1], select(first_lanes<T>(n - i), load_n(x + i, n - i), Vec<T>(start)));
+    const Vec<T> all = join(join(a[0], a[1]), join(a[2], a[3]));
+    return kLargest ? reduce_max_nan(all) : reduce_min_nan(all);
+  } else {
+    T a = x[0];
+    for (int64_t i = 1; i < n; ++i) a = kLargest ? (x[i] > a ? x[i] : a) : (x[i] < a ? x[i] : a);
+    return a;
+  }
+}
+
+template <class T>
+int64_t first_equal(const T* x, int64_t n, T value) {
+  int64_t i = 0;
+  if constexpr (std::is_floating_point_v<T>) {
+    const bool nan = value != value;
+    for (; i + kLanes<T> <= n; i += kLanes<T>) {
+      const Vec<T> v = load(x + i);
+      const uint32_t hit = mask_bits(nan ? is_nan(v) : v == value);
+      if (hit) return i + __builtin_ctz(hit);
+    }
+    for (; i < n; ++i) {
+      if (nan ? x[i] != x[i] : x[i] == value) return i;
+    }
+  } else {
+    for (; i < n; ++i) {
+      if (x[i] == value) return i;
+    }
+  }
+  return 0;
+}
+
+// A block at a time: its extreme value first, the place only in the block that won.
+constexpr int64_t kBlock = 4096;
+template <bool kLargest, class T>
+Best<T> extreme_row(const T* x, int64_t n) {
+  Best<T> best{};
+  int64_t winner = 0;
+  for (int64_t b = 0; b < n; b += kBlock) {
+    const T v = extreme_value<kLargest>(x + b, least(kBlock, n - b));
+    if (b == 0 || beats<kLargest>(v, best.value)) {
+      best.value = v;
+      winner = b;
+    }
+  }
+  best.place = winner + first_equal(x + winner, least(kBlock, n - winner), best.value);
+  return best;
+}
+
+template <bool kLargest, class T>
+void extreme_strip(const T* x, T* values, int64_t* indices, int64_t n, int64_t inner, int64_t width) {
+  alignas(64) T best[kStrip];
+  alignas(64) int64_t place[kStrip];
+  for (int64_t c = 0; c < width; ++c) {
+    best[c] = x[c];
+    place[c] = 0;
+  }
+  for (int64_t i = 1; i < n; ++i) {
+    const T* row = x + i * inner;
+    for (int64_t c = 0; c < width; ++c) {
+      const T v = row[c];
+      const bool won = (v != v && best[c] == best[c]) || (kLargest ? v > best[c] : v < best[c]);
+      best[c] = won ? v : best[c];
+      place[c] = won ? i : place[c];
+    }
+  }
+  for (int64_t c = 0; c < width; ++c) {
+    if (values) values[c] = best[c];
+    indices[c] = place[c];
+  }
+}
+
+template <bool kLargest, class T>
+void extreme_typed(const DimShape& s, const void* in, void* values, int64_t* indices) {
+  const T* x = static_cast<const T*>(in);
+  T* v = static_cast<T*>(values);
+  if (s.inner > 1) {
+    const int64_t strips = (s.inner + kStrip - 1) / kStrip;
+    parallel_for(0, s.outer * strips, most(1, kGrain / (s.n * least(s.inner, kStrip))), [&](int64_t b, int64_t e) {
+      for (int64_t i = b; i < e; ++i) {
+        const int64_t start = i % strips * kStrip, to = i / strips * s.inner + start;
+        extreme_strip<kLargest>(x + i / strips * s.n * s.inner + start, v ? v + to : nullptr, indices + to, s.n, s.inner,
+                                least(kStrip, s.inner - start));
+      }
+    });
+    return;
+  }
+  constexpr int64_t kPieces = 64;
+  if (s.outer == 1 && s.n > 4 * kGrain) {  // one long row: in fixed pieces
+    Best<T> best[kPieces];
+    const int64_t piece = (s.n + kPieces - 1) / kPieces, pieces = (s.n + piece - 1) / piece;
+    parallel_for(0, pieces, 1, [&](int64_t b, int64_t e) {
+      for (int64_t i = b; i < e; ++i) best[i] = extreme_row<kLargest>(x + i * piece, least(piece, s.n - i * piece));
+    });
+    int64_t winner = 0;
+    for (int64_t i = 1; i < pieces; ++i) {
+      if (beats<kLargest>(best[i].value, best[winner].value)) winner = i;
+    }
+    if (v) v[0] = best[winner].value;
+    indices[0] = winner * piece + best[winner].place;
+    return;
+  }
+  parallel_for(0, s.outer, most(1, kGrain / s.n), [&](int64_t b, int64_t e) {
+    for (int64_t r = b; r < e; ++r) {
+      const Best<T> best = extreme_row<kLargest>(x + r * s.n, s.n);
+      if (v) v[r] = best.value;
+      indices[r] = best.place;
+    }
+  });
+}
+
+template <class T>
+void extreme_any(bool largest, const DimShape& s, const void* in, void* values, int64_t* indices) {
+  if (largest) return extreme_typed<true, T>(s, in, values, indices);
+  extreme_typed<false, T>(s, in, values, indices);
+}
+
+}  // namespace
+
+void scan(ScanOp op, DType dtype, const DimShape& shape, const void* in, void* out, int64_t* indices) {
+  if (dtype == DType::float32) return scan_any<float>(op, shape, in, out, indices);
+  if (dtype == DType::float64) return scan_any<double>(op, shape, in, out, indices);
+  scan_any<int64_t>(op, shape, in, out, indices);
+}
+
+void extreme(bool largest, DType dtype, const DimShape& shape, const void* in, void* values, int64_t* indices) {
+  switch (dtype) {
+    case DType::float32: return extreme_any<float>(largest, shape, in, values, indices);
+    case DType::float64: return extreme_any<double>(largest, shape, in, values, indices);
+    case DType::boolean:
+    case DType::uint8: return extreme_any<uint8_t>(largest, shape, in, values, indices);
+    case DType::int8: return extreme_any<int8_t>(largest, shape, in, values, indices);
+    case DType::int16: return extreme_any<int16_t>(largest, shape, in, values, indices);
+    case DType::int32: return extreme_any<int32_t>(largest, shape, in, values, indices);
+    default: return extreme_any<int64_t>(largest, shape, in, values, indices);
+  }
+}
+
+}  // namespace tensorgrad::cpu::TENSORGRAD_ISA

@@ -1,0 +1,187 @@
+// Order: sorting, the k first, medians, distinct elements, places in an ordered row.
+
+#include "kernels/table.h"
+#include "ops/reduce_common.h"
+#include "tensorgrad/ops.h"
+
+namespace tensorgrad {
+
+using detail::wrap_dim;
+
+namespace {
+
+// values came from x at `places` along d.
+void record_places(const char* name, const Tensor& x, const Tensor& values, const Tensor& places, int64_t d) {
+  if (!should_record(x)) return;
+  record(name, values, inputs(x), [sizes = Shape(x.sizes()), places, d](const Tensor& g, const Context&) {
+    if (sizes.empty()) return g;
+    return zeros(sizes, {.dtype = g.dtype(), .device = g.device()}).scatter(d, places, g);
+  });
+}
+
+}  // namespace
+
+std::pair<Tensor, Tensor> sort(const Tensor& x, int64_t dim, bool descending) {
+  const int64_t d = wrap_dim(dim, x.dim(), "sort");
+  Tensor values, places = detail::make_empty(x.sizes(), DType::int64, x.device());
+  {
+    const NoGradGuard guard;
+    const Tensor in = detail::reducible(x).detach().contiguous();
+    values = detail::make_empty(x.sizes(), in.dtype(), x.device());
+    if (x.numel() > 0) {
+      kernels(x.device()).index.sort(in.dtype(), detail::dim_shape(x, d), in.data_ptr(), values.data_ptr(), places.data<int64_t>(), descending);
+    }
+    values = values.to(x.dtype());
+  }
+  record_places("Sort", x, values, places, d);
+  return {std::move(values), std::move(places)};
+}
+Tensor argsort(const Tensor& x, int64_t dim, bool descending) {
+  const NoGradGuard guard;
+  return sort(x, dim, descending).second;
+}
+Tensor msort(const Tensor& x) { return sort(x, 0).first; }
+
+std::pair<Tensor, Tensor> topk(const Tensor& x, int64_t k, int64_t dim, bool largest, bool) {
+  const int64_t d = wrap_dim(dim, x.dim(), "topk"), n = x.dim() == 0 ? 1 : x.size(d);
+  TENSORGRAD_CHECK(k >= 0 && k <= n, ShapeError, "topk: selected index k out of range: k = ", k, ", dim ", d, " has size ", n);
+  Shape sizes(x.sizes());
+  if (x.dim() > 0) sizes[static_cast<size_t>(d)] = k;
+  Tensor values, places = detail::make_empty(sizes, DType::int64, x.device());
+  {
+    const NoGradGuard guard;
+    const Tensor in = detail::reducible(x).detach().contiguous();
+    values = detail::make_empty(sizes, in.dtype(), x.device());
+    if (values.numel() > 0 && k > 0) {
+      kernels(x.device()).index.topk(in.dtype(), detail::dim_shape(x, d), in.data_ptr(), k, values.data_ptr(), places.data<int64_t>(), largest);
+    }
+    values = values.to(x.dtype());
+  }
+  record_places("Topk", x, values, places, d);
+  return {std::move(values), std::move(places)};
+}
+
+namespace {
+// The element at `place` (a tensor of int64, x's sizes with d at 1) of the ordered row.
+std::pair<Tensor, Tensor> pick(const char* name, const Tensor& x, const Tensor& values, const Tensor& places, int64_t d, bool keepdim) {
+  record_places(name, x, values, places, d);
+  if (keepdim || x.dim() == 0) return {values, places};
+  return {values.squeeze(d), places.squeeze(d)};
+}
+}  // namespace
+
+std::pair<Tensor, Tensor> kthvalue(const Tensor& x, int64_t k, int64_t dim, bool keepdim) {
+  const int64_t d = wrap_dim(dim, x.dim(), "kthvalue"), n = x.dim() == 0 ? 1 : x.size(d);
+  TENSORGRAD_CHECK(k >= 1 && k <= n, ShapeError, "kthvalue: selected number k out of range for dimension ", d, ": k = ", k, ", size ", n);
+  Tensor values, places;
+  {
+    const NoGradGuard guard;
+    const auto [v, p] = x.dim() == 0 ? std::pair{x.detach().clone(), zeros({}, {.dtype = DType::int64})} : topk(x, k, d, false);
+    values = x.dim() == 0 ? v : v.narrow(d, k - 1, 1).clone();
+    places = x.dim() == 0 ? p : p.narrow(d, k - 1, 1).clone();
+  }
+  return pick("Kthvalue", x, values, places, d, keepdim);
+}
+
+std::pair<Tensor, Tensor> median(const Tensor& x, int64_t dim, bool keepdim) {
+  const int64_t d = wrap_dim(dim, x.dim(), "median"), n = x.dim() == 0 ? 1 : x.size(d);
+  TENSORGRAD_CHECK(n > 0, IndexError, "median: Expected reduction dim ", d, " to have non-zero size, shape ", x.sizes());
+  Tensor values, places;
+  {
+    const NoGradGuard guard;
+    if (x.dim() == 0) {
+      values = x.detach().clone();
+      places = zeros({}, {.dtype = DType::int64, .device = x.device()});
+    } else {
+      const auto [v, p] = sort(x, d);
+      values = v.narrow(d, (n - 1) / 2, 1).clone();
+      places = p.narrow(d, (n - 1) / 2, 1).clone();
+      if (x.is_floating_point()) {  // a NaN, which is last in its row, is the median
+        const auto [extreme, at] = max(x, d, true);
+        const Tensor nan = extreme.isnan();
+        places = at.where(nan, places);
+        values = extreme.where(nan, values);
+      }
+    }
+  }
+  return pick("Median", x, values, places, d, keepdim);
+}
+Tensor median(const Tensor& x) {
+  if (x.numel() == 0) return full({}, std::numeric_limits<double>::quiet_NaN(), {.dtype = x.dtype(), .device = x.device()});
+  return median(x.reshape({-1}), 0).first;
+}
+
+std::tuple<Tensor, Tensor, Tensor> unique(const Tensor& x) {
+  const NoGradGuard guard;
+  const Tensor flat = x.detach().reshape({-1});
+  const int64_t n = flat.numel();
+  const TensorOptions whole{.dtype = DType::int64, .device = x.device()};
+  if (n == 0) return {flat.clone(), zeros(x.sizes(), whole), zeros({0}, whole)};
+  const auto [ordered, from] = sort(flat, 0);
+  // Where a new element begins; its number; how many carry that number.
+  const Tensor begins = cat({ones({1}, {.dtype = boolean, .device = x.device()}), ordered.narrow(0, 1, n - 1).ne(ordered.narrow(0, 0, n - 1))});
+  const Tensor number = cumsum(begins, 0).sub(1);
+  const Tensor distinct = masked_select(ordered, begins);
+  Tensor inverse = zeros({n}, whole), counts = zeros({distinct.numel()}, whole);
+  inverse.scatter_(0, from, number);
+  counts.scatter_add_(0, number, ones({n}, whole));
+  return {distinct, inverse.reshape(x.sizes()), counts};
+}
+
+Tensor searchsorted(const Tensor& boundaries, const Tensor& v, bool right) {
+  TENSORGRAD_CHECK(boundaries.dim() > 0, ShapeError, "searchsorted: boundaries tensor should have positive dimension");
+  const int64_t n = boundaries.size(-1);
+  const bool shared = boundaries.dim() == 1;
+  bool fits = shared || boundaries.dim() == v.dim();
+  for (int64_t i = 0; fits && !shared && i + 1 < v.dim(); ++i) fits = boundaries.size(i) == v.size(i);
+  TENSORGRAD_CHECK(fits, ShapeError, "searchsorted: boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor ",
+                   "and input value tensor must match, but we got boundaries tensor ", boundaries.sizes(), " and input value tensor ", v.sizes());
+  const NoGradGuard guard;
+  const bool real = boundaries.is_floating_point() || v.is_floating_point();
+  const DType type = real ? DType::float64 : DType::int64;
+  const Tensor ordered = boundaries.detach().to(type).contiguous(), values = v.detach().to(type).contiguous();
+  Tensor out = detail::make_empty(v.sizes(), DType::int64, v.device());
+  if (out.numel() > 0) {
+    const int64_t rows = shared ? 1 : out.numel() / v.size(-1);
+    kernels(v.device()).index.search(type, ordered.data_ptr(), rows, n, values.data_ptr(), out.numel() / rows, right, out.data<int64_t>());
+  }
+  return out;
+}
+Tensor bucketize(const Tensor& v, const Tensor& boundaries, bool right) {
+  TENSORGRAD_CHECK(boundaries.dim() == 1, ShapeError, "bucketize: boundaries tensor must be 1 dimension, but got ", boundaries.sizes());
+  return searchsorted(boundaries, v, right);
+}
+
+Tensor bincount(const Tensor& x, const Tensor& weights, int64_t minlength) {
+  TENSORGRAD_CHECK(is_integral(x.dtype()) && x.dim() == 1, DTypeError, "bincount: only supports 1-d non-negative integral inputs, got ",
+                   x.dtype(), " of shape ", x.sizes());
+  TENSORGRAD_CHECK(minlength >= 0, ValueError, "bincount: minlength should be >= 0, got ", minlength);
+  TENSORGRAD_CHECK(!weights.defined() || weights.sizes() == x.sizes(), ShapeError, "bincount: weights should be 1-d and have the same length "
+                   "as input, got ", x.sizes(), " and ", weights.defined() ? weights.sizes() : IntArrayRef());
+  const NoGradGuard guard;
+  const Tensor at = x.detach().to(DType::int64);
+  TENSORGRAD_CHECK(x.numel() == 0 || at.min().item<int64_t>() >= 0, ValueError, "bincount: only supports 1-d non-negative integral inputs");
+  const int64_t bins = std::max(minlength, x.numel() == 0 ? 0 : at.max().item<int64_t>() + 1);
+  DType type = DType::int64;
+  if (weights.defined()) type = weights.dtype() == DType::float32 ? DType::float32 : DType::float64;
+  Tensor out = zeros({bins}, {.dtype = type, .device = x.device()});
+  out.scatter_add_(0, at, weights.defined() ? weights.detach().to(type) : ones(x.sizes(), {.dtype = type, .device = x.device()}));
+  return out;
+}
+
+Tensor isin(const Tensor& x, const Tensor& elements) {
+  const NoGradGuard guard;
+  if (elements.numel() == 0 || x.numel() == 0) return zeros(x.sizes(), {.dtype = boolean, .device = x.device()});
+  const DType type = promote_types(x.dtype(), elements.dtype());
+  const Tensor ordered = sort(elements.detach().to(type).reshape({-1}), 0).first, v = x.detach().to(type);
+  const Tensor at = searchsorted(ordered, v).clamp(std::nullopt, elements.numel() - 1);
+  return take(ordered, at).eq(v);
+}
+
+std::pair<Tensor, Tensor> Tensor::topk(int64_t k, int64_t dim, bool largest, bool sorted) const {
+  return tensorgrad::topk(*this, k, dim, largest, sorted);
+}
+std::pair<Tensor, Tensor> Tensor::sort(int64_t dim, bool descending) const { return tensorgrad::sort(*this, dim, descending); }
+Tensor Tensor::argsort(int64_t dim, bool descending) const { return tensorgrad::argsort(*this, dim, descending); }
+
+}  // namespace tensorgrad
