@@ -1,6 +1,7 @@
 // Variance, norms, log-sum-exp.
 
 #include <cmath>
+#include <limits>
 
 #include "kernels/table.h"
 #include "ops/reduce_common.h"

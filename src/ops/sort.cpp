@@ -1,5 +1,8 @@
 // Order: sorting, the k first, medians, distinct elements, places in an ordered row.
 
+#include <algorithm>
+#include <limits>
+
 #include "kernels/table.h"
 #include "ops/reduce_common.h"
 #include "tensorgrad/ops.h"

@@ -221,7 +221,7 @@ void extreme_typed(const DimShape& s, const void* in, void* values, int64_t* ind
   }
   constexpr int64_t kPieces = 64;
   if (s.outer == 1 && s.n > 4 * kGrain) {  // one long row: in fixed pieces
-    Best<T> best[kPieces];
+    Best<T> best[kPieces] = {};
     const int64_t piece = (s.n + kPieces - 1) / kPieces, pieces = (s.n + piece - 1) / piece;
     parallel_for(0, pieces, 1, [&](int64_t b, int64_t e) {
       for (int64_t i = b; i < e; ++i) best[i] = extreme_row<kLargest>(x + i * piece, least(piece, s.n - i * piece));

@@ -1,0 +1,352 @@
+#include <doctest/doctest.h>
+
+#include <random>
+
+#include "tensorgrad/tensorgrad.h"
+
+using namespace tensorgrad;
+
+namespace {
+
+std::vector<float> values(const Tensor& t) { return t.to_vector<float>(); }
+std::vector<int64_t> whole(const Tensor& t) { return t.to_vector<int64_t>(); }
+bool same(IntArrayRef a, std::vector<int64_t> b) { return a == IntArrayRef(b); }
+
+// The element of a tensor at a multi-index, through its own strides.
+float at(const Tensor& t, const std::vector<int64_t>& index) {
+  int64_t offset = 0;
+  for (size_t i = 0; i < index.size(); ++i) offset += index[i] * t.strides()[i];
+  return t.data<float>()[offset];
+}
+
+// f(multi-index) for every element.
+template <class F>
+void each_index(IntArrayRef sizes, F f) {
+  if (numel_of(sizes) == 0) return;
+  std::vector<int64_t> index(sizes.size(), 0);
+  while (true) {
+    f(index);
+    size_t d = sizes.size();
+    while (d > 0) {
+      if (++index[d - 1] < sizes[d - 1]) break;
+      index[--d] = 0;
+    }
+    if (d == 0) return;
+  }
+}
+
+Tensor counting(IntArrayRef sizes) { return arange(numel_of(sizes), {.dtype = float32}).reshape(sizes); }
+
+// Gradient of f(x).sum-of-products with fixed weights, against central differences in float64.
+template <class F>
+void check_gradient(const Tensor& x0, F f) {
+  Tensor x = x0.detach().to(float64).clone();
+  x.requires_grad_();
+  const Tensor y = f(x);
+  const Tensor w = arange(y.numel(), {.dtype = float64}).add(1).mul(0.37).sin().reshape(y.sizes());
+  y.backward(w);
+  REQUIRE(x.grad().defined());
+  const std::vector<double> got = x.grad().to_vector<double>();
+  const std::vector<double> base = x.to_vector<double>();
+  const NoGradGuard guard;
+  for (size_t i = 0; i < base.size(); ++i) {
+    auto moved = [&](double by) {
+      std::vector<double> v = base;
+      v[i] += by;
+      return f(tensor(v).reshape(x.sizes())).mul(w).sum().template item<double>();
+    };
+    const double want = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+    CHECK(got[i] == doctest::Approx(want).epsilon(1e-6));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("tensor from braces, vectors, scalars") {
+  CHECK(same(tensor({{1, 2, 3}, {4, 5, 6}}).sizes(), {2, 3}));
+  CHECK(tensor({{1, 2, 3}, {4, 5, 6}}).dtype() == int64);
+  CHECK(tensor({1, 2.5}).dtype() == float32);
+  CHECK(tensor({true, false}).dtype() == boolean);
+  CHECK(tensor(3.5).dim() == 0);
+  CHECK(tensor(3.5).item<double>() == 3.5);
+  CHECK(same(tensor({{{1}}, {{2}}}).sizes(), {2, 1, 1}));
+  CHECK(tensor(std::vector<double>{1, 2}).dtype() == float64);
+  CHECK(tensor(std::vector<double>{1, 2}, {.dtype = int32}).dtype() == int32);
+  CHECK(tensor(std::vector<bool>{true, false, true}).to_vector<bool>() == std::vector<bool>{true, false, true});
+  CHECK_THROWS_AS(tensor({{1, 2}, {3}}), ShapeError);
+  CHECK(tensor({1.0}, {.requires_grad = true}).requires_grad());
+  CHECK_THROWS_AS(tensor({1}, {.requires_grad = true}), AutogradError);
+}
+
+TEST_CASE("from_blob borrows and gives back") {
+  float data[6] = {0, 1, 2, 3, 4, 5};
+  int freed = 0;
+  {
+    Tensor t = from_blob(data, {2, 3}, [&](void* p) { freed += p == data; });
+    t.mul_(2);
+    CHECK(data[5] == 10);
+    CHECK(freed == 0);
+  }
+  CHECK(freed == 1);
+  CHECK(values(from_blob(data, {3, 2}, {1, 3}, nullptr)) == std::vector<float>{0, 6, 2, 8, 4, 10});
+}
+
+TEST_CASE("filled tensors and sequences") {
+  CHECK(values(zeros({2, 2})) == std::vector<float>(4, 0));
+  CHECK(whole(full({3}, 7)) == std::vector<int64_t>{7, 7, 7});
+  CHECK(full({1}, true).dtype() == boolean);
+  CHECK(full({1}, 1.5).dtype() == float32);
+  CHECK(zeros({0, 3}).numel() == 0);
+  CHECK(whole(arange(5)) == std::vector<int64_t>{0, 1, 2, 3, 4});
+  CHECK(whole(arange(5, 0, -2)) == std::vector<int64_t>{5, 3, 1});
+  CHECK(arange(0, 1, 0.1).numel() == 10);
+  CHECK(arange(1.0).dtype() == float32);
+  CHECK(arange(0).numel() == 0);
+  CHECK_THROWS_AS(arange(0, 5, 0), ValueError);
+  CHECK_THROWS_AS(arange(0, 5, -1), ValueError);
+  CHECK(values(linspace(0, 1, 5)) == std::vector<float>{0, .25, .5, .75, 1});
+  CHECK(linspace(0, 1, 1).item<float>() == 0);
+  CHECK(linspace(3, 7, 0).numel() == 0);
+  CHECK(values(logspace(0, 2, 3)) == std::vector<float>{1, 10, 100});
+  CHECK(values(eye(2, 3)) == std::vector<float>{1, 0, 0, 0, 1, 0});
+  CHECK(whole(tril_indices(3, 3)) == std::vector<int64_t>{0, 1, 1, 2, 2, 2, 0, 0, 1, 0, 1, 2});
+  CHECK(whole(triu_indices(2, 3, 1)) == std::vector<int64_t>{0, 0, 1, 1, 2, 2});
+  CHECK(zeros_like(arange(3)).dtype() == int64);
+  CHECK(ones_like(arange(3), {.dtype = float64}).dtype() == float64);
+}
+
+TEST_CASE("view follows strides, reshape copies when it must") {
+  const Tensor x = counting({2, 3, 4});
+  CHECK(same(x.view({6, -1}).sizes(), {6, 4}));
+  CHECK(x.view({24}).data_ptr() == x.data_ptr());
+  const Tensor t = x.transpose(0, 1);  // (3, 2, 4), strides 4, 12, 1
+  CHECK(same(t.view({3, 2, 2, 2}).strides(), {4, 12, 2, 1}));
+  CHECK_THROWS_AS(t.view({6, 4}), ShapeError);
+  CHECK(t.reshape({6, 4}).data_ptr() != x.data_ptr());
+  CHECK(values(t.reshape({24})) == values(t));
+  CHECK_THROWS_AS(x.view({5, -1}), ShapeError);
+  CHECK_THROWS_AS(x.view({-1, -1}), ShapeError);
+  CHECK_THROWS_AS(x.reshape({7}), ShapeError);
+  CHECK(same(zeros({0, 3}).view({3, 0}).sizes(), {3, 0}));
+  CHECK_THROWS_AS(zeros({0, 3}).view({-1, 0}), ShapeError);
+  CHECK(same(x.flatten().sizes(), {24}));
+  CHECK(same(x.flatten(1).sizes(), {2, 12}));
+  CHECK(same(tensor(1.0).flatten().sizes(), {1}));
+  CHECK(same(x.unflatten(2, {2, -1}).sizes(), {2, 3, 2, 2}));
+}
+
+TEST_CASE("views against loops, random shapes") {
+  std::mt19937 engine(7);
+  for (int round = 0; round < 60; ++round) {
+    const size_t n = 1 + engine() % 4;
+    std::vector<int64_t> sizes;
+    for (size_t i = 0; i < n; ++i) sizes.push_back(engine() % 4 + (round % 5 ? 1 : 0));
+    const Tensor x = counting(sizes);
+    std::vector<int64_t> order(n);
+    for (size_t i = 0; i < n; ++i) order[i] = static_cast<int64_t>(i);
+    std::shuffle(order.begin(), order.end(), engine);
+    const Tensor p = x.permute(order);
+    each_index(p.sizes(), [&](const std::vector<int64_t>& i) {
+      std::vector<int64_t> back(n);
+      for (size_t k = 0; k < n; ++k) back[static_cast<size_t>(order[k])] = i[k];
+      CHECK(at(p, i) == at(x, back));
+    });
+    CHECK(values(p.contiguous().reshape({-1})) == values(p));
+    const auto d = static_cast<int64_t>(engine() % n);
+    const int64_t size = p.size(d);
+    if (size > 0) {
+      const auto k = static_cast<int64_t>(engine() % static_cast<uint64_t>(size));
+      const Tensor s = p.select(d, k);
+      each_index(s.sizes(), [&](std::vector<int64_t> i) {
+        const float got = at(s, i);
+        i.insert(i.begin() + d, k);
+        CHECK(got == at(p, i));
+      });
+      const Tensor f = p.flip({d});
+      each_index(f.sizes(), [&](std::vector<int64_t> i) {
+        const float got = at(f, i);
+        i[static_cast<size_t>(d)] = size - 1 - i[static_cast<size_t>(d)];
+        CHECK(got == at(p, i));
+      });
+      const int64_t shift = static_cast<int64_t>(engine() % 9) - 4;
+      const Tensor r = p.roll({shift}, {d});
+      each_index(r.sizes(), [&](std::vector<int64_t> i) {
+        const float got = at(r, i);
+        auto& j = i[static_cast<size_t>(d)];
+        j = ((j - shift) % size + size) % size;
+        CHECK(got == at(p, i));
+      });
+      const Tensor u = p.unfold(d, 1 + (size > 1), 1);
+      each_index(u.sizes(), [&](std::vector<int64_t> i) {
+        const float got = at(u, i);
+        const int64_t w = i.back();
+        i.pop_back();
+        i[static_cast<size_t>(d)] += w;
+        CHECK(got == at(p, i));
+      });
+    }
+    const std::vector<Tensor> parts = p.split(2, d);
+    CHECK(values(cat(parts, d)) == values(p));
+    if (size > 0) CHECK(values(stack(p.unbind(d), d)) == values(p));
+    CHECK(values(cat(p.chunk(3, d), d)) == values(p));
+  }
+}
+
+TEST_CASE("slice, narrow, select: bounds") {
+  const Tensor x = counting({10});
+  CHECK(values(x.slice(0, 2, 8, 3)) == std::vector<float>{2, 5});
+  CHECK(values(x.slice(0, -3)) == std::vector<float>{7, 8, 9});
+  CHECK(x.slice(0, 8, 3).numel() == 0);
+  CHECK(x.slice(0, -100, 100).numel() == 10);
+  CHECK_THROWS_AS(x.slice(0, 0, 5, 0), ValueError);
+  CHECK(values(x.narrow(0, -2, 2)) == std::vector<float>{8, 9});
+  CHECK_THROWS_AS(x.narrow(0, 8, 3), ShapeError);
+  CHECK_THROWS_AS(x.narrow(0, 11, 0), IndexError);
+  CHECK_THROWS_AS(x.select(0, 10), IndexError);
+  CHECK_THROWS_AS(x.select(1, 0), IndexError);
+  CHECK_THROWS_WITH_AS(x.select(0, -11), doctest::Contains("index -11 is out of bounds for dimension 0 with size 10"), IndexError);
+}
+
+TEST_CASE("expand, repeat, tile, interleave") {
+  const Tensor x = counting({2, 1});
+  CHECK(values(x.expand({2, 3})) == std::vector<float>{0, 0, 0, 1, 1, 1});
+  CHECK(same(x.expand({4, -1, 3}).sizes(), {4, 2, 3}));
+  CHECK_THROWS_AS(x.expand({3, 3}), ShapeError);
+  CHECK_THROWS_AS(x.expand({2}), ShapeError);
+  CHECK(values(tensor({1.0, 2.0}).repeat({2, 2})) == std::vector<float>{1, 2, 1, 2, 1, 2, 1, 2});
+  CHECK(x.repeat({0, 2}).numel() == 0);
+  CHECK(same(tile(x, {2}).sizes(), {2, 2}));
+  CHECK(values(repeat_interleave(tensor({1.0, 2.0}), 2)) == std::vector<float>{1, 1, 2, 2});
+  CHECK(values(repeat_interleave(counting({2, 2}), 2, 1)) == std::vector<float>{0, 0, 1, 1, 2, 2, 3, 3});
+  CHECK(values(repeat_interleave(tensor({5.0, 6.0}), tensor({3, 1}))) == std::vector<float>{5, 5, 5, 6});
+}
+
+TEST_CASE("cat and stack: promotion, empties, errors") {
+  CHECK(cat({tensor({1}), tensor({2.5})}).dtype() == float32);
+  CHECK(values(cat({tensor({1}), tensor({2.5})})) == std::vector<float>{1, 2.5});
+  CHECK(same(cat({zeros({0}), ones({2, 3})}).sizes(), {2, 3}));
+  CHECK(same(cat({zeros({2, 0}), ones({2, 3})}, 1).sizes(), {2, 3}));
+  CHECK(cat({zeros({0}), zeros({0})}).numel() == 0);
+  CHECK_THROWS_AS(cat({ones({2, 3}), ones({2, 4})}), ShapeError);
+  CHECK_THROWS_AS(cat({tensor(1.0)}), ShapeError);
+  CHECK_THROWS_AS(cat({}), ValueError);
+  CHECK(same(stack({zeros({2}), ones({2})}, -1).sizes(), {2, 2}));
+  CHECK_THROWS_AS(stack({zeros({2}), ones({3})}), ShapeError);
+  CHECK(same(hstack({ones({2}), ones({3})}).sizes(), {5}));
+  CHECK(same(vstack({ones({2}), ones({2})}).sizes(), {2, 2}));
+  CHECK(same(dstack({ones({2}), ones({2})}).sizes(), {1, 2, 2}));
+}
+
+TEST_CASE("triangles and diagonals") {
+  const Tensor x = counting({3, 4});
+  CHECK(values(x.tril()) == std::vector<float>{0, 0, 0, 0, 4, 5, 0, 0, 8, 9, 10, 0});
+  CHECK(values(x.triu(1)) == std::vector<float>{0, 1, 2, 3, 0, 0, 6, 7, 0, 0, 0, 11});
+  CHECK(values(x.tril(-1)) == std::vector<float>{0, 0, 0, 0, 4, 0, 0, 0, 8, 9, 0, 0});
+  CHECK(values(x.t().tril()) == values(x.triu().t()));
+  CHECK(values(x.diagonal()) == std::vector<float>{0, 5, 10});
+  CHECK(values(x.diagonal(2)) == std::vector<float>{2, 7});
+  CHECK(values(x.diagonal(-2)) == std::vector<float>{8});
+  CHECK(x.diagonal(9).numel() == 0);
+  CHECK(values(diag(tensor({1.0, 2.0}))) == std::vector<float>{1, 0, 0, 2});
+  CHECK(same(diag_embed(counting({2, 3}), 1, 0, 2).sizes(), {4, 2, 4}));
+  CHECK(values(rot90(counting({2, 2}))) == std::vector<float>{1, 3, 0, 2});
+  CHECK(values(meshgrid({tensor({1.0, 2.0}), tensor({3.0, 4.0, 5.0})})[1]) == std::vector<float>{3, 4, 5, 3, 4, 5});
+  CHECK(same(meshgrid({ones({2}), ones({3})}, "xy")[0].sizes(), {3, 2}));
+  CHECK(same(movedim(zeros({1, 2, 3}), {0, 1}, {2, 0}).sizes(), {2, 3, 1}));
+  CHECK_THROWS_AS(x.permute({0, 0}), ShapeError);
+  CHECK_THROWS_AS(x.permute({0}), ShapeError);
+  CHECK_THROWS_AS(zeros({1, 1, 1}).t(), ShapeError);
+  CHECK(same(zeros({1, 2, 1}).squeeze().sizes(), {2}));
+  CHECK(same(zeros({1, 2, 1}).squeeze(0).sizes(), {2, 1}));
+  CHECK(same(zeros({1, 2, 1}).squeeze(1).sizes(), {1, 2, 1}));
+  CHECK(same(zeros({2}).unsqueeze(-1).sizes(), {2, 1}));
+  CHECK_THROWS_AS(zeros({2}).unsqueeze(3), IndexError);
+  CHECK_THROWS_AS(x.as_strided({100}, {1}), ShapeError);
+  CHECK(same(tensor_split(arange(7), 3)[0].sizes(), {3}));
+  CHECK(same(tensor_split(arange(7), {2, 5}, 0)[1].sizes(), {3}));
+}
+
+TEST_CASE("gradients of views and copies") {
+  const Tensor x = counting({3, 4}).mul(0.1);
+  check_gradient(x, [](const Tensor& t) { return t.view({2, 6}); });
+  check_gradient(x, [](const Tensor& t) { return t.t().reshape({12}); });
+  check_gradient(x, [](const Tensor& t) { return t.slice(1, 1, 4, 2); });
+  check_gradient(x, [](const Tensor& t) { return t[1] * t[0]; });
+  check_gradient(x, [](const Tensor& t) { return t.diagonal(1); });
+  check_gradient(x, [](const Tensor& t) { return t.unfold(1, 3, 1); });
+  check_gradient(x, [](const Tensor& t) { return t.unsqueeze(1).expand({3, 2, 4}); });
+  check_gradient(x, [](const Tensor& t) { return t.as_strided({3, 3}, {2, 1}, 1); });
+  check_gradient(x, [](const Tensor& t) { return t.t().as_strided({2, 2}, {1, 4}); });
+  check_gradient(x, [](const Tensor& t) { return t.repeat({2, 1, 2}); });
+  check_gradient(x, [](const Tensor& t) { return t.flip({0, 1}).roll({1, 2}, {0, 1}); });
+  check_gradient(x, [](const Tensor& t) { return t.tril(1).triu(-1); });
+  check_gradient(x, [](const Tensor& t) { return diag_embed(t, 1); });
+  check_gradient(x, [](const Tensor& t) { return cat({t, t * t, t.narrow(0, 1, 1)}); });
+  check_gradient(x, [](const Tensor& t) { return stack({t, t * t}, 1); });
+  check_gradient(x, [](const Tensor& t) {
+    auto p = t.split(2, 1);
+    return p[0] * p[0];
+  });
+  check_gradient(x, [](const Tensor& t) {
+    auto p = t.unbind(0);
+    return p[0] * p[2];
+  });
+  check_gradient(x, [](const Tensor& t) { return repeat_interleave(t, 3, 0); });
+  check_gradient(x, [](const Tensor& t) { return rot90(t).squeeze().unflatten(0, {2, 2}); });
+}
+
+TEST_CASE("gradients of gradients of views") {
+  Tensor x = counting({3, 4}).to(float64).mul(0.3).requires_grad_();
+  auto twice = [&](auto f) {
+    const Tensor y = f(x * x * x).pow(2).sum();
+    const Tensor g = grad({y}, {x}, {}, true, true)[0];
+    return grad({g.sum()}, {x})[0].template to_vector<double>();
+  };
+  // sum over picked v = x^3: d2/dx2 of v^2 = x^6 is 30 x^4 at the picked places.
+  const std::vector<double> base = x.to_vector<double>();
+  const auto sliced = twice([](const Tensor& t) { return t.slice(1, 0, 4, 2); });
+  const auto strided = twice([](const Tensor& t) { return t.as_strided({3, 2}, {4, 2}); });
+  for (size_t i = 0; i < 12; ++i) {
+    const double want = i % 2 == 0 ? 30 * std::pow(base[i], 4) : 0;
+    CHECK(sliced[i] == doctest::Approx(want));
+    CHECK(strided[i] == doctest::Approx(want));
+  }
+}
+
+TEST_CASE("in place on views reaches the base and its gradient") {
+  Tensor x = tensor({1.0, 2.0, 3.0, 4.0}).requires_grad_();
+  Tensor z = zeros({2, 4});
+  z[0].copy_(x);           // into a view of a fresh tensor
+  z.slice(1, 1, 3)[1].mul_(0).add_(x.slice(0, 0, 2) * 3);  // through a chain of views
+  CHECK(values(z) == std::vector<float>{1, 2, 3, 4, 0, 3, 6, 0});
+  (z * z).sum().backward();
+  CHECK(values(x.grad()) == std::vector<float>{2 + 18, 4 + 36, 6, 8});
+
+  Tensor base = tensor({1.0, 2.0, 3.0}).requires_grad_();
+  Tensor y = base * 2;
+  Tensor v = y.view({3, 1});
+  y.mul_(3);  // the view sees it, and so does its gradient
+  CHECK(values(v) == std::vector<float>{6, 12, 18});
+  v.sum().backward();
+  CHECK(values(base.grad()) == std::vector<float>{6, 6, 6});
+}
+
+TEST_CASE("in place on a view of a leaf is refused") {
+  Tensor leaf = ones({3}).requires_grad_();
+  CHECK_THROWS_AS(leaf[0].fill_(2), AutogradError);
+  CHECK_THROWS_AS(leaf.add_(1), AutogradError);
+  CHECK_THROWS_AS(leaf.expand({2, 3}).detach().add_(1), ShapeError);  // overlapping memory
+  {
+    const NoGradGuard guard;
+    leaf[0].fill_(5);
+  }
+  CHECK(leaf[0].item<float>() == 5);
+}
+
+TEST_CASE("setitem of a saved tensor is noticed") {
+  Tensor x = ones({3}).requires_grad_();
+  Tensor y = x * 2;
+  Tensor z = y * y;
+  y[0].fill_(7);
+  CHECK_THROWS_AS(z.sum().backward(), AutogradError);
+}
