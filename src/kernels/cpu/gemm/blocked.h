@@ -231,10 +231,13 @@ void shared_v(const Product<T, Format>& P) {
         parallel_for(0, k_blocks * panel_count, 1, pack);
       }
 
-      const int64_t row_block = block_length(P.ms, in_place ? 2 * kMaxRows : 8 * kMaxRows, kMaxRows);
+      // Enough tasks for all threads: fewer rows each, then groups of panels (s is packed again for each of them).
+      int64_t wanted = (in_place ? 2 : 8) * kMaxRows;
+      while (!serial && wanted > kMaxRows && ceil_div(P.ms, wanted) < 4 * threads) wanted /= 2;
+      const int64_t row_block = block_length(P.ms, max_of(wanted, kMaxRows), kMaxRows);
       const int64_t row_blocks = ceil_div(P.ms, row_block);
-      int64_t groups =
-          row_blocks >= 8 * threads ? 1 : min_of(ceil_div(8 * threads, row_blocks), ceil_div(panel_count, 4));
+      const int64_t most = ceil_div(panel_count, in_place ? 1 : 4);
+      int64_t groups = row_blocks >= 4 * threads ? 1 : min_of(ceil_div(4 * threads, row_blocks), most);
       if (serial) groups = 1;
       int64_t group = ceil_div(panel_count, groups);
       if (!direct) group = min_of(group, 512 / NR);

@@ -105,53 +105,57 @@ void few_columns(const Product<T, Format>& P) {
   parallel_for(0, P.ms, grain, rows);
 }
 
-// One row of s times v, whose rows lie along the columns: sums of v's rows, eight at a time, a strip of columns in L1.
-template <class T, class Format>
-void one_row(const Product<T, Format>& P) {
-  constexpr int64_t L = kLanes<T>, kStrip = 1024, kRows = 8;
-  const int64_t least = round_up(max_of(64, kWorthThreads / 8 / max_of(1, P.k)), 64);
+// M rows of s times v, whose rows lie along the columns: sums of v's rows, 8 / M at a time, a strip of columns in L1.
+template <class T, class Format, int M>
+void few_rows(const Product<T, Format>& P) {
+  constexpr int64_t L = kLanes<T>, kStrip = 1024;
+  constexpr int R = M == 1 ? 8 : 4;  // rows of v at a time
+  const int64_t least = round_up(max_of(64, kWorthThreads / 8 / P.k), 64);
   const int64_t strip = min_of(kStrip, max_of(least, round_up(ceil_div(P.nv, 4 * get_num_threads()), 64)));
   parallel_for(0, ceil_div(P.nv, strip), 1, [&](int64_t begin, int64_t end) {
-    T sum[kStrip];
+    T sum[M][kStrip];
     for (int64_t u = begin; u < end; ++u) {
       const int64_t j0 = u * strip, n = min_of(strip, P.nv - j0);
-      for (int64_t j = 0; j < n; ++j) sum[j] = T(0);
-      for (int64_t p = 0; p < P.k; p += kRows) {
-        const int64_t rows = min_of(kRows, P.k - p);
-        Vec<T> x[kRows];
-        const typename Product<T, Format>::In* v[kRows];
-        for (int64_t r = 0; r < kRows; ++r) {
-          const int64_t q = p + min_of(r, rows - 1);
-          v[r] = P.v + q * P.v_k + j0;
-          x[r] = r < rows ? Vec<T>(Format::template read_n<T>(P.s + q * P.s_k, 1)[0]) : Vec<T>(T(0));
-        }
-        if (rows < kRows) {  // the last ones: no row is read twice, a product of 0 and infinity is not wanted
-          for (int64_t r = 0; r < rows; ++r) {
-            for (int64_t j = 0; j < n; j += L) {
-              const int64_t left = min_of(L, n - j);
-              store_n(sum + j, left, fma(x[r], Format::template read_n<T>(v[r] + j, left), load_n(sum + j, left)));
-            }
+      for (int i = 0; i < M; ++i) {
+        for (int64_t j = 0; j < n; ++j) sum[i][j] = T(0);
+      }
+      // R rows from row p on, or one of them.
+      const auto rows = [&]<int Rows>(int64_t p, std::integral_constant<int, Rows>) __attribute__((always_inline)) {
+        Vec<T> x[M][Rows];
+        const typename Product<T, Format>::In* v[Rows];
+#pragma GCC unroll 8
+        for (int r = 0; r < Rows; ++r) {
+          v[r] = P.v + (p + r) * P.v_k + j0;
+#pragma GCC unroll 4
+          for (int i = 0; i < M; ++i) {
+            x[i][r] = Vec<T>(Format::template read_n<T>(P.s + i * P.s_row + (p + r) * P.s_k, 1)[0]);
           }
-          break;
         }
         int64_t j = 0;
         for (; j + L <= n; j += L) {
-          Vec<T> a = load(sum + j);
-          Vec<T> b = x[1] * Format::template read<T>(v[1] + j);
+          Vec<T> row[Rows];
 #pragma GCC unroll 8
-          for (int64_t r = 0; r < kRows; r += 2) {
-            a = fma(x[r], Format::template read<T>(v[r] + j), a);
-            if (r > 0) b = fma(x[r + 1], Format::template read<T>(v[r + 1] + j), b);
+          for (int r = 0; r < Rows; ++r) row[r] = Format::template read<T>(v[r] + j);
+#pragma GCC unroll 4
+          for (int i = 0; i < M; ++i) {
+            Vec<T> a = load(sum[i] + j), b = x[i][Rows - 1] * row[Rows - 1];
+#pragma GCC unroll 8
+            for (int r = 0; r + 1 < Rows; ++r) (r % 2 == 0 ? a : b) = fma(x[i][r], row[r], r % 2 == 0 ? a : b);
+            store(sum[i] + j, a + b);
           }
-          store(sum + j, a + b);
         }
         if (j < n) {
-          Vec<T> a = load_n(sum + j, n - j);
-          for (int64_t r = 0; r < kRows; ++r) a = fma(x[r], Format::template read_n<T>(v[r] + j, n - j), a);
-          store_n(sum + j, n - j, a);
+          for (int i = 0; i < M; ++i) {
+            Vec<T> a = load_n(sum[i] + j, n - j);
+            for (int r = 0; r < Rows; ++r) a = fma(x[i][r], Format::template read_n<T>(v[r] + j, n - j), a);
+            store_n(sum[i] + j, n - j, a);
+          }
         }
-      }
-      finish_block(P, sum, n, 0, 1, j0, n, true, true);
+      };
+      int64_t p = 0;
+      for (; p + R <= P.k; p += R) rows(p, std::integral_constant<int, R>{});
+      for (; p < P.k; ++p) rows(p, std::integral_constant<int, 1>{});
+      finish_block(P, sum[0], kStrip, 0, M, j0, n, true, true);
     }
   });
 }
@@ -170,7 +174,12 @@ bool vector_product(const Product<T, Format>& P, const Product<T, Format>& turne
     return pick_columns<T, Format>(*q, std::make_integer_sequence<int, kFew>{}), true;
   }
   for (const Product<T, Format>* const q : {&P, &turned}) {
-    if (q->ms == 1 && q->v_col == 1) return one_row(*q), true;
+    if (q->v_col != 1) continue;
+    if (q->ms == 1) return few_rows<T, Format, 1>(*q), true;
+    if (q->ms > 4 || q->nv < 64) continue;
+    if (q->ms == 2) return few_rows<T, Format, 2>(*q), true;
+    if (q->ms == 3) return few_rows<T, Format, 3>(*q), true;
+    return few_rows<T, Format, 4>(*q), true;
   }
   return false;
 }

@@ -98,8 +98,8 @@ void product(const GemmArgs& args) {
   if (args.m <= 0 || args.n <= 0 || args.batch <= 0 || args.outer <= 0) return;
   const GemmArgs g = simplified(args);
   const int64_t problems = g.batch * g.outer, work = g.m * g.n * g.k;
-  if (problems > 1 && work < 64 * kWorthThreads && problems >= get_num_threads()) {  // threads over the batch
-    const int64_t grain = max_of(1, kWorthThreads / 4 / max_of(work, 64));
+  if (problems > 1 && (problems >= 4 * get_num_threads() || work < 4 * kWorthThreads)) {  // threads over the batch
+    const int64_t grain = max_of(1, kWorthThreads / 4 / max_of(work, 512));
     parallel_for(0, problems, grain, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) one_product<T, Format>(g, t);
     });
