@@ -18,6 +18,7 @@ constexpr bool kManyRegisters = kVectorBytes == 64;  // 32 of them
 constexpr int kRows = kManyRegisters ? 8 : 4;        // result channels of a register tile
 constexpr int kHalfRows = kRows / 2;
 constexpr int kVectors = 3;                           // vectors of positions beside kRows channels
+constexpr int64_t kSumRun = 1024;                     // products of one sum
 constexpr int kWideVectors = kManyRegisters ? 6 : 5;  // beside at most kHalfRows
 
 // A kernel position: where it reads in a channel's part of the strip and of the weight.
@@ -34,9 +35,11 @@ struct TapList {
   int64_t source_step, weight_step;  // between channels
 };
 
-// out[m][p] = bias[m] + sum over channels and taps of w[m * w_row + tap.weight] * x[tap.source + p], p over V vectors.
+// out[m][p] (+)= bias[m] + sum over channels and taps of w[m * w_row + tap.weight] * x[tap.source + p], p over V
+// vectors.
 template <class T, int M, int V>
-void tap_tile(const TapList& list, const T* x, const T* w, int64_t w_row, const T* bias, T* out, int64_t out_row) {
+void tap_tile(const TapList& list, const T* x, const T* w, int64_t w_row, const T* bias, bool add, T* out,
+              int64_t out_row) {
   Vec<T> acc[M][V];
   const T* rows[M];
 #pragma GCC unroll 8
@@ -66,12 +69,15 @@ void tap_tile(const TapList& list, const T* x, const T* w, int64_t w_row, const 
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) store(out + m * out_row + v * kLanes<T>, acc[m][v]);
+    for (int v = 0; v < V; ++v) {
+      T* to = out + m * out_row + v * kLanes<T>;
+      store(to, add ? acc[m][v] + load(to) : acc[m][v]);
+    }
   }
 }
 
 template <class T>
-using TapTile = void (*)(const TapList&, const T*, const T*, int64_t, const T*, T*, int64_t);
+using TapTile = void (*)(const TapList&, const T*, const T*, int64_t, const T*, bool, T*, int64_t);
 
 template <class T, int M>
 TapTile<T> pick_tile(int vectors) {
@@ -124,7 +130,15 @@ void run_tiles(const TapList& list, const T* x, const T* w, int64_t w_row, const
     // One vector alone has too few independent sums to hide their latency: share it out.
     int64_t vectors = least(left, most);
     if (left == most + 1) vectors = ceil_div(left, 2);
-    pick_tile<T>(rows, static_cast<int>(vectors))(list, x + p, w, w_row, bias, out + p, out_row);
+    const TapTile<T> tile = pick_tile<T>(rows, static_cast<int>(vectors));
+    // Sums of some kSumRun products are added up: one long chain would lose digits.
+    TapList part = list;
+    part.channels = list.count > 0 ? greatest(1, kSumRun / list.count) : list.channels;
+    for (int64_t c = 0; c < list.channels; c += part.channels) {
+      if (list.channels - c < 2 * part.channels) part.channels = list.channels - c;
+      tile(part, x + p + c * list.source_step, w + c * list.weight_step, w_row, c == 0 ? bias : nullptr, c > 0, out + p,
+           out_row);
+    }
     p += vectors * kLanes<T>;
     left -= vectors;
   }

@@ -32,6 +32,7 @@ constexpr bool kManyRegisters = kVectorBytes == 64;
 constexpr int kRows = kManyRegisters ? 8 : 4;  // result channels of a register tile
 constexpr int kVectors = 3;
 constexpr int kPanel = kVectors * kLane;  // Winograd tiles of a register tile
+constexpr int64_t kSumRun = 96;           // channels of one sum
 constexpr int64_t kChunk = 16;            // result channels between two output transforms
 
 struct Plan {
@@ -51,9 +52,9 @@ struct Plan {
   int64_t splits, split_results;  // result channels of an item
 };
 
-// out[m][t] = sum over c of a[c][m] * b[c][t]
+// out[m][t] (+)= sum over c of a[c][m] * b[c][t]
 template <int V>
-void product_tile(const float* a, const float* b, int64_t channels, float* out, int64_t out_row) {
+void product_tile(const float* a, const float* b, int64_t channels, bool add, float* out, int64_t out_row) {
   Vec<float> acc[kRows][V];
 #pragma GCC unroll 8
   for (int m = 0; m < kRows; ++m) {
@@ -74,7 +75,10 @@ void product_tile(const float* a, const float* b, int64_t channels, float* out, 
 #pragma GCC unroll 8
   for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) store(out + m * out_row + v * kLane, acc[m][v]);
+    for (int v = 0; v < V; ++v) {
+      float* to = out + m * out_row + v * kLane;
+      store(to, add ? acc[m][v] + load(to) : acc[m][v]);
+    }
   }
 }
 
@@ -301,7 +305,7 @@ bool transform_result(const float* m, int64_t step, int64_t tiles, float bias, b
   return all(watch == zero);
 }
 
-using ProductTile = void (*)(const float*, const float*, int64_t, float*, int64_t);
+using ProductTile = void (*)(const float*, const float*, int64_t, bool, float*, int64_t);
 
 // M for result channels [k_first, k_last) of the tiles in v, then their part of the result. filter: of k_first, parts
 // filter_step apart. m: room for 16 * m_step + 4 * m_row values. before_part(x) runs ahead of each of the 16 products.
@@ -315,9 +319,14 @@ bool multiply(const Plan& p, int64_t first, int64_t last, int64_t k_first, int64
     for (int64_t t = 0; t < count; t += kPanel) {
       const float* b = v + x * source_step(p) + t / kPanel * p.channels * kPanel;
       const ProductTile tile = tiles[least(kVectors, ceil_div(count - t, kLane)) - 1];
-      for (int64_t k = k_first; k < k_last; k += kRows) {
-        tile(filter + x * filter_step + (k - k_first) * p.channels, b, p.channels,
-             m + x * m_step + (k - k_first) * m_row + t, m_row);
+      // Sums of kSumRun channels are added up: one long chain would lose digits.
+      for (int64_t c = 0; c < p.channels; c += kSumRun) {
+        const int64_t run = p.channels - c < 2 * kSumRun ? p.channels - c : kSumRun;
+        for (int64_t k = k_first; k < k_last; k += kRows) {
+          tile(filter + x * filter_step + (k - k_first) * p.channels + c * kRows, b + c * kPanel, run, c > 0,
+               m + x * m_step + (k - k_first) * m_row + t, m_row);
+        }
+        if (run > kSumRun) break;
       }
     }
   }
