@@ -10,6 +10,8 @@ void add_factories(Ops& ops);
 void add_pointwise_ops(Ops& ops);
 void add_binary_ops(Ops& ops);
 void add_shape_ops(Ops& ops);
+void add_reductions(Ops& ops);
+void add_index_ops(Ops& ops);
 void add_matmul_ops(Ops& ops);
 void add_nn_ops(Ops& ops);
 

@@ -168,6 +168,8 @@ NB_MODULE(_C, m) {
   add_pointwise_ops(ops);
   add_binary_ops(ops);
   add_shape_ops(ops);
+  add_reductions(ops);
+  add_index_ops(ops);
   add_matmul_ops(ops);
   add_nn_ops(ops);
   nb::set_leak_warnings(false);

@@ -7,7 +7,8 @@ def _parse(equation, operands):
     terms = left.split(",")
     if len(terms) != len(operands):
         raise RuntimeError(
-            f"einsum(): {'more' if len(operands) > len(terms) else 'fewer'} operands were provided than specified in the equation"
+            f"einsum(): {'more' if len(operands) > len(terms) else 'fewer'} operands were provided than specified in "
+            "the equation"
         )
     # "..." stands for as many new letters as the operand has unnamed dimensions.
     extra = 0
@@ -19,7 +20,8 @@ def _parse(equation, operands):
         rest = t.dim() - len(names)
         if rest < 0 or (rest and "..." not in term):
             raise RuntimeError(
-                f"einsum(): the number of subscripts in the equation ({len(names)}) does not match the number of dimensions "
+                f"einsum(): the number of subscripts in the equation ({len(names)}) does not match the number of "
+                "dimensions "
                 f"({t.dim()}) for an operand"
             )
         extra = max(extra, rest)
@@ -48,7 +50,8 @@ def _diagonals(t, names):
             j = names.index(c, i + 1)
             if t.size(i) != t.size(j):
                 raise RuntimeError(
-                    f"einsum(): subscript {c} is repeated for an operand but the sizes don't match, {t.size(i)} != {t.size(j)}"
+                    f"einsum(): subscript {c} is repeated for an operand but the sizes don't match, {t.size(i)} != "
+                    f"{t.size(j)}"
                 )
             t = t.diagonal(0, i, j)
             names = [n for k, n in enumerate(names) if k not in (i, j)] + [c]

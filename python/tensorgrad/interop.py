@@ -6,7 +6,8 @@ from . import _C
 def init_from_torch(module, source=None):
     """Copies a PyTorch module's parameters and buffers into one of the same structure, or a tensor into a new one.
 
-    ``init_from_torch(mine, theirs)`` copies by name; every name and shape must match. ``init_from_torch(tensor)`` copies a tensor.
+    ``init_from_torch(mine, theirs)`` copies by name; every name and shape must match.
+    ``init_from_torch(tensor)`` copies a tensor.
     """
     if source is None:
         return _to_tensor(module)

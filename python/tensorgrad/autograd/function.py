@@ -67,14 +67,16 @@ class _Backward:
         name = self.function.__name__
         if len(result) != self.n_inputs:
             raise RuntimeError(
-                f"function {name}Backward returned an incorrect number of gradients (expected {self.n_inputs}, got {len(result)})"
+                f"function {name}Backward returned an incorrect number of gradients (expected {self.n_inputs}, got "
+                f"{len(result)})"
             )
         for i, r in enumerate(result):
             if r is not None and not isinstance(r, Tensor):
                 raise TypeError(f"expected Variable or None (got {type(r).__name__})")
             if r is not None and i not in self.positions:
                 raise RuntimeError(
-                    f"function {name}Backward returned a gradient different than None at position {i + 1}, but the corresponding "
+                    f"function {name}Backward returned a gradient different than None at position {i + 1}, but the "
+                    "corresponding "
                     "forward input was not a Variable"
                 )
         return [result[i] for i in self.positions]
@@ -106,7 +108,8 @@ class Function:
     @staticmethod
     def backward(ctx, *grad_outputs):
         raise NotImplementedError(
-            "You must implement either the backward or vjp method for your custom autograd.Function to use it with backward mode AD."
+            "You must implement either the backward or vjp method for your custom autograd.Function to use it with "
+            "backward mode AD."
         )
 
     @staticmethod
@@ -115,7 +118,8 @@ class Function:
 
     def __init__(self, *args, **kwargs):
         raise RuntimeError(
-            f"{type(self)} should not be instantiated. Methods on autograd functions are all static, so you should invoke them on "
+            f"{type(self)} should not be instantiated. Methods on autograd functions are all static, so you should "
+            "invoke them on "
             "the class itself. Instantiating an autograd function will raise an error in a future version of PyTorch."
         )
 

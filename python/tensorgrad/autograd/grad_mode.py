@@ -1,4 +1,5 @@
-"""Switching the recording of gradients on and off: as context managers, decorators, and set_grad_enabled as a function."""
+"""Switching the recording of gradients on and off: as context managers, decorators, and set_grad_enabled as a "
+"function."""
 
 import functools
 

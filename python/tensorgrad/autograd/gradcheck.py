@@ -17,7 +17,8 @@ def _differentiable(values):
 
 
 def _numerical(function, inputs, position, n_outputs, eps):
-    """Jacobians d output / d inputs[position] by central differences: one (input numel, output numel) matrix per output."""
+    """Jacobians d output / d inputs[position] by central differences: one (input numel, output numel) matrix per "
+    "output."""
     x = inputs[position]
     base = x.detach().clone().contiguous()
     flat = base.reshape(-1)
@@ -36,7 +37,8 @@ def _numerical(function, inputs, position, n_outputs, eps):
 
 
 def _analytical(outputs, inputs, k, allow_unused=True):
-    """Jacobians d outputs[k] / d each input by backward, one row of the output at a time: (input numel, output numel)."""
+    """Jacobians d outputs[k] / d each input by backward, one row of the output at a time: (input numel, output "
+    "numel)."""
     out = outputs[k]
     rows = [[] for _ in inputs]
     for j in range(out.numel()):
@@ -73,7 +75,8 @@ def gradcheck(
     wanted = [i for i, x in enumerate(inputs) if isinstance(x, _C.Tensor) and x.requires_grad]
     if not wanted:
         raise ValueError(
-            "gradcheck expects at least one input tensor to require gradient, but none of the them have requires_grad=True."
+            "gradcheck expects at least one input tensor to require gradient, but none of the them have "
+            "requires_grad=True."
         )
     try:
         outputs = _tensors(func(*inputs))
@@ -91,7 +94,8 @@ def gradcheck(
                     got = _C.zeros_like(expected)
                 if not bool(_C.allclose(got, expected.to(got.dtype), rtol, atol)):
                     raise GradcheckError(
-                        f"Jacobian mismatch for output {k} with respect to input {i},\nnumerical:{expected}\nanalytical:{got}\n"
+                        f"Jacobian mismatch for output {k} with respect to input "
+                        f"{i},\nnumerical:{expected}\nanalytical:{got}\n"
                     )
         if not differentiable and not floating:
             raise GradcheckError("func has no floating-point output")

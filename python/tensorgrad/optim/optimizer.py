@@ -19,7 +19,8 @@ required = _Required()
 class Optimizer:
     """Holds parameters in groups with their settings and updates them in ``step``.
 
-    `params` is an iterable of tensors, of dicts with a "params" entry and settings of their own, or of (name, tensor) pairs.
+    `params` is an iterable of tensors, of dicts with a "params" entry and settings of their own, or of (name, tensor)
+    pairs.
     """
 
     def __init__(self, params, defaults):
@@ -73,7 +74,8 @@ class Optimizer:
             params = [params]
         elif isinstance(params, set):
             raise TypeError(
-                "optimizer parameters need to be organized in ordered collections, but the ordering of tensors in sets will "
+                "optimizer parameters need to be organized in ordered collections, but the ordering of tensors in "
+                "sets will "
                 "change between runs. Please use a list instead."
             )
         params = list(params)

@@ -99,7 +99,8 @@ class BackwardHook:
                 changed = changed if isinstance(changed, tuple) else (changed,)
                 if len(changed) != len(full):
                     raise RuntimeError(
-                        f"Backward hook returned an invalid number of grad_input, got {len(changed)}, but expected {len(full)}"
+                        f"Backward hook returned an invalid number of grad_input, got {len(changed)}, but expected "
+                        f"{len(full)}"
                     )
                 full = changed
         self.grad_outputs = None

@@ -236,7 +236,8 @@ class _ConvTransposeNd(_ConvNd):
             output_size = output_size[skip:]
         if len(output_size) != n:
             raise ValueError(
-                f"ConvTranspose{n}D: for {input.dim()}D input, output_size must have {n} or {skip + n} elements (got {len(output_size)})"
+                f"ConvTranspose{n}D: for {input.dim()}D input, output_size must have {n} or {skip + n} elements (got "
+                f"{len(output_size)})"
             )
         result = []
         for i in range(n):
@@ -248,7 +249,8 @@ class _ConvTransposeNd(_ConvNd):
             )
             if not smallest <= output_size[i] <= smallest + self.stride[i] - 1:
                 raise ValueError(
-                    f"requested an output size of {output_size}, but valid sizes in dimension {i} range from {smallest} to "
+                    f"requested an output size of {output_size}, but valid sizes in dimension {i} range from "
+                    f"{smallest} to "
                     f"{smallest + self.stride[i] - 1} (for an input of {input.size()[2:]})"
                 )
             result.append(output_size[i] - smallest)

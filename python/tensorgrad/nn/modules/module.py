@@ -91,7 +91,8 @@ class Module:
                 if changed is not None:
                     if not (isinstance(changed, tuple) and len(changed) == 2):
                         raise RuntimeError(
-                            f"forward pre-hook must return None or a tuple of (new_args, new_kwargs), but got {changed}."
+                            "forward pre-hook must return None or a tuple of (new_args, new_kwargs), but got "
+                            f"{changed}."
                         )
                     args, kwargs = changed
             else:
@@ -155,7 +156,8 @@ class Module:
         if isinstance(value, Buffer) or (buffers is not None and name in buffers):
             if value is not None and not isinstance(value, Tensor):
                 raise TypeError(
-                    f"cannot assign '{_type_name(value)}' as buffer '{name}' (torch.nn.Buffer, torch.Tensor or None expected)"
+                    f"cannot assign '{_type_name(value)}' as buffer '{name}' (torch.nn.Buffer, torch.Tensor or None "
+                    "expected)"
                 )
             if buffers is None:
                 raise AttributeError("cannot assign buffer before Module.__init__() call")
@@ -229,11 +231,13 @@ class Module:
             raise KeyError(f"attribute '{name}' already exists")
         if param is not None and not isinstance(param, Parameter):
             raise TypeError(
-                f"cannot assign '{_type_name(param)}' object to parameter '{name}' (torch.nn.Parameter or None required)"
+                f"cannot assign '{_type_name(param)}' object to parameter '{name}' (torch.nn.Parameter or None "
+                "required)"
             )
         if param is not None and not param.is_leaf:
             raise ValueError(
-                f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created explicitly. To express "
+                f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created explicitly. "
+                "To express "
                 f"'{name}' as a function of another Tensor, compute the value in the forward() method."
             )
         self._parameters[name] = param
@@ -379,7 +383,8 @@ class Module:
         return self
 
     def to(self, *args, **kwargs):
-        """Moves parameters and buffers: ``to(device)``, ``to(dtype)``, ``to(tensor)``, ``to(device, dtype, non_blocking)``."""
+        """Moves parameters and buffers: ``to(device)``, ``to(dtype)``, ``to(tensor)``, ``to(device, dtype, "
+        "non_blocking)``."""
         device, dtype, non_blocking = _parse_to(*args, **kwargs)
         if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
             raise TypeError(
@@ -496,8 +501,8 @@ class Module:
             theirs = state_dict[key]
             if not isinstance(theirs, Tensor):
                 error_msgs.append(
-                    f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like object from checkpoint '
-                    f"but received {type(theirs)}"
+                    f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like object '
+                    f"from checkpoint but received {type(theirs)}"
                 )
                 continue
             if mine.dim() == 0 and tuple(theirs.shape) == (1,):
@@ -519,8 +524,8 @@ class Module:
                         mine.copy_(theirs)
             except Exception as error:
                 error_msgs.append(
-                    f'While copying the parameter named "{key}", whose dimensions in the model are {mine.shape} and whose '
-                    f"dimensions in the checkpoint are {theirs.shape}, an exception occurred : {error.args}."
+                    f'While copying the parameter named "{key}", whose dimensions in the model are {mine.shape} '
+                    f"and whose dimensions in the checkpoint are {theirs.shape}, an exception occurred : {error.args}."
                 )
         extra = prefix + "_extra_state"
         if type(self).set_extra_state is not Module.set_extra_state:

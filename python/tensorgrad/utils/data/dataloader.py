@@ -43,7 +43,8 @@ def default_collate(batch):
 
         if isinstance(first, numpy.ndarray) and first.dtype.kind in "SUO":
             raise TypeError(
-                f"default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {first.dtype}"
+                "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found "
+                f"{first.dtype}"
             )
         return _C.as_tensor(numpy.stack([numpy.asarray(sample) for sample in batch]))
     raise TypeError(
@@ -175,7 +176,8 @@ class DataLoader:
         """The next pass goes on where the one of `state` was."""
         if state["batches"] != len(self) or not 0 <= state["position"] <= len(self):
             raise ValueError(
-                f"DataLoader.load_state_dict: the state is at batch {state['position']} of {state['batches']} but this loader has "
+                f"DataLoader.load_state_dict: the state is at batch {state['position']} of {state['batches']} but "
+                "this loader has "
                 f"{len(self)} batches"
             )
         self._resume = (state["position"], state["generator"]) if "generator" in state else None

@@ -150,7 +150,8 @@ class MNIST(Dataset):
 
 
 class FashionMNIST(MNIST):
-    """Ten kinds of clothes in MNIST's layout; Debian's package dataset-fashion-mnist puts it where `root` points by default."""
+    """Ten kinds of clothes in MNIST's layout; Debian's package dataset-fashion-mnist puts it where `root` points by "
+    "default."""
 
     _fashion = True
 
