@@ -120,7 +120,7 @@ PyObject* run(const Signature& s, Args& args) {
     Result r = s.function(args);
     gil.back();
     if (r.kind == Result::Kind::self) return wrap(args.t(0));
-    return result_object(std::move(r));
+    return result_object(std::move(r), s.name);
   } catch (...) {
     set_error_from_current_exception();
     return nullptr;
@@ -276,12 +276,26 @@ PyObject* make_op(PyTypeObject* type, Operation* op) {
   return reinterpret_cast<PyObject*>(o);
 }
 
-// torch.return_types.max and the like: one class per operation and field names.
-PyTypeObject* named_tuple_type(const std::string& fields) {
+// torch.return_types.max and the like: one class per operation.
+PyObject* named_tuple_repr(PyObject* self) {
+  std::string text = std::string(Py_TYPE(self)->tp_name) + "(";
+  Ref fields(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(self)), "__match_args__"));
+  if (!fields) return nullptr;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(fields.get()); ++i) {
+    Ref value(PyObject_Repr(PyTuple_GET_ITEM(self, i)));
+    if (!value) return nullptr;
+    text += std::string(i ? ",\n" : "\n") + PyUnicode_AsUTF8(PyTuple_GET_ITEM(fields.get(), i)) + "=" +
+            PyUnicode_AsUTF8(value.get());
+  }
+  return PyUnicode_FromString((text + ")").c_str());
+}
+
+PyTypeObject* named_tuple_type(const std::string& operation, const std::string& fields) {
   static auto* types = new std::map<std::string, PyTypeObject*>;
-  auto& type = (*types)[fields];
+  auto& type = (*types)[operation];
   if (type) return type;
   auto* names = new std::string(fields);
+  auto* title = new std::string("torch.return_types." + operation);
   auto* entries = new std::vector<PyStructSequence_Field>;
   for (size_t at = 0; at <= names->size();) {
     size_t end = names->find(',', at);
@@ -291,14 +305,18 @@ PyTypeObject* named_tuple_type(const std::string& fields) {
     at = end + 1;
   }
   entries->push_back({nullptr, nullptr});
-  PyStructSequence_Desc desc = {"torch.return_types", nullptr, entries->data(), static_cast<int>(entries->size() - 1)};
+  PyStructSequence_Desc desc = {title->c_str(), nullptr, entries->data(), static_cast<int>(entries->size() - 1)};
   type = PyStructSequence_NewType(&desc);
+  if (type) {
+    type->tp_repr = named_tuple_repr;
+    PyType_Modified(type);
+  }
   return type;
 }
 
 }  // namespace
 
-PyObject* result_object(Result&& r) {
+PyObject* result_object(Result&& r, const std::string& operation) {
   using Kind = Result::Kind;
   switch (r.kind) {
     case Kind::tensor:
@@ -322,7 +340,7 @@ PyObject* result_object(Result&& r) {
     }
     case Kind::tuple: {
       if (!r.fields) return wrap_tuple(r.tensors);
-      Ref out(PyStructSequence_New(named_tuple_type(r.fields)));
+      Ref out(PyStructSequence_New(named_tuple_type(operation, r.fields)));
       for (size_t i = 0; out && i < r.tensors.size(); ++i) {
         PyStructSequence_SetItem(out.get(), static_cast<Py_ssize_t>(i), wrap(std::move(r.tensors[i])));
       }

@@ -181,8 +181,8 @@ class Ops {
 bool add_operation_types(PyObject* module);
 // "name(signature)" lines of every operation, for the stubs: (name, is_function, is_method, [signatures]).
 PyObject* operation_list();
-// The Python object of a result.
-PyObject* result_object(Result&& r);
+// The Python object of an operation's result.
+PyObject* result_object(Result&& r, const std::string& operation);
 // PyTorch's name of generators; set once the class exists.
 bool to_generator(PyObject* o, Generator*& out);
 

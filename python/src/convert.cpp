@@ -19,6 +19,18 @@ bool is_sequence(PyObject* o) {
   return PySequence_Check(o) && !to_scalar(o, s) && PySequence_Size(o) >= 0;
 }
 
+// numpy.float64(2) and the like carry a dtype.
+bool numpy_scalar_dtype(PyObject* o, DType& out) {
+  const char* name = Py_TYPE(o)->tp_name;
+  if (std::strncmp(name, "numpy.", 6) != 0) return false;
+  const std::string_view kind = std::strncmp(name + 6, "bool", 4) == 0 ? "bool" : name + 6;
+  for (int i = 0; i < kDTypeCount; ++i) {
+    out = static_cast<DType>(i);
+    if (tensorgrad::name(out) == kind) return true;
+  }
+  return false;
+}
+
 struct Flattener {
   std::vector<int64_t> sizes;
   std::vector<Scalar> values;
@@ -41,9 +53,12 @@ struct Flattener {
     if (is_tensor(o) && unwrap(o).numel() != 1)
       throw ValueError("only one element tensors can be converted to Python scalars");
     Scalar s;
+    DType dtype;
     if (is_tensor(o)) {
       s = unwrap(o).item();
-      tensor_dtype = tensor_dtype ? promote_types(*tensor_dtype, unwrap(o).dtype()) : unwrap(o).dtype();
+      promote(unwrap(o).dtype());
+    } else if (numpy_scalar_dtype(o, dtype) && to_scalar(o, s)) {
+      promote(dtype);
     } else if (!to_scalar(o, s)) {
       if (is_sequence(o)) throw ValueError("too many dimensions in a nested sequence");
       throw TypeError(std::string("new(): invalid data type '") + Py_TYPE(o)->tp_name + "'");
@@ -54,6 +69,8 @@ struct Flattener {
     }
     values.push_back(s);
   }
+
+  void promote(DType t) { tensor_dtype = tensor_dtype ? promote_types(*tensor_dtype, t) : t; }
 
   DType inferred() const {
     if (any_float) return tensor_dtype ? promote_types(*tensor_dtype, get_default_dtype()) : get_default_dtype();
@@ -362,6 +379,9 @@ Tensor tensor_from_data(PyObject* data, std::optional<DType> dtype) {
   }
   Flattener f;
   if (PyUnicode_Check(data)) throw TypeError("new(): invalid data type 'str'");
+  if (Scalar s; !is_sequence(data) && !to_scalar(data, s)) {
+    throw Error(std::string("Could not infer dtype of ") + Py_TYPE(data)->tp_name);
+  }
   find_sizes(data, f.sizes);
   f.take(data, 0);
   const DType type = dtype.value_or(f.inferred());

@@ -6,7 +6,7 @@ namespace tensorgrad::python {
 
 namespace {
 struct ErrorClasses {
-  PyObject *shape, *dtype, *device, *autograd, *memory;
+  PyObject *shape, *dtype, *device, *autograd, *memory, *index, *value;
 } classes;
 }  // namespace
 
@@ -44,9 +44,9 @@ void set_error_from_current_exception() {
   } catch (const OutOfMemoryError& e) {
     set(classes.memory, e);
   } catch (const IndexError& e) {
-    set(PyExc_IndexError, e);
+    set(classes.index, e);
   } catch (const ValueError& e) {
-    set(PyExc_ValueError, e);
+    set(classes.value, e);
   } catch (const TypeError& e) {
     set(PyExc_TypeError, e);
   } catch (const IOError& e) {
@@ -63,10 +63,17 @@ void set_error_from_current_exception() {
 }
 
 bool add_errors(PyObject* module) {
-  auto add = [module](const char* name, PyObject*& slot) {
-    slot = PyErr_NewException((std::string("tensorgrad.") + name).c_str(), PyExc_RuntimeError, nullptr);
+  // PyTorch raises RuntimeError for most of what is wrong with an argument, and IndexError or ValueError for some of
+  // it: ours are both, so that code written for either catches them.
+  auto add = [module](const char* name, PyObject*& slot, PyObject* also = nullptr) {
+    Ref bases(also ? PyTuple_Pack(2, also, PyExc_RuntimeError) : PyTuple_Pack(1, PyExc_RuntimeError));
+    slot = PyErr_NewException((std::string("tensorgrad.") + name).c_str(), bases.get(), nullptr);
     return slot && PyModule_AddObjectRef(module, name, slot) == 0;
   };
+  if (!add("OutOfRangeError", classes.index, PyExc_IndexError) ||
+      !add("ArgumentError", classes.value, PyExc_ValueError)) {
+    return false;
+  }
   return add("ShapeError", classes.shape) && add("DTypeError", classes.dtype) && add("DeviceError", classes.device) &&
          add("AutogradError", classes.autograd) && add("OutOfMemoryError", classes.memory);
 }

@@ -41,6 +41,9 @@ TensorIndex part(PyObject* o) {
   if (PyBool_Check(o)) return TensorIndex(o == Py_True);
   if (is_tensor(o)) {
     const Tensor& t = unwrap(o);
+    if (is_floating_point(t.dtype())) {
+      throw IndexError("tensors used as indices must be long, int, byte or bool tensors");
+    }
     if (t.dim() == 0 && is_integral(t.dtype(), false) && t.dtype() != DType::uint8)
       return TensorIndex(t.item().to_int());
     return TensorIndex(t);
@@ -50,6 +53,7 @@ TensorIndex part(PyObject* o) {
     if (t.numel() == 0 && !is_integral(t.dtype(), true)) t = t.to(DType::int64);
     return TensorIndex(std::move(t));
   }
+  if (PyUnicode_Check(o)) throw TypeError("new(): invalid data type 'str'");
   int64_t value = 0;
   if (to_int(o, value)) return TensorIndex(value);
   Scalar s;
@@ -60,8 +64,23 @@ TensorIndex part(PyObject* o) {
       Py_TYPE(o)->tp_name + ")");
 }
 
+// A list that holds more than numbers counts as a tuple: x[[0, slice(2)]], x[[[0, 1], [1, 2]]].
+bool is_tuple_in_disguise(PyObject* key) {
+  if (!PyList_Check(key) || PyList_GET_SIZE(key) >= 32) return false;
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(key); ++i) {
+    PyObject* item = PyList_GET_ITEM(key, i);
+    if (item == Py_None || item == Py_Ellipsis || PySlice_Check(item) || PyList_Check(item) || PyTuple_Check(item) ||
+        is_tensor(item) || is_ndarray(item)) {
+      return true;
+    }
+  }
+  return false;
+}
+
 std::vector<TensorIndex> parts(PyObject* key) {
   std::vector<TensorIndex> out;
+  Ref tuple(is_tuple_in_disguise(key) ? PySequence_Tuple(key) : nullptr);
+  if (tuple) key = tuple.get();
   if (!PyTuple_Check(key)) {
     out.push_back(part(key));
     return out;

@@ -1,4 +1,5 @@
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
 
 #include "args.h"
@@ -10,6 +11,7 @@
 #include "tensor_attributes.h"
 #include "tensorgrad/memory.h"
 #include "tensorgrad/parallel.h"
+#include "tensorgrad/print.h"
 #include "tensorgrad/random.h"
 #include "training.h"
 
@@ -41,9 +43,10 @@ uint64_t fresh_seed() {
   return nb::cast<uint64_t>(number) >> 11;
 }
 // Negative seeds are taken as in PyTorch, modulo 2^64.
-uint64_t seed_of(nb::int_ value) {
+uint64_t seed_of(nb::object value) {
+  const nb::int_ number(value);  // ValueError and TypeError as Python's int() has them
   const nb::int_ mask(~uint64_t{0});
-  return nb::cast<uint64_t>(value & mask);
+  return nb::cast<uint64_t>(number & mask);
 }
 
 void add_generator(nb::module_& m) {
@@ -61,7 +64,7 @@ void add_generator(nb::module_& m) {
           "device"_a = nb::none())
       .def(
           "manual_seed",
-          [](nb::object self, nb::int_ seed) {
+          [](nb::object self, nb::object seed) {
             nb::cast<Generator&>(self).manual_seed(seed_of(seed));
             return self;
           },
@@ -81,7 +84,7 @@ void add_generator(nb::module_& m) {
   m.attr("default_generator") = nb::cast(&default_generator(), nb::rv_policy::reference);
   m.def(
       "manual_seed",
-      [](nb::int_ seed) {
+      [](nb::object seed) {
         manual_seed(seed_of(seed));
         return nb::cast(&default_generator(), nb::rv_policy::reference);
       },
@@ -141,6 +144,39 @@ void add_settings(nb::module_& m) {
   m.def("_operations", [] { return nb::steal(operation_list()); });
 }
 
+void add_printing(nb::module_& m) {
+  m.def("_to_string", [](nb::handle t) {
+    if (!is_tensor(t.ptr())) throw nb::type_error("expected a Tensor");
+    const std::string text = to_string(unwrap(t.ptr()));
+    return nb::str(text.data(), text.size());
+  });
+  m.def(
+      "_set_printoptions",
+      [](nb::object precision, nb::object threshold, nb::object edgeitems, nb::object linewidth, nb::object profile,
+         nb::object sci) {
+        PrintOptions o = get_printoptions();
+        if (!profile.is_none()) o = print_profile(nb::cast<std::string_view>(profile));
+        if (!precision.is_none()) o.precision = nb::cast<int>(precision);
+        if (!threshold.is_none()) o.threshold = nb::cast<double>(threshold);
+        if (!edgeitems.is_none()) o.edgeitems = nb::cast<int>(edgeitems);
+        if (!linewidth.is_none()) o.linewidth = nb::cast<int>(linewidth);
+        o.sci_mode = sci.is_none() ? std::nullopt : std::optional(nb::cast<bool>(sci));
+        set_printoptions(o);
+      },
+      "precision"_a.none(), "threshold"_a.none(), "edgeitems"_a.none(), "linewidth"_a.none(), "profile"_a.none(),
+      "sci_mode"_a.none());
+  m.def("_get_printoptions", [] {
+    const PrintOptions o = get_printoptions();
+    nb::dict d;
+    d["precision"] = o.precision;
+    d["threshold"] = o.threshold;
+    d["edgeitems"] = o.edgeitems;
+    d["linewidth"] = o.linewidth;
+    d["sci_mode"] = o.sci_mode ? nb::object(nb::bool_(*o.sci_mode)) : nb::object(nb::none());
+    return d;
+  });
+}
+
 }  // namespace
 }  // namespace tensorgrad::python
 
@@ -162,6 +198,7 @@ NB_MODULE(_C, m) {
   });
   add_generator(m);
   add_settings(m);
+  add_printing(m);
   Ops ops(module);
   add_tensor_basics(ops);
   add_factories(ops);

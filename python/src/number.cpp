@@ -194,6 +194,7 @@ PyObject* compare(PyObject* a, PyObject* b, int op) {
 template <class F>
 PyObject* number_of(PyObject* a, F f) {
   try {
+    if (unwrap(a).numel() != 1) throw ValueError("only one element tensors can be converted to Python scalars");
     return f(unwrap(a).item());
   } catch (...) {
     set_error_from_current_exception();

@@ -335,8 +335,8 @@ def test_identity_of_objects():
     x = tg.ones(3, requires_grad=True)
     (x * 2).sum().backward()
     assert x.grad is x.grad
-    x.grad.note = "kept"
     grad = x.grad
+    grad.note = "kept"
     assert x.grad.note == "kept" and grad is x.grad
     y = tg.ones(2)
     x2 = tg.ones(2, requires_grad=True)
