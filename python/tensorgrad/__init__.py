@@ -8,15 +8,9 @@ tensor([[2., 2., 2.],
         [2., 2., 2.]])
 """
 
-import os as _os
-import sys as _sys
 from math import e, inf, nan, pi  # noqa: F401
 
-_flags = _sys.getdlopenflags()
-_sys.setdlopenflags(_os.RTLD_LAZY | _os.RTLD_LOCAL)
-from . import _C  # noqa: E402
-
-_sys.setdlopenflags(_flags)
+from . import _C
 from ._C import *  # noqa: F403
 from ._C import bool, dtype, float16, float32, float64, int16, int32, int64  # noqa: A004
 from ._info import finfo, iinfo  # noqa: F401

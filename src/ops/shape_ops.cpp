@@ -5,10 +5,13 @@
 #include <algorithm>
 
 #include "autograd/record.h"
+#include "core/check.h"
 #include "core/tensor_make.h"
 #include "kernels/table.h"
 #include "ops/pointwise_args.h"
 #include "tensorgrad/ops/copy.h"
+#include "tensorgrad/ops/factory.h"
+#include "tensorgrad/ops/index.h"
 
 namespace tensorgrad {
 
@@ -24,6 +27,7 @@ void copy_box(const Tensor& out, int64_t at, const Tensor& x, IntArrayRef sizes,
   args.ndim = static_cast<int>(sizes.size());
   args.sizes = sizes.data();
   args.compute = x.dtype();
+  args.numel = numel_of(sizes);
   args.out = {static_cast<char*>(out.data_ptr()) + at * out.element_size(), out.dtype(), out.strides().data()};
   args.in[0] = {static_cast<char*>(x.data_ptr()) + from * x.element_size(), x.dtype(), strides};
   kernels(out.device()).pointwise.unary(UnaryOp::copy, args);
@@ -200,6 +204,25 @@ Tensor repeat_interleave(const Tensor& x, int64_t repeats, std::optional<int64_t
   merged[static_cast<size_t>(d)] *= repeats;
   const Tensor spread = expand(column, wide);
   return reshape(spread.is_contiguous() ? clone(spread) : contiguous(spread), merged);
+}
+
+Tensor repeat_interleave(const Tensor& x, const Tensor& repeats, std::optional<int64_t> dim) {
+  if (!dim) return repeat_interleave(ravel(x), repeats, 0);
+  TENSORGRAD_CHECK(is_integral(repeats.dtype()) && repeats.dim() <= 1, DTypeError,
+                   "repeat_interleave: repeats must be integers of at most one dim, got ", repeats.dtype(), " ",
+                   repeats.sizes());
+  if (x.dim() == 0) return repeat_interleave(reshape(x, {1}), repeats, *dim);
+  const int64_t d = wrap_dim(*dim, x.dim(), "repeat_interleave"), n = x.size(d);
+  const std::vector<int64_t> times = repeats.to_vector<int64_t>();
+  TENSORGRAD_CHECK(times.size() == 1 || static_cast<int64_t>(times.size()) == n, ShapeError,
+                   "repeat_interleave: ", times.size(), " repeats for ", n, " entries of dim ", d, " of ", x.sizes());
+  std::vector<int64_t> entries;
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t count = times[times.size() == 1 ? 0 : static_cast<size_t>(i)];
+    TENSORGRAD_CHECK(count >= 0, ValueError, "repeat_interleave: repeats must be non-negative, got ", count);
+    entries.insert(entries.end(), static_cast<size_t>(count), i);
+  }
+  return index_select(x, d, tensor(entries).to(x.device()));
 }
 
 // --- reversed, shifted
