@@ -1,0 +1,173 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "tensorgrad/autograd.h"
+#include "tensorgrad/ops.h"
+
+using namespace tensorgrad;
+
+namespace {
+
+using Tensors = std::vector<Tensor>;
+
+Tensor values(IntArrayRef sizes, DType dtype = float64) {
+  static Generator generator(21);
+  return randn(sizes, {.dtype = dtype}, &generator);
+}
+Tensor leaf(IntArrayRef sizes) { return values(sizes).requires_grad_(); }
+void check_gradients(const std::function<Tensors(const Tensors&)>& f, const Tensors& inputs) {
+  CHECK(gradcheck(f, inputs));
+  CHECK(gradgradcheck(f, inputs));
+}
+
+Tensor plain_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask = {}) {
+  Tensor scores = matmul(q, k.transpose(-2, -1)) / Scalar(std::sqrt(static_cast<double>(q.size(-1))));
+  if (mask.defined() && mask.dtype() == boolean)
+    scores = scores.masked_fill(mask.logical_not(), Scalar(-std::numeric_limits<double>::infinity()));
+  else if (mask.defined())
+    scores = scores + mask;
+  return matmul(softmax(scores, -1), v);
+}
+
+}  // namespace
+
+TEST_CASE("scaled_dot_product_attention: shapes, masks, broadcasting") {
+  const Tensor q = values({2, 3, 5, 4}), k = values({2, 3, 7, 4}), v = values({2, 3, 7, 6});
+  CHECK(allclose(scaled_dot_product_attention(q, k, v), plain_attention(q, k, v)));
+  const Tensor q3 = q.select(0, 0), k3 = k.select(0, 0), v3 = v.select(0, 0);
+  CHECK(allclose(scaled_dot_product_attention(q3, k3, v3), plain_attention(q3, k3, v3)));
+  const Tensor q2 = q3.select(0, 0), k2 = k3.select(0, 0), v2 = v3.select(0, 0);
+  CHECK(allclose(scaled_dot_product_attention(q2, k2, v2), plain_attention(q2, k2, v2)));
+  const Tensor k1 = k.narrow(0, 0, 1), v1 = v.narrow(1, 0, 1);
+  CHECK(allclose(scaled_dot_product_attention(q, k1, v1), plain_attention(q, k1, v1)));
+  const Tensor q5 = values({2, 2, 3, 5, 4}), k5 = values({2, 2, 3, 7, 4}), v5 = values({2, 2, 3, 7, 6});
+  CHECK(allclose(scaled_dot_product_attention(q5, k5, v5), plain_attention(q5, k5, v5)));
+  for (const Shape& sizes : {Shape{5, 7}, Shape{2, 1, 5, 7}, Shape{3, 1, 7}, Shape{2, 3, 5, 1}, Shape{1}}) {
+    const Tensor m = values(sizes);
+    CHECK(allclose(scaled_dot_product_attention(q, k, v, m), plain_attention(q, k, v, m)));
+    const Tensor b = m.gt(Scalar(-5.0));
+    CHECK(allclose(scaled_dot_product_attention(q, k, v, b), plain_attention(q, k, v, b)));
+  }
+  const Tensor lower = ones({5, 7}, {.dtype = boolean}).tril();
+  CHECK(allclose(scaled_dot_product_attention(q, k, v, {}, 0, true), plain_attention(q, k, v, lower)));
+  CHECK(allclose(scaled_dot_product_attention(q, k, v, {}, 0, false, 0.5), plain_attention(q, k, v * Scalar(1.0)), 1e9,
+                 1e9));
+  const Tensor few = values({2, 1, 7, 4}), wide = values({2, 1, 7, 6});
+  CHECK(allclose(scaled_dot_product_attention(q, few, wide, {}, 0, false, {}, true), plain_attention(q, few, wide)));
+  CHECK(scaled_dot_product_attention(q, k, v, zeros({5, 7}, {.dtype = boolean})).abs().amax().item<double>() == 0.0);
+  CHECK_THROWS_AS(scaled_dot_product_attention(q, k, v, lower, 0, true), ValueError);
+  CHECK_THROWS_AS(scaled_dot_product_attention(q, v, v), ShapeError);
+  CHECK_THROWS_AS(scaled_dot_product_attention(q, k, v.to(float32)), DTypeError);
+}
+
+TEST_CASE("scaled_dot_product_attention: gradients") {
+  const Tensor mask = values({4, 5}),
+               allowed = values({4, 5}).gt(Scalar(-1.0)).logical_or(eye(4, 5, {.dtype = boolean}));
+  const Tensors in = {leaf({2, 2, 4, 3}), leaf({2, 2, 5, 3}), leaf({2, 2, 5, 2})};
+  for (const Tensor& m : {Tensor(), mask, allowed}) {
+    check_gradients([&](const Tensors& t) { return Tensors{scaled_dot_product_attention(t[0], t[1], t[2], m)}; }, in);
+  }
+  check_gradients([](const Tensors& t) { return Tensors{scaled_dot_product_attention(t[0], t[1], t[2], {}, 0, true)}; },
+                  in);
+  check_gradients([](const Tensors& t) { return Tensors{scaled_dot_product_attention(t[0], t[0], t[0]).sum()}; },
+                  {leaf({1, 2, 3, 4})});
+  // A mask that needs a gradient itself.
+  check_gradients([](const Tensors& t) { return Tensors{scaled_dot_product_attention(t[0], t[1], t[2], t[3])}; },
+                  {leaf({1, 4, 3}), leaf({1, 5, 3}), leaf({1, 5, 2}), leaf({4, 5})});
+}
+
+TEST_CASE("scaled_dot_product_attention: dropout keeps the expectation") {
+  const Tensor q = values({1, 2, 6, 4}), k = values({1, 2, 8, 4}), v = values({1, 2, 8, 4});
+  Tensor sum = zeros({1, 2, 6, 4}, {.dtype = float64});
+  Generator generator(3);
+  for (int i = 0; i < 400; ++i)
+    sum = sum + scaled_dot_product_attention(q, k, v, {}, 0.3, false, {}, false, &generator);
+  CHECK((sum / Scalar(400.0) - plain_attention(q, k, v)).abs().amax().item<double>() < 0.15);
+}
+
+namespace {
+
+struct Model {
+  MultiHeadAttentionArguments a;
+  Tensors parameters;
+};
+Model model(int64_t embed, int64_t heads, bool batch_first, bool need_weights) {
+  Model m;
+  m.parameters = {leaf({3 * embed, embed}), leaf({3 * embed}), leaf({embed, embed}), leaf({embed})};
+  m.a.num_heads = heads, m.a.batch_first = batch_first, m.a.need_weights = need_weights;
+  return m;
+}
+Tensor run(MultiHeadAttentionArguments a, const Tensor& q, const Tensor& k, const Tensors& p) {
+  a.query = q, a.key = a.value = k;
+  a.in_proj_weight = p[0], a.in_proj_bias = p[1], a.out_proj_weight = p[2], a.out_proj_bias = p[3];
+  return multi_head_attention(a).first;
+}
+
+}  // namespace
+
+TEST_CASE("multi_head_attention: one node, general path and definition agree") {
+  const int64_t batch = 2, length = 5, embed = 6, heads = 3;
+  for (bool batch_first : {true, false}) {
+    Model m = model(embed, heads, batch_first, false);
+    const Tensor x = leaf(batch_first ? Shape{batch, length, embed} : Shape{length, batch, embed});
+    const Tensor padding = tensor({0, 0, 0, 0, 1, 0, 0, 0, 0, 0}, {.dtype = boolean}).reshape({2, 5});
+    const Tensor later = ones({length, length}, {.dtype = boolean}).triu(1);
+    for (int mask = 0; mask < 6; ++mask) {
+      m.a.key_padding_mask = mask & 1 ? padding : Tensor();
+      m.a.attn_mask = mask / 2 == 0 ? Tensor() : mask / 2 == 1 ? later : values({batch * heads, length, length});
+      const Tensor fused = run(m.a, x, x, m.parameters);
+      MultiHeadAttentionArguments with_weights = m.a;
+      with_weights.need_weights = true;
+      CHECK(allclose(fused, run(with_weights, x, x, m.parameters)));
+      const Tensor copy = x.clone();
+      CHECK(allclose(fused, run(m.a, x, copy, m.parameters)));  // not the same tensor: the general path
+      // Gradients of both.
+      const Tensor up = values(x.sizes());
+      Tensors wanted = m.parameters;
+      wanted.push_back(x);
+      const Tensors d = grad({fused}, wanted, {up}), e = grad({run(with_weights, x, x, m.parameters)}, wanted, {up});
+      for (size_t i = 0; i < d.size(); ++i) CHECK(allclose(d[i], e[i], 1e-7, 1e-9));
+    }
+  }
+}
+
+TEST_CASE("multi_head_attention: gradients") {
+  Model m = model(4, 2, true, false);
+  const auto f = [&](const Tensors& t) { return Tensors{run(m.a, t[0], t[0], {t[1], t[2], t[3], t[4]})}; };
+  Tensors in = {leaf({2, 3, 4})};
+  in.insert(in.end(), m.parameters.begin(), m.parameters.end());
+  check_gradients(f, in);
+  Tensor x = leaf({2, 3, 4});
+  run(m.a, x, x, m.parameters).sum().backward();  // an upstream gradient of stride 0
+  const Tensor fused = x.grad();
+  x.set_grad({});
+  m.a.need_weights = true;
+  run(m.a, x, x, m.parameters).sum().backward();
+  CHECK(allclose(fused, x.grad()));
+}
+
+TEST_CASE("multi_head_attention: weights, cross-attention, bias_k, zero attention, no batch") {
+  Model m = model(4, 2, true, true);
+  const Tensor q = values({2, 3, 4}), k = values({2, 5, 4});
+  MultiHeadAttentionArguments a = m.a;
+  a.query = q, a.key = k, a.value = k, a.in_proj_weight = m.parameters[0], a.in_proj_bias = m.parameters[1];
+  a.out_proj_weight = m.parameters[2], a.out_proj_bias = m.parameters[3];
+  auto [out, weights] = multi_head_attention(a);
+  CHECK(out.sizes() == IntArrayRef({2, 3, 4}));
+  CHECK(weights.sizes() == IntArrayRef({2, 3, 5}));
+  CHECK(allclose(weights.sum({2}), ones({2, 3}, {.dtype = float64})));
+  a.average_attn_weights = false;
+  CHECK(multi_head_attention(a).second.sizes() == IntArrayRef({2, 2, 3, 5}));
+  a.bias_k = values({1, 1, 4}), a.bias_v = values({1, 1, 4}), a.add_zero_attn = true;
+  a.key_padding_mask = zeros({2, 5}, {.dtype = boolean});
+  auto [more, wide] = multi_head_attention(a);
+  CHECK(wide.sizes() == IntArrayRef({2, 2, 3, 7}));
+  a.need_weights = false;
+  CHECK(allclose(more, multi_head_attention(a).first));
+  a.query = q.select(0, 0), a.key = a.value = k.select(0, 0), a.key_padding_mask = {};
+  CHECK(allclose(multi_head_attention(a).first, more.select(0, 0)));
+  a.num_heads = 3;
+  CHECK_THROWS_AS(multi_head_attention(a), ValueError);
+}
