@@ -159,53 +159,66 @@ void layer_backward(int64_t rows, int64_t n, const T* g, const T* x, const T* me
 
 // ---- sums over runs, shared by group and batch norm -----------------------------------------------------------------
 
-// Adds the sums of (x - shift) and (x - shift)^2 over n values.
-template <class T>
-void add_moments(const T* x, T shift, int64_t n, double& first, double& second) {
-  const Vec<T> k = shift;
-  for (int64_t start = 0; start < n; start += kSumBlock) {
-    const T* p = x + start;
-    T a, b;
-    row_sums<T>(
-        n - start < kSumBlock ? n - start : kSumBlock,
-        [&](int64_t i, Vec<T> & s, Vec<T> & q) __attribute__((always_inline)) {
-          const Vec<T> d = load(p + i) - k;
-          s = s + d;
-          q = fma(d, d, q);
-        },
-        [&](int64_t i, int64_t c, Vec<T> & s, Vec<T> & q) __attribute__((always_inline)) {
-          const Vec<T> d = select(first_lanes<T>(c), load_n(p + i, c) - k, Vec<T>(T(0)));
-          s = s + d;
-          q = fma(d, d, q);
-        },
-        a, b);
-    first += a;
-    second += b;
+// Adds the sums over `runs` runs of n values, `step` apart, of two terms: add(offset, count, a, b) adds both of the
+// `count` values at an offset to registers. Short runs share the registers; what they hold goes to double every so
+// often.
+template <class T, class Add>
+TENSORGRAD_INLINE void run_sums(int64_t runs, int64_t n, int64_t step, Add add, double& first, double& second) {
+  Vec<T> a[2] = {T(0), T(0)}, b[2] = {T(0), T(0)};
+  const auto flush = [&]() __attribute__((always_inline)) {
+    first += static_cast<double>(reduce_add(a[0] + a[1]));
+    second += static_cast<double>(reduce_add(b[0] + b[1]));
+    a[0] = a[1] = b[0] = b[1] = Vec<T>(T(0));
+  };
+  int64_t held = 0;
+  for (int64_t r = 0; r < runs; ++r) {
+    for (int64_t start = 0; start < n; start += kSumBlock) {
+      const int64_t end = n - start < kSumBlock ? n : start + kSumBlock;
+      if (held + (end - start) > kSumBlock) {
+        flush();
+        held = 0;
+      }
+      held += end - start;
+      int64_t i = r * step + start;
+      const int64_t stop = r * step + end;
+      for (; i + 2 * kLanes<T> <= stop; i += 2 * kLanes<T>) {
+        add(i, int64_t{kLanes<T>}, a[0], b[0]);
+        add(i + kLanes<T>, int64_t{kLanes<T>}, a[1], b[1]);
+      }
+      for (; i < stop; i += kLanes<T>) add(i, stop - i < kLanes<T> ? stop - i : int64_t{kLanes<T>}, a[0], b[0]);
+    }
   }
+  flush();
 }
-// Adds the sums of g and g * (x - mean) over n values.
+// Adds the sums of (x - shift) and (x - shift)^2.
 template <class T>
-void add_gradient_sums(const T* g, const T* x, T mean, int64_t n, double& sum_g, double& sum_gx) {
+void add_moments(const T* x, T shift, int64_t runs, int64_t n, int64_t step, double& first, double& second) {
+  const Vec<T> k = shift;
+  run_sums<T>(
+      runs, n, step,
+      [&](int64_t i, int64_t c, Vec<T> & s, Vec<T> & q) __attribute__((always_inline)) {
+        Vec<T> d = load_some(x + i, c) - k;
+        if (c < kLanes<T>) d = select(first_lanes<T>(c), d, Vec<T>(T(0)));
+        s = s + d;
+        q = fma(d, d, q);
+      },
+      first, second);
+}
+// Adds the sums of g and g * (x - mean).
+template <class T>
+void add_gradient_sums(const T* g, const T* x, T mean, int64_t runs, int64_t n, int64_t step, double& sum_g,
+                       double& sum_gx) {
   const Vec<T> m = mean;
-  for (int64_t start = 0; start < n; start += kSumBlock) {
-    const T *p = g + start, *q = x + start;
-    T a, b;
-    row_sums<T>(
-        n - start < kSumBlock ? n - start : kSumBlock,
-        [&](int64_t i, Vec<T> & s, Vec<T> & t) __attribute__((always_inline)) {
-          const Vec<T> up = load(p + i);
-          s = s + up;
-          t = fma(up, load(q + i) - m, t);
-        },
-        [&](int64_t i, int64_t c, Vec<T> & s, Vec<T> & t) __attribute__((always_inline)) {
-          const Vec<T> up = load_n(p + i, c);
-          s = s + up;
-          t = fma(up, select(first_lanes<T>(c), load_n(q + i, c) - m, Vec<T>(T(0))), t);
-        },
-        a, b);
-    sum_g += a;
-    sum_gx += b;
-  }
+  run_sums<T>(
+      runs, n, step,
+      [&](int64_t i, int64_t c, Vec<T> & s, Vec<T> & t) __attribute__((always_inline)) {
+        const Vec<T> up = load_some(g + i, c);
+        Vec<T> d = load_some(x + i, c) - m;
+        if (c < kLanes<T>) d = select(first_lanes<T>(c), d, Vec<T>(T(0)));
+        s = s + up;
+        t = fma(up, d, t);
+      },
+      sum_g, sum_gx);
 }
 // y = (x - mean) * scale + shift over n values.
 template <class T>
@@ -235,7 +248,7 @@ void group_forward(int64_t batch, int64_t channels, int64_t spatial, int64_t gro
     for (int64_t r = begin; r < end; ++r) {
       const T* in = x + r * n;
       double sum = 0, square = 0;
-      if (n > 0) add_moments(in, in[0], n, sum, square);
+      if (n > 0) add_moments(in, in[0], 1, n, n, sum, square);
       const double shifted = sum / static_cast<double>(n);
       const double var = square / static_cast<double>(n) - shifted * shifted;
       mean[r] = static_cast<T>((n > 0 ? static_cast<double>(in[0]) : 0) + shifted);
@@ -262,7 +275,7 @@ void group_backward(int64_t batch, int64_t channels, int64_t spatial, int64_t gr
       for (int64_t k = 0; k < per_group; ++k) {
         double sum_g = 0, sum_gx = 0;
         const int64_t offset = r * n + k * spatial;
-        add_gradient_sums(g + offset, x + offset, m, spatial, sum_g, sum_gx);
+        add_gradient_sums(g + offset, x + offset, m, 1, spatial, spatial, sum_g, sum_gx);
         const int64_t c = r % groups * per_group + k;
         T* own = sums + (r / groups * channels + c) * 2;
         own[0] = static_cast<T>(sum_gx * s);
@@ -350,7 +363,7 @@ void batch_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, d
     for (int64_t c = b; c < e; ++c) {
       const T shift = x[c * spatial];
       double sum = 0, square = 0;
-      for (int64_t i = 0; i < batch; ++i) add_moments(x + (i * channels + c) * spatial, shift, spatial, sum, square);
+      add_moments(x + c * spatial, shift, batch, spatial, channels * spatial, sum, square);
       const double shifted = sum / count;
       finish(c, static_cast<double>(shift) + shifted, square / count - shifted * shifted);
     }
@@ -410,10 +423,7 @@ void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g
     for (int64_t c = begin; c < end; ++c) {
       double sum_g = 0, sum_gx = 0;
       if (batch_statistics || dweight || dbias) {
-        for (int64_t i = 0; i < batch; ++i) {
-          const int64_t offset = (i * channels + c) * spatial;
-          add_gradient_sums(g + offset, x + offset, mean[c], spatial, sum_g, sum_gx);
-        }
+        add_gradient_sums(g + c * spatial, x + c * spatial, mean[c], batch, spatial, channels * spatial, sum_g, sum_gx);
       }
       const double s = static_cast<double>(rstd[c]);
       if (dweight) dweight[c] = static_cast<T>(sum_gx * s);
