@@ -4,6 +4,7 @@
 #include "kernels/softmax.h"
 
 #include "kernels/cpu/rows.h"
+#include "kernels/cpu/scratch.h"
 #include "kernels/cpu/simd_math.h"
 #include "tensorgrad/parallel.h"
 
@@ -158,37 +159,76 @@ void backward_row(const T* y, const T* g, T* dx, int64_t n, bool log_form) {
 
 // ---- another dimension: a strip of `count` <= kLanes columns --------------------------------------------------------
 
+// The strip goes through `room` (n rows of kStrip registers) if that is not null: rows whose distance in memory is a
+// power of two push each other out of the first cache.
+constexpr int kStrip = 4;
+
 template <class T>
-void forward_strip(const T* x, T* y, int64_t n, int64_t inner, int64_t count, bool log_form) {
-  Vec<T> top = kMinusInf<T>, total = T(0);
-  for (int64_t d = 0; d < n; ++d) top = max(top, load_n(x + d * inner, count));
-  for (int64_t d = 0; d < n; ++d) {
-    const Vec<T> e = exp(load_n(x + d * inner, count) - top);
-    total += e;
-    if (!log_form) store_n(y + d * inner, count, e);
-  }
-  if (log_form) {
-    const Vec<T> shift = log(total);
-    for (int64_t d = 0; d < n; ++d) store_n(y + d * inner, count, (load_n(x + d * inner, count) - top) - shift);
-  } else {
-    const Vec<T> inverse = T(1) / total;
-    for (int64_t d = 0; d < n; ++d) store_n(y + d * inner, count, load_n(y + d * inner, count) * inverse);
+void forward_strip(const T* x, T* y, int64_t n, int64_t inner, int64_t count, bool log_form, T* room) {
+  T* work = room ? room : y;
+  const int64_t work_row = room ? kStrip * kLanes<T> : inner;
+  for (int64_t c = 0; c < count; c += kLanes<T>) {
+    const int64_t lanes = count - c < kLanes<T> ? count - c : kLanes<T>;
+    const auto read = [&](const T* p) __attribute__((always_inline)) {
+      return lanes == kLanes<T> ? load(p) : load_n(p, lanes);
+    };
+    const auto write = [&](T * p, Vec<T> v) __attribute__((always_inline)) {
+      lanes == kLanes<T> ? store(p, v) : store_n(p, lanes, v);
+    };
+    Vec<T> top = kMinusInf<T>, total = T(0);
+    for (int64_t d = 0; d < n; ++d) {
+      const Vec<T> v = read(x + d * inner + c);
+      if (room) write(work + d * work_row + c, v);
+      top = max(top, v);
+    }
+    const T* from = room ? room : x;
+    for (int64_t d = 0; d < n; ++d) {
+      const Vec<T> e = math_detail::exp_bounded(read(from + d * work_row + c) - top);
+      total += e;
+      if (!log_form) write(work + d * work_row + c, e);
+    }
+    if (log_form) {
+      const Vec<T> shift = log(total);
+      for (int64_t d = 0; d < n; ++d) write(y + d * inner + c, (read(from + d * work_row + c) - top) - shift);
+    } else {
+      const Vec<T> inverse = T(1) / total;
+      for (int64_t d = 0; d < n; ++d) write(y + d * inner + c, read(work + d * work_row + c) * inverse);
+    }
   }
 }
+
+// A wider strip, whose rows are read as they come: `count` <= kWide registers of columns.
+constexpr int kWide = 16;
 
 template <class T>
 void backward_strip(const T* y, const T* g, int64_t g_n, int64_t g_inner, T* dx, int64_t n, int64_t inner,
                     int64_t count, bool log_form) {
-  const auto up = [&](int64_t d) __attribute__((always_inline)) {
-    return g_inner == 0 ? Vec<T>(g[d * g_n]) : load_n(g + d * g_n, count);
+  const int64_t whole = count / kLanes<T>, rest = count % kLanes<T>;
+  const auto up = [&](int64_t d, int64_t k, int64_t lanes) __attribute__((always_inline)) {
+    if (g_inner == 0) return Vec<T>(g[d * g_n]);
+    const T* p = g + d * g_n + k * kLanes<T>;
+    return lanes == kLanes<T> ? load(p) : load_n(p, lanes);
   };
-  Vec<T> total = T(0);
-  if (log_form) {
-    for (int64_t d = 0; d < n; ++d) total += up(d);
-    for (int64_t d = 0; d < n; ++d) store_n(dx + d * inner, count, up(d) - exp(load_n(y + d * inner, count)) * total);
-  } else {
-    for (int64_t d = 0; d < n; ++d) total = fma(up(d), load_n(y + d * inner, count), total);
-    for (int64_t d = 0; d < n; ++d) store_n(dx + d * inner, count, (up(d) - total) * load_n(y + d * inner, count));
+  Vec<T> total[kWide + 1];
+  for (int64_t k = 0; k <= whole; ++k) total[k] = T(0);
+  const auto add = [&](int64_t d, int64_t k, int64_t lanes) __attribute__((always_inline)) {
+    const T* p = y + d * inner + k * kLanes<T>;
+    const Vec<T> v = up(d, k, lanes);
+    total[k] = log_form ? total[k] + v : fma(v, lanes == kLanes<T> ? load(p) : load_n(p, lanes), total[k]);
+  };
+  const auto finish = [&](int64_t d, int64_t k, int64_t lanes) __attribute__((always_inline)) {
+    const int64_t at = d * inner + k * kLanes<T>;
+    const Vec<T> v = up(d, k, lanes), r = lanes == kLanes<T> ? load(y + at) : load_n(y + at, lanes);
+    const Vec<T> out = log_form ? v - math_detail::exp_bounded(r) * total[k] : (v - total[k]) * r;
+    lanes == kLanes<T> ? store(dx + at, out) : store_n(dx + at, lanes, out);
+  };
+  for (int64_t d = 0; d < n; ++d) {
+    for (int64_t k = 0; k < whole; ++k) add(d, k, kLanes<T>);
+    if (rest) add(d, whole, rest);
+  }
+  for (int64_t d = 0; d < n; ++d) {
+    for (int64_t k = 0; k < whole; ++k) finish(d, k, kLanes<T>);
+    if (rest) finish(d, whole, rest);
   }
 }
 
@@ -228,12 +268,15 @@ void forward(const DimShape& s, const T* x, T* y, bool log_form) {
     });
     return;
   }
-  const int64_t strips = (s.inner + kLanes<T> - 1) / kLanes<T>;
-  parallel_for(0, s.outer * strips, row_grain<T>(s.n * kLanes<T>), [=](int64_t b, int64_t e) {
+  constexpr int64_t width = kStrip * kLanes<T>;
+  const int64_t strips = (s.inner + width - 1) / width;
+  const bool staged = s.n * width * static_cast<int64_t>(sizeof(T)) <= 32768;
+  parallel_for(0, s.outer * strips, row_grain<T>(s.n * width), [=](int64_t b, int64_t e) {
+    T* room = staged ? scratch_of<T>(ScratchSlot::item, s.n * width) : nullptr;
     for (int64_t i = b; i < e; ++i) {
-      const int64_t column = i % strips * kLanes<T>, offset = i / strips * s.n * s.inner + column;
-      const int64_t count = s.inner - column < kLanes<T> ? s.inner - column : kLanes<T>;
-      forward_strip(x + offset, y + offset, s.n, s.inner, count, log_form);
+      const int64_t column = i % strips * width, offset = i / strips * s.n * s.inner + column;
+      const int64_t count = s.inner - column < width ? s.inner - column : width;
+      forward_strip(x + offset, y + offset, s.n, s.inner, count, log_form, room);
     }
   });
 }
@@ -267,11 +310,12 @@ void backward(const DimShape& s, const T* y, const T* g, const DimStrides& strid
     if (strides.n == 0) return backward_rows<0>(s, y, g, strides.outer, dx, log_form);
     return backward_rows<1>(s, y, g, strides.outer, dx, log_form);
   }
-  const int64_t strips = (s.inner + kLanes<T> - 1) / kLanes<T>;
-  parallel_for(0, s.outer * strips, row_grain<T>(s.n * kLanes<T>), [=](int64_t b, int64_t e) {
+  constexpr int64_t width = kWide * kLanes<T>;
+  const int64_t strips = (s.inner + width - 1) / width;
+  parallel_for(0, s.outer * strips, row_grain<T>(s.n * width), [=](int64_t b, int64_t e) {
     for (int64_t i = b; i < e; ++i) {
-      const int64_t column = i % strips * kLanes<T>, row = i / strips, offset = row * s.n * s.inner + column;
-      const int64_t count = s.inner - column < kLanes<T> ? s.inner - column : kLanes<T>;
+      const int64_t column = i % strips * width, row = i / strips, offset = row * s.n * s.inner + column;
+      const int64_t count = s.inner - column < width ? s.inner - column : width;
       const T* up = g + row * strides.outer + column * strides.inner;
       backward_strip(y + offset, up, strides.n, strides.inner, dx + offset, s.n, s.inner, count, log_form);
     }
