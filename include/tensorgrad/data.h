@@ -1,5 +1,6 @@
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <functional>
 #include <iterator>
@@ -107,7 +108,7 @@ struct DataLoaderOptions {
 class TENSORGRAD_API DataLoader {
  public:
   using Options = DataLoaderOptions;
-  template <class D>
+  template <std::derived_from<Dataset> D>
   DataLoader(D dataset, Options options) : DataLoader(std::make_shared<D>(std::move(dataset)), std::move(options)) {}
   DataLoader(std::shared_ptr<const Dataset> dataset, Options options);
   ~DataLoader();
