@@ -1,7 +1,7 @@
 """Writes data/digits: the 1,797 handwritten digits of 8x8 pixels that scikit-learn ships, in MNIST's file layout.
 
-Takes scikit-learn's wheel from PyPI (`pip download`), reads its digits.csv.gz, and writes images (0 to 16 becomes 0 to 255) and
-labels as gzip-compressed IDX files: the first 1,437 for training, the last 360 for testing.
+Takes scikit-learn's wheel from PyPI (`pip download`), reads its digits.csv.gz, and writes images (0 to 16 becomes 0 to
+255) and labels as gzip-compressed IDX files: the first 1,437 for training, the last 360 for testing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,18 @@ TRAIN = 1437
 def rows() -> list[list[int]]:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "-d", folder, "scikit-learn"],
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--only-binary=:all:",
+                "-d",
+                folder,
+                "scikit-learn",
+            ],
             check=True,
         )
         wheel = next(Path(folder).glob("*.whl"))

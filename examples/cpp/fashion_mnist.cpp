@@ -63,7 +63,7 @@ struct Training {
   data::DataLoader& loader;
   Generator& order;
   int64_t epoch = 0;
-  std::vector<double> losses, accuracies;
+  std::vector<double> losses{}, accuracies{};
 
   static Value list(const std::vector<double>& v) { return Value::List(v.begin(), v.end()); }
   static std::vector<double> vector(const Value& v) {

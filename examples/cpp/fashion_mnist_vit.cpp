@@ -41,13 +41,13 @@ struct ViT : nn::Module {
         norm(width),
         head(width, 10) {
     register_module("patches", patches);
+    register_module("norm", norm);
+    register_module("head", head);
     const int64_t count = (size / patch) * (size / patch);
     position = register_parameter("position", zeros({1, count, width}));
     nn::init::normal_(position, 0, 0.02);
     for (int64_t i = 0; i < depth; ++i) blocks.append(Block(width, heads));
     register_module("blocks", blocks);
-    register_module("norm", norm);
-    register_module("head", head);
   }
   Tensor forward(const Tensor& images) override {
     Tensor x = patches(images).flatten(2).transpose(1, 2) + position;
