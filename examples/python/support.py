@@ -1,4 +1,4 @@
-"""What the examples share beside the library: data, progress bar, pictures, Ctrl-C. Twin of examples/cpp/support.cpp."""
+"""What the examples share beside the library: data, progress bar, pictures, Ctrl-C. Twin: examples/cpp/support.cpp."""
 
 from __future__ import annotations
 
