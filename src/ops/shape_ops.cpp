@@ -26,6 +26,7 @@ void copy_box(const Tensor& out, int64_t at, const Tensor& x, IntArrayRef sizes,
   PointwiseArgs args;
   args.ndim = static_cast<int>(sizes.size());
   args.sizes = sizes.data();
+  args.numel = numel_of(sizes);
   args.compute = x.dtype();
   args.numel = numel_of(sizes);
   args.out = {static_cast<char*>(out.data_ptr()) + at * out.element_size(), out.dtype(), out.strides().data()};
