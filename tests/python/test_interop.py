@@ -29,7 +29,7 @@ def test_numpy_shares_memory_both_ways(dtype):
 
 def test_numpy_views_and_odd_arrays():
     array = np.arange(24.0).reshape(2, 3, 4)
-    for view in (array.transpose(2, 0, 1), array[:, 1], array[..., ::2], array[0, 0, 0:0], np.float64(3).reshape(())):
+    for view in (array.transpose(2, 0, 1), array[:, 1], array[..., ::2], array[0, 0, 0:0], np.array(3.0)):
         t = tg.from_numpy(view)
         np.testing.assert_array_equal(t.numpy(), view)
         assert np.shares_memory(t.numpy(), view) or view.size == 0

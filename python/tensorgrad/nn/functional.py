@@ -544,7 +544,7 @@ def adaptive_max_pool2d(input, output_size, return_indices=False):
 def pad(input, pad, mode="constant", value=None):
     """Pads the last len(pad) / 2 dimensions, last first: (left, right, top, bottom, ...)."""
     if mode == "constant":
-        return _C.constant_pad_nd(input, pad, 0 if value is None else value)
+        return _pad_by_value(input, pad, 0 if value is None else value)
     if value is not None and value != 0:
         raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
     if len(pad) % 2 or len(pad) // 2 > input.dim():
@@ -552,6 +552,33 @@ def pad(input, pad, mode="constant", value=None):
     for i in range(len(pad) // 2):
         input = _pad_by_index(input, input.dim() - 1 - i, pad[2 * i], pad[2 * i + 1], mode)
     return input
+
+
+def _pad_by_value(input, pad, value):
+    if len(pad) % 2 or len(pad) // 2 > input.dim():
+        raise RuntimeError(f"Padding length {len(pad)} does not fit an input of {input.dim()} dimensions")
+    for i in range(len(pad) // 2):
+        dim, before, after = input.dim() - 1 - i, pad[2 * i], pad[2 * i + 1]
+        if before < 0 or after < 0:  # a negative pad cuts off
+            length = input.size(dim) + min(before, 0) + min(after, 0)
+            if length < 0:
+                raise RuntimeError(
+                    f"The input size {input.size(dim)}, plus negative padding {before} and {after}, resulted in a "
+                    f"negative output size, which is invalid. Check dimension {dim} of your input."
+                )
+            input = input.narrow(dim, max(-before, 0), length)
+        sizes = list(input.shape)
+        parts = [input]
+        if before > 0:
+            parts.insert(0, input.new_full([*sizes[:dim], before, *sizes[dim + 1 :]], value))
+        if after > 0:
+            parts.append(input.new_full([*sizes[:dim], after, *sizes[dim + 1 :]], value))
+        input = _C.cat(parts, dim) if len(parts) > 1 else input
+    return input.clone() if not any(p > 0 for p in pad) else input
+
+
+def _positions(order, input):
+    return _C._tensor_from_data(order, _C.int64).to(input.device)
 
 
 def _pad_by_index(input, dim, before, after, mode):
@@ -573,7 +600,7 @@ def _pad_by_index(input, dim, before, after, mode):
             order.append(i % n)
         else:
             raise NotImplementedError(f"Unrecognised padding mode {mode}")
-    return input.index_select(dim, _C.tensor(order, dtype=_C.int64, device=input.device))
+    return input.index_select(dim, _positions(order, input))
 
 
 def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
@@ -631,7 +658,7 @@ def interpolate(
         ratio = length / out if factors[i] is None or recompute_scale_factor else 1.0 / factors[i]
         if mode == "nearest":
             order = [min(int(math.floor(j * ratio)), length - 1) for j in range(out)]
-            input = input.index_select(i + 2, _C.tensor(order, dtype=_C.int64))
+            input = input.index_select(i + 2, _positions(order, input))
             continue
         if align_corners:
             at = [j * ((length - 1) / (out - 1) if out > 1 else 0.0) for j in range(out)]
@@ -639,9 +666,9 @@ def interpolate(
             at = [max((j + 0.5) * ratio - 0.5, 0.0) for j in range(out)]
         low = [min(int(p), length - 1) for p in at]
         high = [min(j + 1, length - 1) for j in low]
-        weight = _C.tensor([p - j for p, j in zip(at, low)], dtype=input.dtype).reshape([out] + [1] * (n - 1 - i))
-        a = input.index_select(i + 2, _C.tensor(low, dtype=_C.int64))
-        b = input.index_select(i + 2, _C.tensor(high, dtype=_C.int64))
+        weight = _C._tensor_from_data([p - j for p, j in zip(at, low)], input.dtype).reshape([out] + [1] * (n - 1 - i))
+        a = input.index_select(i + 2, _positions(low, input))
+        b = input.index_select(i + 2, _positions(high, input))
         input = a + (b - a) * weight
     return input
 

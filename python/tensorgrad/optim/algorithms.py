@@ -149,7 +149,7 @@ class Adam(Optimizer):
                     continue
                 state = self.state[p]
                 if not state:
-                    state["step"] = _C.tensor(0.0, dtype=_C.float32)
+                    state["step"] = _C.zeros((), dtype=_C.float32)
                     state["exp_avg"] = _C.zeros_like(p.detach())
                     state["exp_avg_sq"] = _C.zeros_like(p.detach())
                     if amsgrad:

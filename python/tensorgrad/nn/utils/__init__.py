@@ -16,7 +16,7 @@ def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=Non
     tensors = [tensors] if isinstance(tensors, _C.Tensor) else list(tensors)
     norm_type = float(norm_type)
     if not tensors:
-        return _C.tensor(0.0)
+        return _C.zeros(())
     if norm_type == math.inf:
         total = _C.stack([t.detach().abs().max() if t.numel() else _C.zeros((), dtype=t.dtype) for t in tensors]).max()
     else:

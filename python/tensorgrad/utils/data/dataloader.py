@@ -23,11 +23,11 @@ def default_collate(batch):
     if isinstance(first, _C.Tensor):
         return _C.stack(batch, 0)
     if isinstance(first, bool):
-        return _C.tensor(batch)
+        return _C._tensor_from_data(batch, None)
     if isinstance(first, float):
-        return _C.tensor(batch, dtype=_C.float64)
+        return _C._tensor_from_data(batch, _C.float64)
     if isinstance(first, int):
-        return _C.tensor(batch)
+        return _C._tensor_from_data(batch, None)
     if isinstance(first, (str, bytes)):
         return batch
     if isinstance(first, collections.abc.Mapping):
@@ -46,7 +46,7 @@ def default_collate(batch):
                 "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found "
                 f"{first.dtype}"
             )
-        return _C.as_tensor(numpy.stack([numpy.asarray(sample) for sample in batch]))
+        return _C._tensor_from_data(numpy.stack([numpy.asarray(sample) for sample in batch]), None)
     raise TypeError(
         f"default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {type(first)}"
     )
@@ -206,7 +206,7 @@ class DataLoader:
 
 
 def _as_tensor_if_array(sample):
-    return _C.as_tensor(sample) if type(sample).__module__ == "numpy" else sample
+    return _C._tensor_from_data(sample, None) if type(sample).__module__ == "numpy" else sample
 
 
 class _Prefetcher:

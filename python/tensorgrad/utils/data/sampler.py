@@ -81,7 +81,7 @@ class WeightedRandomSampler(Sampler):
     """Indices drawn with probabilities proportional to weights."""
 
     def __init__(self, weights, num_samples, replacement=True, generator=None):
-        self.weights = _C.as_tensor(weights, dtype=_C.float64)
+        self.weights = _C._tensor_from_data(weights, _C.float64)
         if self.weights.dim() != 1:
             raise ValueError(
                 f"weights should be a 1d sequence but given weights have shape {tuple(self.weights.shape)}"

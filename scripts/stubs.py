@@ -2,7 +2,7 @@
 
 The operations come from their own signatures; what is not an operation is listed here.
 
-    PYTHONPATH=build/python python python/stubs.py [--check]
+    PYTHONPATH=build/python python scripts/stubs.py [--check]
 """
 
 import keyword
@@ -13,12 +13,21 @@ from pathlib import Path
 from tensorgrad import _C
 
 TYPES = {
-    "Tensor": "Tensor", "Tensor|Number": "Tensor | Number", "Tensor[]": "Sequence[Tensor]", "Number": "Number", "int": "int_",
-    "float": "float_", "bool": "bool_", "str": "str", "dtype": "dtype", "device": "device | str | int_", "Generator": "Generator",
+    "Tensor": "Tensor",
+    "Tensor|Number": "Tensor | Number",
+    "Tensor[]": "Sequence[Tensor]",
+    "Number": "Number",
+    "int": "int_",
+    "float": "float_",
+    "bool": "bool_",
+    "str": "str",
+    "dtype": "DType",
+    "device": "Device",
+    "Generator": "Generator",
     "object": "Any",
 }
 
-HEAD = '''"""Types of the extension module; written by python/stubs.py."""
+HEAD = '''"""Types of the extension module; written by scripts/stubs.py."""
 
 from collections.abc import Iterator, Sequence
 from types import EllipsisType
@@ -53,6 +62,10 @@ class device:
     index: int_ | None
     def __init__(self, type: str | int_ | device, index: int_ | None = None) -> None: ...
 
+DType: TypeAlias = dtype
+_Device: TypeAlias = device
+Device: TypeAlias = device | str | int_
+
 class Size(tuple[int_, ...]):
     def numel(self) -> int_: ...
 
@@ -61,8 +74,7 @@ class Node:
     def name(self) -> str: ...
 
 class Generator:
-    device: device
-    def __init__(self, device: device | str | None = None) -> None: ...
+    def __init__(self, device: Device | None = None) -> None: ...
     def manual_seed(self, seed: int_) -> Generator: ...
     def seed(self) -> int_: ...
     def initial_seed(self) -> int_: ...
@@ -87,7 +99,7 @@ def set_num_threads(n: int_, /) -> None: ...
 def get_default_dtype() -> dtype: ...
 def set_default_dtype(d: dtype, /) -> None: ...
 def promote_types(a: dtype, b: dtype, /) -> dtype: ...
-def memory_stats(device: device | str | None = None) -> dict[str, int_]: ...
+def memory_stats(device: Device | None = None) -> dict[str, int_]: ...
 def is_grad_enabled() -> bool_: ...
 def graph_to_dot(outputs: Sequence[Tensor], /) -> str: ...
 def graph_to_svg(outputs: Sequence[Tensor], /) -> str: ...
@@ -96,8 +108,9 @@ def __getattr__(name: str) -> Any: ...
 
 class Tensor:
     shape: Size
-    dtype: dtype
-    device: device
+    dtype: DType
+    @property
+    def device(self) -> _Device: ...
     requires_grad: bool_
     grad: Tensor | None
     data: Tensor
@@ -147,7 +160,9 @@ class Tensor:
     @overload
     def stride(self, dim: int_) -> int_: ...
     def type(self, dtype: Any = None) -> Any: ...
-    def new_tensor(self, data: Any, *, dtype: dtype | None = None, device: Any = None, requires_grad: bool_ = False) -> Tensor: ...
+    def new_tensor(
+        self, data: Any, *, dtype: DType | None = None, device: Device | None = None, requires_grad: bool_ = False
+    ) -> Tensor: ...
     def backward(
         self,
         gradient: Tensor | None = None,
@@ -163,15 +178,19 @@ BINARY = ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or",
 ONE_SIDED = ["lt", "le", "gt", "ge"]
 UNARY = ["neg", "pos", "abs", "invert"]
 # Operations whose result is not one tensor.
+NUMBERS = "dim ndimension numel nelement element_size storage_offset data_ptr"
+TRUTHS = "is_contiguous is_floating_point is_complex is_signed is_pinned is_same_size is_set_to _is_view allclose equal"
+TUPLES = (
+    "split split_with_sizes chunk tensor_split unbind _broadcast_tensors _meshgrid aminmax var_mean std_mean cummax "
+    "cummin sort topk kthvalue multi_head_attention max_pool1d_with_indices max_pool2d_with_indices "
+    "adaptive_max_pool1d adaptive_max_pool2d"
+)
 RESULTS = {
-    "item": "Number", "dim": "int_", "ndimension": "int_", "numel": "int_", "nelement": "int_", "element_size": "int_",
-    "storage_offset": "int_", "data_ptr": "int_", "retain_grad": "None",
-    **dict.fromkeys(["is_contiguous", "is_floating_point", "is_complex", "is_signed", "is_pinned", "is_same_size", "is_set_to",
-                     "_is_view", "allclose", "equal"], "bool_"),
-    **dict.fromkeys(["split", "split_with_sizes", "chunk", "tensor_split", "unbind", "_broadcast_tensors", "_meshgrid", "aminmax",
-                     "var_mean", "std_mean", "cummax", "cummin", "sort", "topk", "kthvalue", "multi_head_attention",
-                     "max_pool1d_with_indices", "max_pool2d_with_indices", "adaptive_max_pool1d", "adaptive_max_pool2d"],
-                    "tuple[Tensor, ...]"),
+    "item": "Number",
+    "retain_grad": "None",
+    **dict.fromkeys(NUMBERS.split(), "int_"),
+    **dict.fromkeys(TRUTHS.split(), "bool_"),
+    **dict.fromkeys(TUPLES.split(), "tuple[Tensor, ...]"),
     **dict.fromkeys(["max", "min", "median", "unique", "nonzero", "where"], "Any"),
 }
 
@@ -225,7 +244,8 @@ def render(signature, method):
             items.append(f"*{argument}: int_ | Sequence[int_]")
             continue
         if default is not None:
-            value = default.replace("'", '"') if default in ("None", "True", "False") or default[0] in "'-0123456789" else "..."
+            plain = default in ("None", "True", "False") or default[0] in "'-0123456789"
+            value = default.replace("'", '"') if plain else "..."
             items.append(f"{argument}: {annotation} = {value}")
             seen_default = True
         else:
@@ -260,16 +280,16 @@ def main():
     out.append("    def __matmul__(self, other: Tensor) -> Tensor: ...")
     out += [f"    def __{name}__(self, other: Tensor | Number) -> Tensor: ..." for name in ONE_SIDED]
     out += [f"    def __{name}__(self) -> Tensor: ..." for name in UNARY]
-    for name, signatures in methods.items():
+    for signatures in methods.values():
         out += block(signatures, True, "    ")
     out.append("")
-    for name, signatures in functions.items():
+    for signatures in functions.values():
         out += block(signatures, False, "")
     text = "\n".join(out) + "\n"
-    path = Path(__file__).parent / "tensorgrad" / "_C.pyi"
+    path = Path(__file__).resolve().parent.parent / "python" / "tensorgrad" / "_C.pyi"
     if "--check" in sys.argv:
         if not path.exists() or path.read_text() != text:
-            sys.exit("python/tensorgrad/_C.pyi is not what python/stubs.py writes: run it")
+            sys.exit("python/tensorgrad/_C.pyi is not what scripts/stubs.py writes: run it")
     else:
         path.write_text(text)
 
