@@ -32,7 +32,7 @@ int main(int argc, char** argv) {
   render(result, out + "/formula.dot");
 
   // A network of two layers and its loss.
-  nn::Sequential model(nn::Linear(4, 8), nn::ReLU(), nn::Linear(8, 3));
+  nn::Sequential model{nn::Linear(4, 8), nn::ReLU(), nn::Linear(8, 3)};
   for (auto& [name, parameter] : model.named_parameters()) set_name(parameter, name);
   Tensor loss = cross_entropy(model(randn({5, 4})), tensor({0, 1, 2, 1, 0}));
   set_name(loss, "loss");

@@ -23,7 +23,7 @@ int main(int argc, char** argv) {
   Tensor x = tensor({{0., 0.}, {0., 1.}, {1., 0.}, {1., 1.}});
   Tensor y = tensor({{0.}, {1.}, {1.}, {0.}});
 
-  nn::Sequential model(nn::Linear(2, 16), nn::Tanh(), nn::Linear(16, 1), nn::Sigmoid());
+  nn::Sequential model{nn::Linear(2, 16), nn::Tanh(), nn::Linear(16, 1), nn::Sigmoid()};
   std::puts(model.repr().c_str());
   optim::Adam optimizer(model.parameters(), {.lr = lr});
 

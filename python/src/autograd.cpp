@@ -179,8 +179,17 @@ PyObject* py_apply_function(PyObject*, PyObject* const* a, Py_ssize_t) {
 
 PyObject* py_set_name(PyObject*, PyObject* const* a, Py_ssize_t) {
   return guarded([&]() -> PyObject* {
-    set_name(unwrap(a[0]), PyUnicode_AsUTF8(a[1]));
+    const char* text = a[1] == Py_None ? "" : PyUnicode_AsUTF8(a[1]);
+    if (!text) throw PythonError();
+    set_name(unwrap(a[0]), text);
     Py_RETURN_NONE;
+  });
+}
+PyObject* py_get_name(PyObject*, PyObject* o) {
+  return guarded([&]() -> PyObject* {
+    const std::string name = get_name(unwrap(o));
+    if (name.empty()) Py_RETURN_NONE;
+    return PyUnicode_FromStringAndSize(name.data(), static_cast<Py_ssize_t>(name.size()));
   });
 }
 PyObject* py_graph(PyObject* sequence, std::string (*draw)(const std::vector<Tensor>&)) {
@@ -219,6 +228,7 @@ PyMethodDef functions[] = {
     {"_remove_hook", py_remove_hook, METH_O, nullptr},
     {"_apply_function", fast(py_apply_function), METH_FASTCALL, nullptr},
     {"_set_name", fast(py_set_name), METH_FASTCALL, nullptr},
+    {"_get_name", py_get_name, METH_O, nullptr},
     {"graph_to_dot", py_graph_to_dot, METH_O, "The graph behind a list of tensors in Graphviz' language."},
     {"graph_to_svg", py_graph_to_svg, METH_O, "The graph behind a list of tensors as an SVG picture."},
     {"_make_subclass", fast(py_make_subclass), METH_FASTCALL, nullptr},

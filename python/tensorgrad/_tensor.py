@@ -252,7 +252,8 @@ _property("H", lambda self: self.t() if self.dim() == 2 else self.transpose(0, 1
 _property("mH", lambda self: self.transpose(-2, -1), "The last two dimensions swapped.")
 _property("real", lambda self: self, "The tensor itself.")
 _property("retains_grad", lambda self: _C._retains_grad(self), "retain_grad() was called.")
-_property("name", lambda self: None)
+# A name for pictures of graphs; None until one is set.
+Tensor.name = property(_C._get_name, _C._set_name)
 _property("names", lambda self: (None,) * self.dim())
 
 

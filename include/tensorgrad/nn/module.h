@@ -106,7 +106,10 @@ class TENSORGRAD_API Module {
   std::shared_ptr<State> state_;
 };
 
-// Modules one after another: nn::Sequential net(nn::Linear(2, 8), nn::Tanh(), nn::Linear(8, 1)); named "0", "1", ...
+// Modules one after another, named "0", "1", ...:
+//   nn::Sequential net{nn::Linear(2, 8), nn::Tanh(), nn::Linear(8, 1)};
+// Braces make C++ construct them in that order, which decides who draws the first random numbers; round brackets leave
+// it open.
 class TENSORGRAD_API Sequential : public Module {
  public:
   Sequential() = default;
