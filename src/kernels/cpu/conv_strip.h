@@ -174,14 +174,16 @@ template <class T>
 inline void copy_strip_plane(T* dst, const T* src, const StripLayout& l, int64_t row, int64_t rows, int64_t plane) {
   const int64_t count = rows + l.reach_rows;
   if (l.wide.stride == 2 && l.wide.phases == 2 && src != nullptr) {
-    for (int64_t fh = 0; fh < l.high.phases; ++fh, dst += 2 * plane) {
-      for (int64_t q = 0; q < count; ++q) {
+    for (int64_t q = 0; q < count; ++q) {  // source rows in their order: the hardware fetches ahead
+      for (int64_t fh = 0; fh < l.high.phases; ++fh) {
         const int64_t y = l.high.base + (row + q) * l.high.stride + fh;
         const T* from = y < 0 || y >= l.high.size ? nullptr : src + y * l.wide.size;
-        split_row(from, l.wide.size, -l.wide.base, 0, l.width, dst + q * l.width, dst + plane + q * l.width);
+        T* to = dst + fh * 2 * plane + q * l.width;
+        split_row(from, l.wide.size, -l.wide.base, 0, l.width, to, to + plane);
       }
-      fill_zero(dst + count * l.width, plane - count * l.width);
-      fill_zero(dst + plane + count * l.width, plane - count * l.width);
+    }
+    for (int64_t f = 0; f < l.phases(); ++f) {
+      fill_zero(dst + f * plane + count * l.width, plane - count * l.width);
     }
     return;
   }
