@@ -77,6 +77,17 @@ void add_mask(const AttentionShape& s, const void* mask, int64_t i0, int64_t que
   }
 }
 
+// Rows of a head are short pieces far apart, which the hardware does not foresee: while one head is computed the next
+// one's rows are asked for. kWrite: they will be written.
+template <bool kWrite, class T>
+void ask_for(const T* p, const HeadStrides& strides, int64_t offset, int64_t begin, int64_t end, int64_t size) {
+  if (strides.row <= size) return;
+  constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t r = begin; r < end; ++r) {
+    for (int64_t e = 0; e < size; e += line) __builtin_prefetch(p + offset + r * strides.row + e, kWrite ? 1 : 0, 2);
+  }
+}
+
 // ---- forward ------------------------------------------------------------------------------------------------------
 
 template <class T>
@@ -194,6 +205,19 @@ void nothing_seen(const AttentionShape& s, T* output, T* log_sum) {
   }
 }
 
+// The next head's rows, a part of them with each of this head's blocks.
+template <class T>
+void ask_for_next(const AttentionShape& s, int64_t index, int64_t block, int64_t blocks, const T* query, const T* key,
+                  const T* value) {
+  if (index + 1 >= s.batch * s.heads) return;
+  const int64_t b = (index + 1) / s.heads, h = (index + 1) % s.heads;
+  const int64_t first = s.keys * block / blocks, last = s.keys * (block + 1) / blocks;
+  ask_for<false>(key, s.key, b * s.key.batch + h * s.key.head, first, last, s.head_size);
+  ask_for<false>(value, s.value, b * s.value.batch + h * s.value.head, first, last, s.value_size);
+  ask_for<false>(query, s.query, b * s.query.batch + h * s.query.head, s.queries * block / blocks,
+                 s.queries * (block + 1) / blocks, s.head_size);
+}
+
 template <class T>
 void forward(const AttentionShape& s, const T* query, const T* key, const T* value, T* output, T* log_sum) {
   const int64_t blocks = (s.queries + kQueries - 1) / kQueries;
@@ -203,10 +227,10 @@ void forward(const AttentionShape& s, const T* query, const T* key, const T* val
   const int64_t grain = work > 20000 ? 1 : 20000 / (work > 0 ? work : 1);
   parallel_for(0, s.batch * s.heads * blocks, grain, [=](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t index = item / blocks;
+      const int64_t index = item / blocks, block = item % blocks;
+      ask_for_next(s, index, block, blocks, query, key, value);
       T* out = output + index / s.heads * s.output.batch + index % s.heads * s.output.head;
-      forward_block(s, head_of(s, index, query, key, value), item % blocks * kQueries, out,
-                    log_sum + index * s.queries);
+      forward_block(s, head_of(s, index, query, key, value), block * kQueries, out, log_sum + index * s.queries);
     }
   });
 }
@@ -355,6 +379,18 @@ void backward(const AttentionShape& s, const T* query, const T* key, const T* va
     for (int64_t index = begin; index < end; ++index) {
       const int64_t b = index / s.heads, h = index % s.heads;
       const auto at = [&](const HeadStrides& strides) { return b * strides.batch + h * strides.head; };
+      if (index + 1 < s.batch * s.heads) {
+        const int64_t nb = (index + 1) / s.heads, nh = (index + 1) % s.heads;
+        const auto next = [&](const HeadStrides& strides) { return nb * strides.batch + nh * strides.head; };
+        ask_for<false>(key, s.key, next(s.key), 0, s.keys, s.head_size);
+        ask_for<false>(value, s.value, next(s.value), 0, s.keys, s.value_size);
+        ask_for<false>(query, s.query, next(s.query), 0, s.queries, s.head_size);
+        ask_for<false>(output, s.output, next(s.output), 0, s.queries, s.value_size);
+        ask_for<false>(grad_output, up, next(up), 0, s.queries, s.value_size);
+        ask_for<true>(grad_key, dk, next(dk), 0, s.keys, s.head_size);
+        ask_for<true>(grad_value, dv, next(dv), 0, s.keys, s.value_size);
+        ask_for<true>(grad_query, dq, next(dq), 0, s.queries, s.head_size);
+      }
       const Gradients<T> d{grad_query + at(dq), grad_key + at(dk), grad_value + at(dv), dq.row, dk.row, dv.row};
       backward_head(s, head_of(s, index, query, key, value), output + at(s.output), log_sum + index * s.queries,
                     grad_output + at(up), up.row, d);
