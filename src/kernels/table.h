@@ -53,7 +53,10 @@ const KernelTable& cpu_kernels();
 
 // The kernels of a device; DeviceError when the device is absent.
 inline const KernelTable& kernels(Device device) {
-  return device.is_cpu() ? detail::cpu_kernels() : *detail::cuda_half().kernels;
+  if (device.is_cpu()) return detail::cpu_kernels();
+  const detail::CudaHalf& half = detail::cuda_half();
+  half.runtime->set_device(device.index);
+  return *half.kernels;
 }
 // A kernel that the device's table lacks: NotImplementedError naming the operation and the device.
 template <class F>

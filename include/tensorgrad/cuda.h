@@ -1,0 +1,116 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "tensorgrad/device.h"
+#include "tensorgrad/export.h"
+
+// CUDA devices. Everything here works on a machine without one: is_available() is false, device_count() is 0, and what needs a
+// device throws DeviceError that says what is missing.
+namespace tensorgrad::cuda {
+
+TENSORGRAD_API bool is_available();
+TENSORGRAD_API int device_count();
+// Why is_available() is false; empty when it is true.
+TENSORGRAD_API std::string unavailable_reason();
+
+struct DeviceProperties {
+  std::string name;
+  int major = 0, minor = 0;  // compute capability
+  int64_t total_memory = 0;  // bytes
+  int multi_processor_count = 0;
+  int64_t l2_cache_size = 0;  // bytes
+};
+TENSORGRAD_API DeviceProperties get_device_properties(int index = 0);
+TENSORGRAD_API int current_device();
+TENSORGRAD_API void set_device(int index);
+// Waits for all work on the device.
+TENSORGRAD_API void synchronize(int index = -1);
+// Seeds the generators of all CUDA devices.
+TENSORGRAD_API void manual_seed(uint64_t seed);
+
+// float32 products in TF32 (10-bit mantissa), as torch.backends.cuda.matmul.allow_tf32: off unless switched on.
+TENSORGRAD_API bool allow_tf32_matmul();
+TENSORGRAD_API void set_allow_tf32_matmul(bool allow);
+// The same for convolutions, as torch.backends.cudnn.allow_tf32: on unless switched off.
+TENSORGRAD_API bool allow_tf32_conv();
+TENSORGRAD_API void set_allow_tf32_conv(bool allow);
+
+class Event;
+
+// An ordered queue of device work. Copies share the queue.
+class TENSORGRAD_API Stream {
+ public:
+  // A new stream of its own.
+  explicit Stream(int device = -1, int priority = 0);
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  void synchronize() const;
+  bool query() const;  // all work done
+  void wait_event(const Event& event) const;
+  void wait_stream(const Stream& other) const;
+  void* handle() const { return handle_; }
+  int device() const { return device_; }
+
+ private:
+  void* handle_;
+  int device_;
+};
+
+// Makes a stream current in a scope.
+class TENSORGRAD_API StreamGuard {
+ public:
+  explicit StreamGuard(const Stream& stream);
+  ~StreamGuard();
+  StreamGuard(const StreamGuard&) = delete;
+  StreamGuard& operator=(const StreamGuard&) = delete;
+
+ private:
+  void* before_;
+  int device_;
+};
+
+// A point in a stream's work.
+class TENSORGRAD_API Event {
+ public:
+  explicit Event(bool enable_timing = false);
+  ~Event();
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  void record();                      // on the current stream
+  void record(const Stream& stream);
+  void synchronize() const;
+  bool query() const;
+  double elapsed_time(const Event& end) const;  // milliseconds
+  void* handle() const { return handle_; }
+
+ private:
+  void* handle_;
+};
+
+// A recorded sequence of device work that one call replays.
+//   cuda::Graph g; g.capture([&] { y = model(x); }); g.replay();   // y holds the new result for x's new contents
+// Anything that cannot be captured (a copy to the CPU, item(), a synchronise) throws and names itself.
+class TENSORGRAD_API Graph {
+ public:
+  Graph() = default;
+  ~Graph();
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+  void capture(const std::function<void()>& work, int device = -1);
+  void capture_begin(int device = -1);
+  void capture_end();
+  void replay() const;
+  void reset();
+
+ private:
+  void* handle_ = nullptr;
+  void* stream_ = nullptr;
+  void* before_ = nullptr;
+  int device_ = 0;
+};
+
+}  // namespace tensorgrad::cuda

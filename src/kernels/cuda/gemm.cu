@@ -1,0 +1,297 @@
+// Matrix products by cuBLASLt: bias and ReLU in the epilogue, the algorithm measured once per shape and kept.
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/cublaslt_api.h"
+#include "kernels/cuda/fill.h"
+#include "kernels/cuda/library.h"
+#include "tensorgrad/cuda.h"
+
+namespace tensorgrad::gpu {
+
+namespace lt {
+const Api& api() {
+  static const Api a = [] {
+    void* library = nullptr;
+    try {
+      library = open_library("libcublasLt.so.13", "nvidia-cublas");
+    } catch (const DeviceError&) {
+      library = open_library("libcublasLt.so.12", "nvidia-cublas");
+    }
+    Api r{};
+    const auto get = [&](auto& f, const char* name) {
+      f = reinterpret_cast<std::remove_reference_t<decltype(f)>>(find_symbol(library, (std::string("cublasLt") + name).c_str()));
+    };
+    get(r.Create, "Create");
+    get(r.MatmulDescCreate, "MatmulDescCreate");
+    get(r.MatmulDescDestroy, "MatmulDescDestroy");
+    get(r.MatmulDescSetAttribute, "MatmulDescSetAttribute");
+    get(r.MatrixLayoutCreate, "MatrixLayoutCreate");
+    get(r.MatrixLayoutDestroy, "MatrixLayoutDestroy");
+    get(r.MatrixLayoutSetAttribute, "MatrixLayoutSetAttribute");
+    get(r.MatmulPreferenceCreate, "MatmulPreferenceCreate");
+    get(r.MatmulPreferenceDestroy, "MatmulPreferenceDestroy");
+    get(r.MatmulPreferenceSetAttribute, "MatmulPreferenceSetAttribute");
+    get(r.MatmulAlgoGetHeuristic, "MatmulAlgoGetHeuristic");
+    get(r.Matmul, "Matmul");
+    return r;
+  }();
+  return a;
+}
+}  // namespace lt
+
+namespace {
+
+using lt::api;
+
+void check_lt(int status, const char* what) {
+  TENSORGRAD_CHECK(status == 0, Error, "matmul: cuBLASLt's ", what, " failed with status ", status);
+}
+
+constexpr size_t kWorkspaceBytes = size_t{32} << 20;
+
+// What a prepared product depends on: everything but the addresses and alpha, beta.
+struct Key {
+  int64_t v[16];
+  bool operator==(const Key& o) const { return std::memcmp(v, o.v, sizeof v) == 0; }
+};
+struct KeyHash {
+  size_t operator()(const Key& k) const {
+    uint64_t h = 0x9E3779B97F4A7C15ull;
+    for (int64_t x : k.v) h = (h ^ static_cast<uint64_t>(x)) * 0xFF51AFD7ED558CCDull, h ^= h >> 29;
+    return h;
+  }
+};
+
+struct Prepared {
+  lt::MatmulDesc desc = nullptr;
+  lt::Layout a = nullptr, b = nullptr, c = nullptr;
+  lt::Heuristic best{};
+  bool has_bias = false;
+};
+
+// A matrix as cuBLASLt (column-major) sees it. Ours is row-major, so we ask for Cᵀ = Bᵀ Aᵀ: a row-major matrix with leading
+// dimension ld is a column-major transposed one.
+struct Operand {
+  bool transposed;  // relative to the column-major matrix wanted
+  int64_t ld;
+  bool ok;
+};
+// rows x cols of the wanted column-major operand; step between rows and between columns.
+Operand operand(int64_t rows, int64_t cols, int64_t row_step, int64_t col_step) {
+  if (row_step == 1 || rows == 1) {
+    const int64_t ld = cols == 1 ? std::max<int64_t>(rows, 1) : col_step;
+    if (ld >= rows) return {false, ld, true};
+  }
+  if (col_step == 1 || cols == 1) {
+    const int64_t ld = rows == 1 ? std::max<int64_t>(cols, 1) : row_step;
+    if (ld >= cols) return {true, ld, true};
+  }
+  return {false, 0, false};
+}
+
+struct Call {
+  cudaDataType type;
+  int compute;
+  size_t bytes;  // of an element
+};
+
+struct Cache {
+  std::mutex mutex;
+  lt::Handle handle = nullptr;
+  std::unordered_map<Key, Prepared, KeyHash> prepared;
+};
+Cache& cache_of(int device) {
+  static Cache* caches = new Cache[16];
+  return caches[device];
+}
+
+lt::Layout make_layout(cudaDataType type, int64_t rows, int64_t cols, const Operand& o, int64_t batch, int64_t batch_step) {
+  lt::Layout l;
+  if (o.transposed) std::swap(rows, cols);
+  check_lt(api().MatrixLayoutCreate(&l, type, static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), o.ld), "MatrixLayoutCreate");
+  if (batch > 1) {
+    const auto count = static_cast<int32_t>(batch);
+    check_lt(api().MatrixLayoutSetAttribute(l, lt::kBatchCount, &count, sizeof count), "layout batch");
+    check_lt(api().MatrixLayoutSetAttribute(l, lt::kBatchOffset, &batch_step, sizeof batch_step), "layout batch offset");
+  }
+  return l;
+}
+
+union Factor {
+  float f;
+  double d;
+};
+Factor factor(double v, const Call& call) {
+  Factor x{};
+  if (call.type == CUDA_R_64F) {
+    x.d = v;
+  } else {
+    x.f = static_cast<float>(v);
+  }
+  return x;
+}
+
+int launch(Cache& cache, const Prepared& p, const GemmArgs& g, const Call& call, const lt::Algo& algo, void* workspace) {
+  const Factor alpha = factor(g.alpha, call), beta = factor(g.beta, call);
+  // Column-major: D (n x m) = op(B') (n x k) * op(A') (k x m)
+  return api().Matmul(cache.handle, p.desc, &alpha, g.b, p.b, g.a, p.a, &beta, g.c, p.c, g.c, p.c, &algo, workspace, kWorkspaceBytes,
+                      stream());
+}
+
+// Times the first few suggestions on the real data: the call overwrites C anyway (beta 0), so trying costs only time.
+void choose(Cache& cache, Prepared& p, const GemmArgs& g, const Call& call, lt::Heuristic* found, int count) {
+  p.best = found[0];
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  cudaStreamIsCapturing(stream(), &status);
+  const double work = 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) * static_cast<double>(g.batch);
+  if (count < 2 || g.beta != 0 || status != cudaStreamCaptureStatusNone || work < 1e6) return;
+  const Scratch workspace(kWorkspaceBytes);
+  cudaEvent_t start, stop;
+  check(cudaEventCreate(&start), "event");
+  check(cudaEventCreate(&stop), "event");
+  float best = 1e30f;
+  for (int i = 0; i < count; ++i) {
+    if (found[i].state != 0 || launch(cache, p, g, call, found[i].algo, workspace.as<void>()) != 0) continue;
+    const int runs = work < 1e10 ? 5 : 2;
+    cudaEventRecord(start, stream());
+    for (int r = 0; r < runs; ++r) (void)launch(cache, p, g, call, found[i].algo, workspace.as<void>());
+    cudaEventRecord(stop, stream());
+    check(cudaEventSynchronize(stop), "matmul");
+    float ms = 0;
+    cudaEventElapsedTime(&ms, start, stop);
+    if (ms / static_cast<float>(runs) < best) {
+      best = ms / static_cast<float>(runs);
+      p.best = found[i];
+    }
+  }
+  cudaEventDestroy(start);
+  cudaEventDestroy(stop);
+}
+
+const Prepared& prepare(Cache& cache, const GemmArgs& g, const Call& call, const Operand& a, const Operand& b, const Operand& c) {
+  const Key key{{g.m, g.n, g.k, g.batch, a.ld, b.ld, c.ld, g.a_batch, g.b_batch, g.c_batch,
+                 (int64_t{a.transposed} << 1) | int64_t{b.transposed}, static_cast<int64_t>(call.type), call.compute,
+                 (int64_t{g.bias_n != nullptr} << 1) | int64_t{g.activation == GemmActivation::relu}, g.beta == 0,
+                 static_cast<int64_t>((reinterpret_cast<uintptr_t>(g.a) | reinterpret_cast<uintptr_t>(g.b) | reinterpret_cast<uintptr_t>(g.c)) & 15)}};
+  auto [it, fresh] = cache.prepared.try_emplace(key);
+  Prepared& p = it->second;
+  if (!fresh) return p;
+  try {
+    if (!cache.handle) check_lt(api().Create(&cache.handle), "Create");
+    const cudaDataType scale = call.type == CUDA_R_64F ? CUDA_R_64F : CUDA_R_32F;
+    check_lt(api().MatmulDescCreate(&p.desc, call.compute, scale), "MatmulDescCreate");
+    const int trans_first = b.transposed, trans_second = a.transposed;
+    check_lt(api().MatmulDescSetAttribute(p.desc, lt::kTransA, &trans_first, sizeof(int)), "transpose");
+    check_lt(api().MatmulDescSetAttribute(p.desc, lt::kTransB, &trans_second, sizeof(int)), "transpose");
+    const bool relu = g.activation == GemmActivation::relu;
+    const int epilogue = g.bias_n ? (relu ? lt::kReluBias : lt::kBias) : relu ? lt::kRelu : lt::kDefault;
+    p.has_bias = g.bias_n != nullptr;
+    check_lt(api().MatmulDescSetAttribute(p.desc, lt::kEpilogue, &epilogue, sizeof(int)), "epilogue");
+    if (p.has_bias) check_lt(api().MatmulDescSetAttribute(p.desc, lt::kBiasPointer, &g.bias_n, sizeof(void*)), "bias");
+    p.b = make_layout(call.type, g.n, g.k, b, g.batch, g.b_batch);
+    p.a = make_layout(call.type, g.k, g.m, a, g.batch, g.a_batch);
+    p.c = make_layout(call.type, g.n, g.m, c, g.batch, g.c_batch);
+    lt::Preference preference;
+    check_lt(api().MatmulPreferenceCreate(&preference), "PreferenceCreate");
+    const size_t workspace = kWorkspaceBytes;
+    check_lt(api().MatmulPreferenceSetAttribute(preference, lt::kMaxWorkspace, &workspace, sizeof workspace), "workspace");
+    lt::Heuristic found[8];
+    int count = 0;
+    const int status = api().MatmulAlgoGetHeuristic(cache.handle, p.desc, p.b, p.a, p.c, p.c, preference, 8, found, &count);
+    api().MatmulPreferenceDestroy(preference);
+    TENSORGRAD_CHECK(status == 0 && count > 0, Error, "matmul: cuBLASLt offers no algorithm for m=", g.m, " n=", g.n, " k=", g.k,
+                     " (status ", status, ")");
+    choose(cache, p, g, call, found, count);
+  } catch (...) {
+    cache.prepared.erase(it);
+    throw;
+  }
+  return p;
+}
+
+// ---- what cuBLASLt does not take: any strides, a bias per row, integers. Correct, not fast.
+
+template <class T, class Acc>
+__global__ void plain_gemm(GemmArgs g) {
+  const int64_t total = g.m * g.n * g.batch;
+  for (int64_t at = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; at < total; at += int64_t{gridDim.x} * blockDim.x) {
+    const int64_t t = at / (g.m * g.n), i = at / g.n % g.m, j = at % g.n;
+    const T* a = static_cast<const T*>(g.a) + t * g.a_batch + i * g.a_row;
+    const T* b = static_cast<const T*>(g.b) + t * g.b_batch + j * g.b_col;
+    Acc sum = Acc(0);
+    for (int64_t p = 0; p < g.k; ++p) sum += static_cast<Acc>(a[p * g.a_col]) * static_cast<Acc>(b[p * g.b_row]);
+    T* c = static_cast<T*>(g.c) + t * g.c_batch + i * g.c_row + j * g.c_col;
+    Acc value = static_cast<Acc>(g.alpha) * sum;
+    if (g.beta != 0) value += static_cast<Acc>(g.beta) * static_cast<Acc>(*c);
+    if (g.bias_n) value += static_cast<Acc>(static_cast<const T*>(g.bias_n)[j]);
+    if (g.bias_m) value += static_cast<Acc>(static_cast<const T*>(g.bias_m)[i]);
+    if (g.activation == GemmActivation::relu && value < Acc(0)) value = Acc(0);
+    *c = static_cast<T>(value);
+  }
+}
+
+template <class T, class Acc>
+void plain(const GemmArgs& g) {
+  TENSORGRAD_CHECK(!g.pack_b, NotImplementedError, "matmul: an implicit operand has no CUDA kernel");
+  const int64_t total = g.m * g.n * g.batch;
+  if (total == 0) return;
+  plain_gemm<T, Acc><<<blocks_for(total, kThreads), kThreads, 0, stream()>>>(g);
+  check_launch("matmul");
+}
+
+template <class T, class Acc>
+void product(const GemmArgs& g, Call call) {
+  if (g.m == 0 || g.n == 0 || g.batch == 0) return;
+  if (g.k == 0) return plain<T, Acc>(g);
+  // C must be row-major to us; a column-major C is the same product with everything transposed.
+  if (g.c_col != 1 && g.c_row == 1 && g.n > 1) {
+    GemmArgs t = g;
+    std::swap(t.m, t.n);
+    t.a = g.b, t.a_row = g.b_col, t.a_col = g.b_row, t.a_batch = g.b_batch;
+    t.b = g.a, t.b_row = g.a_col, t.b_col = g.a_row, t.b_batch = g.a_batch;
+    std::swap(t.c_row, t.c_col);
+    std::swap(t.bias_n, t.bias_m);
+    return product<T, Acc>(t, call);
+  }
+  const Operand b = operand(g.n, g.k, g.b_col, g.b_row), a = operand(g.k, g.m, g.a_col, g.a_row), c = operand(g.n, g.m, g.c_col, g.c_row);
+  if (!a.ok || !b.ok || !c.ok || c.transposed || g.bias_m || g.pack_b || g.batch > 65535) return plain<T, Acc>(g);
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  Cache& cache = cache_of(device);
+  const std::lock_guard lock(cache.mutex);
+  const Prepared& p = prepare(cache, g, call, a, b, c);
+  if (p.has_bias) check_lt(api().MatmulDescSetAttribute(p.desc, lt::kBiasPointer, &g.bias_n, sizeof(void*)), "bias");
+  if (p.best.workspace) {
+    const Scratch workspace(kWorkspaceBytes);
+    check_lt(launch(cache, p, g, call, p.best.algo, workspace.as<void>()), "Matmul");
+  } else {
+    check_lt(launch(cache, p, g, call, p.best.algo, nullptr), "Matmul");
+  }
+  check_launch("matmul");
+}
+
+}  // namespace
+
+void fill(GemmKernels& k) {
+  k.f32 = [](const GemmArgs& g) {
+    product<float, float>(g, {CUDA_R_32F, cuda::allow_tf32_matmul() ? lt::kCompute32FTf32 : lt::kCompute32F, 4});
+  };
+  k.f64 = [](const GemmArgs& g) { product<double, double>(g, {CUDA_R_64F, lt::kCompute64F, 8}); };
+  k.bf16 = [](const GemmArgs& g) { product<__nv_bfloat16, float>(g, {CUDA_R_16BF, lt::kCompute32F, 2}); };
+  k.f16 = [](const GemmArgs& g) { product<__half, float>(g, {CUDA_R_16F, lt::kCompute32F, 2}); };
+  k.i64 = plain<int64_t, int64_t>;
+  k.i32 = plain<int32_t, int32_t>;
+  k.i16 = plain<int16_t, int16_t>;
+  k.i8 = plain<int8_t, int8_t>;
+  k.u8 = plain<uint8_t, uint8_t>;
+}
+
+}  // namespace tensorgrad::gpu
