@@ -1,0 +1,284 @@
+// Layer, RMS, group and batch norm. A block takes a row: the mean, then the squares around it (a large mean costs no digits), both
+// mostly from the cache. The gradients of the weights are column sums over fixed groups of rows, added in order.
+
+#include "kernels/cuda/fill.h"
+#include "kernels/cuda/reduce_rows.cuh"
+
+namespace tensorgrad::gpu {
+namespace {
+
+// Sum of f(0) .. f(n-1) over the block.
+template <class T, class F>
+__device__ inline T block_total(int64_t n, F f) {
+  T sum = T(0);
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum += f(i);
+  return block_sum(sum);
+}
+
+// One block a row. weight and bias are indexed by i / step (step 1: layer norm; spatial: group norm).
+template <class T, bool Centre>
+__global__ void row_forward(int64_t n, const T* x, const T* weight, const T* bias, T eps, int64_t step, int64_t rows_per_cycle,
+                            T* y, T* mean_out, T* rstd_out) {
+  const int64_t row = blockIdx.x;
+  x += row * n, y += row * n;
+  T mean = T(0);
+  if (Centre) mean = block_total<T>(n, [&](int64_t i) { return x[i]; }) / static_cast<T>(n);
+  const T var = block_total<T>(n, [&](int64_t i) { return (x[i] - mean) * (x[i] - mean); }) / static_cast<T>(n);
+  const T rstd = T(1) / sqrt(var + eps);
+  const int64_t first = row % rows_per_cycle * (n / step);
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+    const int64_t c = first + i / step;
+    const T v = (x[i] - mean) * rstd;
+    y[i] = (weight ? v * weight[c] : v) + (bias ? bias[c] : T(0));
+  }
+  if (threadIdx.x == 0) {
+    if (Centre) mean_out[row] = mean;
+    rstd_out[row] = rstd;
+  }
+}
+
+template <class T, bool Centre>
+__global__ void row_backward(int64_t n, const T* g, const T* x, const T* mean_in, const T* rstd_in, const T* weight, int64_t step,
+                             int64_t rows_per_cycle, T* dx) {
+  const int64_t row = blockIdx.x;
+  g += row * n, x += row * n, dx += row * n;
+  const T mean = Centre ? mean_in[row] : T(0), rstd = rstd_in[row];
+  const int64_t first = row % rows_per_cycle * (n / step);
+  const auto upstream = [&](int64_t i) { return weight ? g[i] * weight[first + i / step] : g[i]; };
+  T su = T(0), sux = T(0);
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+    const T u = upstream(i);
+    su += u;
+    sux += u * ((x[i] - mean) * rstd);
+  }
+  su = Centre ? block_sum(su) / static_cast<T>(n) : T(0);
+  sux = block_sum(sux) / static_cast<T>(n);
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) dx[i] = rstd * (upstream(i) - su - (x[i] - mean) * rstd * sux);
+}
+
+// dweight and dbias of a (rows, n) layer norm: a block takes 32 columns and a fixed slice of rows, partial[slice][n]; a second pass
+// adds the slices in order.
+template <class T, bool Centre>
+__global__ void column_partials(int64_t rows, int64_t n, const T* g, const T* x, const T* mean, const T* rstd, int64_t rows_per_slice,
+                                T* pw, T* pb) {
+  const int64_t c = blockIdx.x * int64_t{32} + threadIdx.x;
+  const int64_t begin = blockIdx.y * rows_per_slice, end = min(rows, begin + rows_per_slice);
+  T w = T(0), b = T(0);
+  if (c < n) {
+    for (int64_t r = begin + threadIdx.y; r < end; r += blockDim.y) {
+      const T gv = g[r * n + c];
+      w += gv * (x[r * n + c] - (Centre ? mean[r] : T(0))) * rstd[r];
+      b += gv;
+    }
+  }
+  __shared__ T sw[16][33], sb[16][33];
+  sw[threadIdx.y][threadIdx.x] = w;
+  sb[threadIdx.y][threadIdx.x] = b;
+  __syncthreads();
+  if (threadIdx.y == 0 && c < n) {
+    for (int i = 1; i < blockDim.y; ++i) w += sw[i][threadIdx.x], b += sb[i][threadIdx.x];
+    pw[blockIdx.y * n + c] = w;
+    pb[blockIdx.y * n + c] = b;
+  }
+}
+template <class T>
+__global__ void add_partials(int64_t slices, int64_t n, const T* pw, const T* pb, T* dweight, T* dbias) {
+  for (int64_t c = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; c < n; c += int64_t{gridDim.x} * blockDim.x) {
+    T w = T(0), b = T(0);
+    for (int64_t s = 0; s < slices; ++s) w += pw[s * n + c], b += pb[s * n + c];
+    if (dweight) dweight[c] = w;
+    if (dbias) dbias[c] = b;
+  }
+}
+
+int row_threads(int64_t n) { return n >= 4096 ? 512 : n >= 512 ? 256 : n >= 128 ? 128 : 64; }
+
+template <class T>
+void layer_forward(int64_t rows, int64_t n, const T* x, const T* weight, const T* bias, double eps, bool centre, T* y, T* mean, T* rstd) {
+  if (rows == 0) return;
+  const auto e = static_cast<T>(eps);
+  const auto blocks = static_cast<unsigned>(rows);
+  if (centre) {
+    row_forward<T, true><<<blocks, row_threads(n), 0, stream()>>>(n, x, weight, bias, e, 1, 1, y, mean, rstd);
+  } else {
+    row_forward<T, false><<<blocks, row_threads(n), 0, stream()>>>(n, x, weight, bias, e, 1, 1, y, mean, rstd);
+  }
+  check_launch("layer_norm");
+}
+
+template <class T, bool Centre>
+void weight_gradients(int64_t rows, int64_t n, const T* g, const T* x, const T* mean, const T* rstd, T* dweight, T* dbias) {
+  const int64_t per_slice = std::max<int64_t>((rows + 63) / 64, 16), slices = std::max<int64_t>((rows + per_slice - 1) / per_slice, 1);
+  const Scratch scratch(static_cast<size_t>(2 * slices * n) * sizeof(T) + 1);
+  T *pw = scratch.as<T>(), *pb = pw + slices * n;
+  const dim3 grid(static_cast<unsigned>((n + 31) / 32), static_cast<unsigned>(slices));
+  column_partials<T, Centre><<<grid, dim3(32, 16), 0, stream()>>>(rows, n, g, x, mean, rstd, per_slice, pw, pb);
+  add_partials<<<blocks_for(n, 128), 128, 0, stream()>>>(slices, n, pw, pb, dweight, dbias);
+}
+
+template <class T, bool Centre>
+void layer_backward_as(int64_t rows, int64_t n, const T* g, const T* x, const T* mean, const T* rstd, const T* weight, T* dx, T* dweight, T* dbias) {
+  if (n == 0) return;
+  if (dx && rows) row_backward<T, Centre><<<static_cast<unsigned>(rows), row_threads(n), 0, stream()>>>(n, g, x, mean, rstd, weight, 1, 1, dx);
+  if (dweight || dbias) weight_gradients<T, Centre>(rows, n, g, x, mean, rstd, dweight, dbias);
+  check_launch("layer_norm backward");
+}
+template <class T>
+void layer_backward(int64_t rows, int64_t n, const T* g, const T* x, const T* mean, const T* rstd, const T* weight, bool centre, T* dx, T* dweight, T* dbias) {
+  centre ? layer_backward_as<T, true>(rows, n, g, x, mean, rstd, weight, dx, dweight, dbias)
+         : layer_backward_as<T, false>(rows, n, g, x, mean, rstd, weight, dx, dweight, dbias);
+}
+
+// ---- by channel: one block a channel of (batch, channels, spatial)
+
+// Walks the channel's elements: f(position).
+template <class F>
+__device__ inline void each_of_channel(int64_t batch, int64_t channels, int64_t spatial, int64_t c, F f) {
+  const int64_t total = batch * spatial;
+  for (int64_t i = threadIdx.x; i < total; i += blockDim.x) f((i / spatial * channels + c) * spatial + i % spatial);
+}
+
+template <class T>
+__global__ void channel_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, T eps, T momentum, T* running_mean,
+                              T* running_var, T* mean_out, T* rstd_out) {
+  const int64_t c = blockIdx.x;
+  const T count = static_cast<T>(batch * spatial);
+  T sum = T(0);
+  each_of_channel(batch, channels, spatial, c, [&](int64_t i) { sum += x[i]; });
+  const T mean = block_sum(sum) / count;
+  T squares = T(0);
+  each_of_channel(batch, channels, spatial, c, [&](int64_t i) { squares += (x[i] - mean) * (x[i] - mean); });
+  squares = block_sum(squares);
+  if (threadIdx.x != 0) return;
+  mean_out[c] = mean;
+  rstd_out[c] = T(1) / sqrt(squares / count + eps);
+  if (running_mean) running_mean[c] = (T(1) - momentum) * running_mean[c] + momentum * mean;
+  if (running_var) running_var[c] = (T(1) - momentum) * running_var[c] + momentum * squares / (count - T(1));
+}
+
+template <class T>
+__global__ void channel_apply(int64_t channels, int64_t spatial, int64_t total, const T* x, const T* mean, const T* rstd, const T* weight,
+                              const T* bias, T* y) {
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < total; i += int64_t{gridDim.x} * blockDim.x) {
+    const int64_t c = i / spatial % channels;
+    const T v = (x[i] - mean[c]) * rstd[c];
+    y[i] = (weight ? v * weight[c] : v) + (bias ? bias[c] : T(0));
+  }
+}
+
+// Per channel: sum of g and of g * x^.
+template <class T>
+__global__ void channel_sums(int64_t batch, int64_t channels, int64_t spatial, const T* g, const T* x, const T* mean, const T* rstd, T* sums) {
+  const int64_t c = blockIdx.x;
+  const T m = mean[c], r = rstd[c];
+  T sg = T(0), sgx = T(0);
+  each_of_channel(batch, channels, spatial, c, [&](int64_t i) {
+    sg += g[i];
+    sgx += g[i] * (x[i] - m) * r;
+  });
+  sg = block_sum(sg);
+  sgx = block_sum(sgx);
+  if (threadIdx.x == 0) sums[c] = sg, sums[channels + c] = sgx;
+}
+template <class T>
+__global__ void channel_dx(int64_t channels, int64_t spatial, int64_t total, T count, const T* g, const T* x, const T* mean, const T* rstd,
+                           const T* weight, const T* sums, T* dx) {
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < total; i += int64_t{gridDim.x} * blockDim.x) {
+    const int64_t c = i / spatial % channels;
+    const T w = (weight ? weight[c] : T(1)) * rstd[c];
+    dx[i] = sums ? w * (g[i] - sums[c] / count - (x[i] - mean[c]) * rstd[c] * sums[channels + c] / count) : w * g[i];
+  }
+}
+
+template <class T>
+void batch_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, double eps, double momentum, T* running_mean, T* running_var,
+                 T* mean, T* rstd) {
+  if (channels == 0) return;
+  channel_stats<<<static_cast<unsigned>(channels), 512, 0, stream()>>>(batch, channels, spatial, x, static_cast<T>(eps),
+                                                                       static_cast<T>(momentum), running_mean, running_var, mean, rstd);
+  check_launch("batch_norm");
+}
+template <class T>
+void batch_apply(int64_t batch, int64_t channels, int64_t spatial, const T* x, const T* mean, const T* rstd, const T* weight, const T* bias, T* y) {
+  const int64_t total = batch * channels * spatial;
+  if (total == 0) return;
+  channel_apply<<<blocks_for(total, kThreads * 4), kThreads, 0, stream()>>>(channels, spatial, total, x, mean, rstd, weight, bias, y);
+  check_launch("batch_norm");
+}
+template <class T>
+void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g, const T* x, const T* mean, const T* rstd, const T* weight,
+                    bool batch_statistics, T* dx, T* dweight, T* dbias) {
+  const int64_t total = batch * channels * spatial;
+  if (channels == 0) return;
+  const bool need_sums = dweight || dbias || batch_statistics;
+  const Scratch scratch(static_cast<size_t>(2 * channels) * sizeof(T));
+  T* sums = scratch.as<T>();
+  if (need_sums) channel_sums<<<static_cast<unsigned>(channels), 512, 0, stream()>>>(batch, channels, spatial, g, x, mean, rstd, sums);
+  const auto bytes = static_cast<size_t>(channels) * sizeof(T);
+  if (dbias) check(cudaMemcpyAsync(dbias, sums, bytes, cudaMemcpyDeviceToDevice, stream()), "batch_norm backward");
+  if (dweight) check(cudaMemcpyAsync(dweight, sums + channels, bytes, cudaMemcpyDeviceToDevice, stream()), "batch_norm backward");
+  if (dx && total) {
+    channel_dx<<<blocks_for(total, kThreads * 4), kThreads, 0, stream()>>>(channels, spatial, total, static_cast<T>(batch * spatial), g, x, mean, rstd,
+                                                                          weight, batch_statistics ? sums : nullptr, dx);
+  }
+  check_launch("batch_norm backward");
+}
+
+// ---- group norm: rows of (channels / groups) * spatial
+
+template <class T>
+void group_forward(int64_t batch, int64_t channels, int64_t spatial, int64_t groups, const T* x, const T* weight, const T* bias, double eps,
+                   T* y, T* mean, T* rstd) {
+  const int64_t n = channels / groups * spatial;
+  if (batch * n == 0) return;
+  row_forward<T, true><<<static_cast<unsigned>(batch * groups), row_threads(n), 0, stream()>>>(n, x, weight, bias, static_cast<T>(eps), spatial,
+                                                                                              groups, y, mean, rstd);
+  check_launch("group_norm");
+}
+template <class T>
+__global__ void group_weight_grads(int64_t batch, int64_t channels, int64_t spatial, int64_t per_group, const T* g, const T* x, const T* mean,
+                                   const T* rstd, T* dweight, T* dbias) {
+  const int64_t c = blockIdx.x, groups = channels / per_group;
+  T w = T(0), b = T(0);
+  for (int64_t s = 0; s < batch; ++s) {
+    const int64_t start = (s * channels + c) * spatial, row = s * groups + c / per_group;
+    for (int64_t i = threadIdx.x; i < spatial; i += blockDim.x) {
+      w += g[start + i] * (x[start + i] - mean[row]) * rstd[row];
+      b += g[start + i];
+    }
+  }
+  w = block_sum(w);
+  b = block_sum(b);
+  if (threadIdx.x == 0) {
+    if (dweight) dweight[c] = w;
+    if (dbias) dbias[c] = b;
+  }
+}
+template <class T>
+void group_backward(int64_t batch, int64_t channels, int64_t spatial, int64_t groups, const T* g, const T* x, const T* mean, const T* rstd,
+                    const T* weight, T* dx, T* dweight, T* dbias) {
+  const int64_t n = channels / groups * spatial;
+  if (channels == 0) return;
+  if (dx && batch * n) {
+    row_backward<T, true><<<static_cast<unsigned>(batch * groups), row_threads(n), 0, stream()>>>(n, g, x, mean, rstd, weight, spatial, groups, dx);
+  }
+  if (dweight || dbias) {
+    group_weight_grads<<<static_cast<unsigned>(channels), 256, 0, stream()>>>(batch, channels, spatial, channels / groups, g, x, mean, rstd, dweight,
+                                                                             dbias);
+  }
+  check_launch("group_norm backward");
+}
+
+template <class T>
+NormFunctions<T> functions() {
+  return {layer_forward<T>, layer_backward<T>, group_forward<T>, group_backward<T>, batch_stats<T>, batch_apply<T>, batch_backward<T>};
+}
+
+}  // namespace
+
+void fill(NormKernels& k) {
+  k.f32 = functions<float>();
+  k.f64 = functions<double>();
+}
+
+}  // namespace tensorgrad::gpu

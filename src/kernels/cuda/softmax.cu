@@ -1,0 +1,196 @@
+// Softmax along one dimension. Rows of up to 2048 elements stay in the registers of one warp: read once, written once. Longer rows
+// take a block and three passes (the second and third mostly from the cache). Dimensions with something behind them take a thread
+// a column, so that neighbours read neighbours.
+
+#include "kernels/cuda/fill.h"
+#include "kernels/cuda/reduce_rows.cuh"
+
+namespace tensorgrad::gpu {
+namespace {
+
+__device__ inline float fast_exp(float x) { return expf(x); }
+__device__ inline double fast_exp(double x) { return exp(x); }
+__device__ inline float fast_log(float x) { return logf(x); }
+__device__ inline double fast_log(double x) { return log(x); }
+template <class T>
+__device__ inline T lowest() {
+  return T(-INFINITY);
+}
+
+constexpr int kWarpsPerBlock = 4;
+
+// PerLane elements a lane: row of at most 32 * PerLane.
+template <class T, int PerLane, bool Log>
+__global__ void warp_forward(const T* x, T* y, int64_t rows, int n) {
+  const int64_t row = blockIdx.x * int64_t{kWarpsPerBlock} + threadIdx.x / 32;
+  if (row >= rows) return;
+  const int lane = threadIdx.x % 32;
+  x += row * n, y += row * n;
+  T v[PerLane];
+  T m = lowest<T>();
+#pragma unroll
+  for (int i = 0; i < PerLane; ++i) {
+    const int at = lane + 32 * i;
+    v[i] = at < n ? x[at] : lowest<T>();
+    m = v[i] > m || v[i] != v[i] ? v[i] : m;
+  }
+  m = warp_max(m);
+  T sum = T(0);
+#pragma unroll
+  for (int i = 0; i < PerLane; ++i) {
+    const T e = lane + 32 * i < n ? fast_exp(v[i] - m) : T(0);
+    sum += e;
+    v[i] = Log ? v[i] - m : e;
+  }
+  sum = warp_sum(sum);
+  const T scale = Log ? fast_log(sum) : T(1) / sum;
+#pragma unroll
+  for (int i = 0; i < PerLane; ++i) {
+    const int at = lane + 32 * i;
+    if (at < n) y[at] = Log ? v[i] - scale : v[i] * scale;
+  }
+}
+
+template <class T, int PerLane, bool Log>
+__global__ void warp_backward(const T* y, const T* g, int64_t g_row, int64_t g_n, T* dx, int64_t rows, int n) {
+  const int64_t row = blockIdx.x * int64_t{kWarpsPerBlock} + threadIdx.x / 32;
+  if (row >= rows) return;
+  const int lane = threadIdx.x % 32;
+  y += row * n, dx += row * n, g += row * g_row;
+  T yv[PerLane], gv[PerLane];
+  T sum = T(0);
+#pragma unroll
+  for (int i = 0; i < PerLane; ++i) {
+    const int at = lane + 32 * i;
+    yv[i] = at < n ? y[at] : T(0);
+    gv[i] = at < n ? g[at * g_n] : T(0);
+    sum += Log ? gv[i] : gv[i] * yv[i];
+  }
+  sum = warp_sum(sum);
+#pragma unroll
+  for (int i = 0; i < PerLane; ++i) {
+    const int at = lane + 32 * i;
+    if (at < n) dx[at] = Log ? gv[i] - fast_exp(yv[i]) * sum : yv[i] * (gv[i] - sum);
+  }
+}
+
+template <class T, bool Log>
+__global__ void block_forward(const T* x, T* y, int64_t n) {
+  x += blockIdx.x * n, y += blockIdx.x * n;
+  T m = lowest<T>();
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) m = x[i] > m || x[i] != x[i] ? x[i] : m;
+  m = block_max(m, lowest<T>());
+  T sum = T(0);
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum += fast_exp(x[i] - m);
+  sum = block_sum(sum);
+  const T scale = Log ? fast_log(sum) : T(1) / sum;
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) y[i] = Log ? x[i] - m - scale : fast_exp(x[i] - m) * scale;
+}
+
+template <class T, bool Log>
+__global__ void block_backward(const T* y, const T* g, int64_t g_row, int64_t g_n, T* dx, int64_t n) {
+  y += blockIdx.x * n, dx += blockIdx.x * n, g += blockIdx.x * g_row;
+  T sum = T(0);
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum += Log ? g[i * g_n] : g[i * g_n] * y[i];
+  sum = block_sum(sum);
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+    dx[i] = Log ? g[i * g_n] - fast_exp(y[i]) * sum : y[i] * (g[i * g_n] - sum);
+  }
+}
+
+template <class T, bool Log>
+__global__ void column_forward(const T* x, T* y, int64_t columns, int64_t n, int64_t inner) {
+  for (int64_t c = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; c < columns; c += int64_t{gridDim.x} * blockDim.x) {
+    const int64_t start = c / inner * n * inner + c % inner;
+    T m = lowest<T>(), sum = T(0);
+    for (int64_t i = 0; i < n; ++i) {
+      const T v = x[start + i * inner];
+      if (v > m || v != v) sum *= m == lowest<T>() ? T(0) : fast_exp(m - v), m = v;
+      sum += m == lowest<T>() ? T(0) : fast_exp(v - m);
+    }
+    const T scale = Log ? fast_log(sum) : T(1) / sum;
+    for (int64_t i = 0; i < n; ++i) {
+      const T v = x[start + i * inner] - m;
+      y[start + i * inner] = Log ? v - scale : fast_exp(v) * scale;
+    }
+  }
+}
+
+template <class T, bool Log>
+__global__ void column_backward(const T* y, const T* g, DimStrides gs, T* dx, int64_t columns, int64_t n, int64_t inner) {
+  for (int64_t c = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; c < columns; c += int64_t{gridDim.x} * blockDim.x) {
+    const int64_t start = c / inner * n * inner + c % inner;
+    const T* gp = g + c / inner * gs.outer + c % inner * gs.inner;
+    T sum = T(0);
+    for (int64_t i = 0; i < n; ++i) sum += Log ? gp[i * gs.n] : gp[i * gs.n] * y[start + i * inner];
+    for (int64_t i = 0; i < n; ++i) {
+      const T v = y[start + i * inner], gv = gp[i * gs.n];
+      dx[start + i * inner] = Log ? gv - fast_exp(v) * sum : v * (gv - sum);
+    }
+  }
+}
+
+// Calls body with the number of elements a lane holds, as a constant; false when the row is too long.
+template <class Body>
+bool with_per_lane(int64_t n, Body body) {
+  if (n <= 32) return body(std::integral_constant<int, 1>()), true;
+  if (n <= 64) return body(std::integral_constant<int, 2>()), true;
+  if (n <= 128) return body(std::integral_constant<int, 4>()), true;
+  if (n <= 256) return body(std::integral_constant<int, 8>()), true;
+  if (n <= 512) return body(std::integral_constant<int, 16>()), true;
+  if (n <= 1024) return body(std::integral_constant<int, 32>()), true;
+  return false;
+}
+
+template <class T, bool Log>
+void forward_as(const DimShape& s, const T* x, T* y) {
+  if (s.outer * s.n * s.inner == 0) return;
+  if (s.inner == 1) {
+    const bool done = with_per_lane(s.n, [&](auto per) {
+      const auto blocks = static_cast<unsigned>((s.outer + kWarpsPerBlock - 1) / kWarpsPerBlock);
+      warp_forward<T, per.value, Log><<<blocks, 32 * kWarpsPerBlock, 0, stream()>>>(x, y, s.outer, static_cast<int>(s.n));
+    });
+    if (!done) block_forward<T, Log><<<static_cast<unsigned>(s.outer), s.n >= 8192 ? 1024 : 256, 0, stream()>>>(x, y, s.n);
+  } else {
+    const int64_t columns = s.outer * s.inner;
+    column_forward<T, Log><<<blocks_for(columns, 128), 128, 0, stream()>>>(x, y, columns, s.n, s.inner);
+  }
+  check_launch("softmax");
+}
+
+template <class T, bool Log>
+void backward_as(const DimShape& s, const T* y, const T* g, const DimStrides& gs, T* dx) {
+  if (s.outer * s.n * s.inner == 0) return;
+  if (s.inner == 1) {
+    const bool done = with_per_lane(s.n, [&](auto per) {
+      const auto blocks = static_cast<unsigned>((s.outer + kWarpsPerBlock - 1) / kWarpsPerBlock);
+      warp_backward<T, per.value, Log>
+          <<<blocks, 32 * kWarpsPerBlock, 0, stream()>>>(y, g, gs.outer, gs.n, dx, s.outer, static_cast<int>(s.n));
+    });
+    if (!done) {
+      block_backward<T, Log><<<static_cast<unsigned>(s.outer), s.n >= 8192 ? 1024 : 256, 0, stream()>>>(y, g, gs.outer, gs.n, dx, s.n);
+    }
+  } else {
+    const int64_t columns = s.outer * s.inner;
+    column_backward<T, Log><<<blocks_for(columns, 128), 128, 0, stream()>>>(y, g, gs, dx, columns, s.n, s.inner);
+  }
+  check_launch("softmax backward");
+}
+
+template <class T>
+void forward(const DimShape& s, const T* x, T* y, bool log) {
+  log ? forward_as<T, true>(s, x, y) : forward_as<T, false>(s, x, y);
+}
+template <class T>
+void backward(const DimShape& s, const T* y, const T* g, const DimStrides& gs, T* dx, bool log) {
+  log ? backward_as<T, true>(s, y, g, gs, dx) : backward_as<T, false>(s, y, g, gs, dx);
+}
+
+}  // namespace
+
+void fill(SoftmaxKernels& k) {
+  k.f32 = {forward<float>, backward<float>};
+  k.f64 = {forward<double>, backward<double>};
+}
+
+}  // namespace tensorgrad::gpu
