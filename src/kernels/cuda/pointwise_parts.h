@@ -1,0 +1,19 @@
+#pragma once
+
+// The parts of the pointwise engine that choose their formula at run time, each compiled in a file of its own.
+
+#include "kernels/pointwise.h"
+
+namespace tensorgrad::gpu {
+
+void run_float(UnaryOp op, const PointwiseArgs& args);  // float32 arithmetic; 16-bit and mixed operands
+void run_float(BinaryOp op, const PointwiseArgs& args);
+void run_float(TernaryOp op, const PointwiseArgs& args);
+void run_double(UnaryOp op, const PointwiseArgs& args);
+void run_double(BinaryOp op, const PointwiseArgs& args);
+void run_double(TernaryOp op, const PointwiseArgs& args);
+void run_integer(UnaryOp op, const PointwiseArgs& args);  // 64-bit arithmetic, narrowed as it is stored
+void run_integer(BinaryOp op, const PointwiseArgs& args);
+void run_integer(TernaryOp op, const PointwiseArgs& args);
+
+}  // namespace tensorgrad::gpu
