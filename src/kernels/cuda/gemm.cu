@@ -233,7 +233,7 @@ __global__ void plain_gemm(GemmArgs g) {
     if (g.beta != 0) value += static_cast<Acc>(g.beta) * static_cast<Acc>(*c);
     if (g.bias_n) value += static_cast<Acc>(static_cast<const T*>(g.bias_n)[j]);
     if (g.bias_m) value += static_cast<Acc>(static_cast<const T*>(g.bias_m)[i]);
-    if (g.activation == GemmActivation::relu && value < Acc(0)) value = Acc(0);
+    if (g.activation == GemmActivation::relu && !(value > Acc(0))) value = value != value ? value : Acc(0);
     *c = static_cast<T>(value);
   }
 }

@@ -1,0 +1,61 @@
+#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/fill.h"
+#include "kernels/cuda/pointwise.cuh"
+
+namespace tensorgrad::gpu {
+namespace {
+
+template <class F>
+__global__ void each(int64_t n, F f) {
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < n; i += int64_t{gridDim.x} * blockDim.x) f(i);
+}
+
+void arange(DType dtype, void* out, int64_t n, double start, double step, int64_t int_start, int64_t int_step) {
+  if (n == 0) return;
+  const bool integer = !is_floating_point(dtype);
+  each<<<blocks_for(n, kThreads), kThreads, 0, stream()>>>(n, [=] __device__(int64_t i) {
+    if (integer) {
+      store(out, dtype, i, int_start + i * int_step);
+    } else {
+      store(out, dtype, i, start + static_cast<double>(i) * step);
+    }
+  });
+  check_launch("arange");
+}
+
+void linspace(DType dtype, void* out, int64_t n, double start, double end, double base) {
+  if (n == 0) return;
+  const double step = n > 1 ? (end - start) / static_cast<double>(n - 1) : 0.0;
+  each<<<blocks_for(n, kThreads), kThreads, 0, stream()>>>(n, [=] __device__(int64_t i) {
+    const double v = i < n / 2 || n == 1 ? start + static_cast<double>(i) * step : end - static_cast<double>(n - 1 - i) * step;
+    store(out, dtype, i, base != 0 ? pow(base, v) : v);
+  });
+  check_launch("linspace");
+}
+
+template <class T>
+void triangle_of(const void* in, void* out, int64_t batch, int64_t rows, int64_t columns, int64_t diagonal, bool upper) {
+  const int64_t n = batch * rows * columns;
+  if (n == 0) return;
+  const T* x = static_cast<const T*>(in);
+  T* y = static_cast<T*>(out);
+  each<<<blocks_for(n, kThreads), kThreads, 0, stream()>>>(n, [=] __device__(int64_t i) {
+    const int64_t c = i % columns, r = i / columns % rows;
+    y[i] = (upper ? c - r >= diagonal : c - r <= diagonal) ? x[i] : T(0);
+  });
+  check_launch("tril/triu");
+}
+void triangle(int64_t item, const void* in, void* out, int64_t batch, int64_t rows, int64_t columns, int64_t diagonal, bool upper) {
+  switch (item) {
+    case 1: return triangle_of<uint8_t>(in, out, batch, rows, columns, diagonal, upper);
+    case 2: return triangle_of<uint16_t>(in, out, batch, rows, columns, diagonal, upper);
+    case 4: return triangle_of<uint32_t>(in, out, batch, rows, columns, diagonal, upper);
+    default: return triangle_of<uint64_t>(in, out, batch, rows, columns, diagonal, upper);
+  }
+}
+
+}  // namespace
+
+void fill(FactoryKernels& k) { k = {arange, linspace, triangle}; }
+
+}  // namespace tensorgrad::gpu
