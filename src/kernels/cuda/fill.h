@@ -2,6 +2,7 @@
 
 // One function per kernel family, as on the CPU. What a family leaves out raises NotImplementedError when called for.
 
+#include "kernels/attention.h"
 #include "kernels/table.h"
 
 namespace tensorgrad::gpu {
@@ -14,6 +15,7 @@ void fill(GemmKernels& k);
 void fill(ConvKernels& k);
 void fill(PoolKernels& k);
 void fill(OptimKernels& k);
+void fill(AttentionKernels& k);
 void fill(KernelTable& table);
 
 }  // namespace tensorgrad::gpu

@@ -1,0 +1,394 @@
+// Attention by tiles in shared memory with an online softmax: forward, and a backward in two kernels (keys and values; queries) that
+// recompute the scores from the saved logarithms, so that nothing of size queries x keys touches memory and no atomics are needed (the
+// same bits every run). A block is 16 x 16 threads; a thread owns rows ty*R .. and columns tx, tx+16, ... of each tile.
+
+#include "kernels/cuda/fill.h"
+#include "kernels/cuda/reduce_rows.cuh"
+
+namespace tensorgrad::gpu {
+namespace {
+
+constexpr int kSide = 16;
+
+__device__ inline float exponential(float x) { return __expf(x); }
+__device__ inline double exponential(double x) { return exp(x); }
+__device__ inline float logarithm(float x) { return logf(x); }
+__device__ inline double logarithm(double x) { return log(x); }
+
+template <class T>
+__device__ inline const T* head(const T* p, const HeadStrides& s, int64_t b, int64_t h) {
+  return p + b * s.batch + h * s.head;
+}
+template <class T>
+__device__ inline T* head(T* p, const HeadStrides& s, int64_t b, int64_t h) {
+  return p + b * s.batch + h * s.head;
+}
+
+// tile[r][c] = source[(first + r) * row + c], zero outside.
+template <class T, int B, int Pitch>
+__device__ inline void load_tile(T* tile, const T* source, int64_t row, int64_t first, int64_t rows, int size) {
+  const int thread = threadIdx.y * kSide + threadIdx.x;
+  for (int i = thread; i < B * size; i += kSide * kSide) {
+    const int r = i / size, c = i % size;
+    tile[r * Pitch + c] = first + r < rows ? source[(first + r) * row + c] : T(0);
+  }
+}
+
+// acc[i][j] += sum over d of a[row i][d] * b[column j][d]
+template <class T, int R, int C, int PitchA, int PitchB>
+__device__ inline void product_nt(T (&acc)[R][C], const T* a, const T* b, int depth) {
+  for (int d = 0; d < depth; ++d) {
+    T av[R], bv[C];
+#pragma unroll
+    for (int i = 0; i < R; ++i) av[i] = a[(threadIdx.y * R + i) * PitchA + d];
+#pragma unroll
+    for (int j = 0; j < C; ++j) bv[j] = b[(threadIdx.x + kSide * j) * PitchB + d];
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+#pragma unroll
+      for (int j = 0; j < C; ++j) acc[i][j] += av[i] * bv[j];
+    }
+  }
+}
+// acc[i][j] += sum over k of a(row i, k) * b[k][column j]; a is read across (Transposed: a[k][row]) or along.
+template <class T, int R, int C, int PitchA, int PitchB, bool Transposed>
+__device__ inline void product_nn(T (&acc)[R][C], const T* a, const T* b, int depth) {
+  for (int k = 0; k < depth; ++k) {
+    T av[R], bv[C];
+#pragma unroll
+    for (int i = 0; i < R; ++i) av[i] = Transposed ? a[k * PitchA + threadIdx.y * R + i] : a[(threadIdx.y * R + i) * PitchA + k];
+#pragma unroll
+    for (int j = 0; j < C; ++j) bv[j] = b[k * PitchB + threadIdx.x + kSide * j];
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+#pragma unroll
+      for (int j = 0; j < C; ++j) acc[i][j] += av[i] * bv[j];
+    }
+  }
+}
+
+// The score's scale and mask; -inf where the key takes no part.
+template <class T>
+__device__ inline T masked(const AttentionShape& s, T score, int64_t b, int64_t h, int64_t q, int64_t k) {
+  if (q >= s.queries || k >= s.keys || (s.causal && k > q)) return T(-INFINITY);
+  score *= static_cast<T>(s.scale);
+  if (!s.mask.data) return score;
+  const int64_t at = b * s.mask.batch + h * s.mask.head + q * s.mask.row + k * s.mask.column;
+  if (s.mask.boolean) return static_cast<const uint8_t*>(s.mask.data)[at] ? score : T(-INFINITY);
+  return score + static_cast<const T*>(s.mask.data)[at];
+}
+
+// Sum or maximum over the 16 threads of a row.
+template <class T>
+__device__ inline T row_sum(T v) {
+#pragma unroll
+  for (int o = kSide / 2; o > 0; o /= 2) v += __shfl_xor_sync(0xffffffffu, v, o, kSide);
+  return v;
+}
+template <class T>
+__device__ inline T row_max(T v) {
+#pragma unroll
+  for (int o = kSide / 2; o > 0; o /= 2) v = fmax(v, __shfl_xor_sync(0xffffffffu, v, o, kSide));
+  return v;
+}
+
+template <class T, int D, int B>
+__global__ void __launch_bounds__(kSide * kSide) forward_kernel(const AttentionShape s, const T* query, const T* key, const T* value, T* output, T* log_sum) {
+  constexpr int R = B / kSide, Pitch = D + 1, ScorePitch = B + 1;
+  extern __shared__ __align__(16) char memory[];
+  T* tq = reinterpret_cast<T*>(memory);
+  T* tk = tq + B * Pitch;
+  T* tv = tk + B * Pitch;
+  T* tp = tv + B * Pitch;
+  const int64_t b = blockIdx.y / s.heads, h = blockIdx.y % s.heads, first = blockIdx.x * int64_t{B};
+  const T* q = head(query, s.query, b, h);
+  const T* k = head(key, s.key, b, h);
+  const T* v = head(value, s.value, b, h);
+  const int size = static_cast<int>(s.head_size), value_size = static_cast<int>(s.value_size);
+  load_tile<T, B, Pitch>(tq, q, s.query.row, first, s.queries, size);
+  T out[R][D / kSide] = {};
+  T most[R], total[R];
+#pragma unroll
+  for (int i = 0; i < R; ++i) most[i] = T(-INFINITY), total[i] = T(0);
+  const int64_t last = s.causal ? min(s.keys, first + B) : s.keys;
+  for (int64_t k0 = 0; k0 < last; k0 += B) {
+    __syncthreads();
+    load_tile<T, B, Pitch>(tk, k, s.key.row, k0, s.keys, size);
+    load_tile<T, B, Pitch>(tv, v, s.value.row, k0, s.keys, value_size);
+    __syncthreads();
+    T score[R][R] = {};
+    product_nt<T, R, R, Pitch, Pitch>(score, tq, tk, size);
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+      const int64_t row = first + threadIdx.y * R + i;
+      T m = most[i];
+#pragma unroll
+      for (int j = 0; j < R; ++j) {
+        score[i][j] = masked(s, score[i][j], b, h, row, k0 + threadIdx.x + kSide * j);
+        m = fmax(m, score[i][j]);
+      }
+      m = row_max(m);
+      const T base = m == T(-INFINITY) ? T(0) : m;
+      const T shrink = exponential(most[i] - base);
+      T sum = T(0);
+#pragma unroll
+      for (int j = 0; j < R; ++j) {
+        const T p = exponential(score[i][j] - base);
+        sum += p;
+        tp[(threadIdx.y * R + i) * ScorePitch + threadIdx.x + kSide * j] = p;
+      }
+      total[i] = total[i] * shrink + row_sum(sum);
+      most[i] = m;
+#pragma unroll
+      for (int j = 0; j < D / kSide; ++j) out[i][j] *= shrink;
+    }
+    __syncwarp();
+    product_nn<T, R, D / kSide, ScorePitch, Pitch, false>(out, tp, tv, B);
+  }
+  T* o = head(output, s.output, b, h);
+#pragma unroll
+  for (int i = 0; i < R; ++i) {
+    const int64_t row = first + threadIdx.y * R + i;
+    if (row >= s.queries) continue;
+    const T scale = total[i] > T(0) ? T(1) / total[i] : T(0);
+#pragma unroll
+    for (int j = 0; j < D / kSide; ++j) {
+      const int c = threadIdx.x + kSide * j;
+      if (c < value_size) o[row * s.output.row + c] = out[i][j] * scale;
+    }
+    if (threadIdx.x == 0) log_sum[(b * s.heads + h) * s.queries + row] = total[i] > T(0) ? most[i] + logarithm(total[i]) : T(INFINITY);
+  }
+}
+
+// delta[row] = sum over the row of grad_output * output; a warp a row.
+template <class T>
+__global__ void delta_kernel(const AttentionShape s, const T* output, const T* grad, HeadStrides gs, T* delta) {
+  const int64_t at = blockIdx.x * int64_t{blockDim.x / 32} + threadIdx.x / 32, rows = s.batch * s.heads * s.queries;
+  if (at >= rows) return;
+  const int64_t row = at % s.queries, h = at / s.queries % s.heads, b = at / s.queries / s.heads;
+  const T* o = head(output, s.output, b, h) + row * s.output.row;
+  const T* g = head(grad, gs, b, h) + row * gs.row;
+  T sum = T(0);
+  for (int64_t i = threadIdx.x % 32; i < s.value_size; i += 32) sum += o[i] * g[i];
+  sum = warp_sum(sum);
+  if (threadIdx.x % 32 == 0) delta[at] = sum;
+}
+
+template <class T>
+struct Backward {
+  AttentionShape s;
+  const T *query, *key, *value, *log_sum, *grad, *delta;
+  HeadStrides gs;
+  T *dq, *dk, *dv;
+  HeadStrides dqs, dks, dvs;
+};
+
+// P and dS of one tile from the scores and dP. `rows` of the tile are queries.
+template <class T, int R, int ScorePitch>
+__device__ inline void probabilities(const Backward<T>& a, int64_t b, int64_t h, int64_t q0, int64_t k0, T (&score)[R][R], T (&dp)[R][R], T* tp, T* ts) {
+#pragma unroll
+  for (int i = 0; i < R; ++i) {
+    const int64_t row = q0 + threadIdx.y * R + i;
+    const int64_t at = (b * a.s.heads + h) * a.s.queries + row;
+    const bool inside = row < a.s.queries;
+    const T lse = inside ? a.log_sum[at] : T(INFINITY), delta = inside ? a.delta[at] : T(0);
+#pragma unroll
+    for (int j = 0; j < R; ++j) {
+      const int c = threadIdx.x + kSide * j;
+      const T m = masked(a.s, score[i][j], b, h, row, k0 + c);
+      const T p = m == T(-INFINITY) || lse == T(INFINITY) ? T(0) : exponential(m - lse);
+      if (tp) tp[(threadIdx.y * R + i) * ScorePitch + c] = p;
+      ts[(threadIdx.y * R + i) * ScorePitch + c] = p * (dp[i][j] - delta) * static_cast<T>(a.s.scale);
+    }
+  }
+}
+
+template <class T, int D, int B>
+__global__ void __launch_bounds__(kSide * kSide) key_value_kernel(const Backward<T> a) {
+  constexpr int R = B / kSide, Pitch = D + 1, ScorePitch = B + 1;
+  extern __shared__ __align__(16) char memory[];
+  T* tk = reinterpret_cast<T*>(memory);
+  T* tv = tk + B * Pitch;
+  T* tq = tv + B * Pitch;
+  T* tg = tq + B * Pitch;
+  T* tp = tg + B * Pitch;
+  T* ts = tp + B * ScorePitch;
+  const AttentionShape& s = a.s;
+  const int64_t b = blockIdx.y / s.heads, h = blockIdx.y % s.heads, k0 = blockIdx.x * int64_t{B};
+  const int size = static_cast<int>(s.head_size), value_size = static_cast<int>(s.value_size);
+  load_tile<T, B, Pitch>(tk, head(a.key, s.key, b, h), s.key.row, k0, s.keys, size);
+  load_tile<T, B, Pitch>(tv, head(a.value, s.value, b, h), s.value.row, k0, s.keys, value_size);
+  T dk[R][D / kSide] = {}, dv[R][D / kSide] = {};
+  for (int64_t q0 = s.causal ? k0 / B * B : 0; q0 < s.queries; q0 += B) {
+    __syncthreads();
+    load_tile<T, B, Pitch>(tq, head(a.query, s.query, b, h), s.query.row, q0, s.queries, size);
+    load_tile<T, B, Pitch>(tg, head(a.grad, a.gs, b, h), a.gs.row, q0, s.queries, value_size);
+    __syncthreads();
+    T score[R][R] = {}, dp[R][R] = {};
+    product_nt<T, R, R, Pitch, Pitch>(score, tq, tk, size);
+    product_nt<T, R, R, Pitch, Pitch>(dp, tg, tv, value_size);
+    probabilities<T, R, ScorePitch>(a, b, h, q0, k0, score, dp, tp, ts);
+    __syncthreads();
+    product_nn<T, R, D / kSide, ScorePitch, Pitch, true>(dv, tp, tg, B);
+    product_nn<T, R, D / kSide, ScorePitch, Pitch, true>(dk, ts, tq, B);
+  }
+  T* ok = head(a.dk, a.dks, b, h);
+  T* ov = head(a.dv, a.dvs, b, h);
+#pragma unroll
+  for (int i = 0; i < R; ++i) {
+    const int64_t row = k0 + threadIdx.y * R + i;
+    if (row >= s.keys) continue;
+#pragma unroll
+    for (int j = 0; j < D / kSide; ++j) {
+      const int c = threadIdx.x + kSide * j;
+      if (c < size) ok[row * a.dks.row + c] = dk[i][j];
+      if (c < value_size) ov[row * a.dvs.row + c] = dv[i][j];
+    }
+  }
+}
+
+template <class T, int D, int B>
+__global__ void __launch_bounds__(kSide * kSide) query_kernel(const Backward<T> a) {
+  constexpr int R = B / kSide, Pitch = D + 1, ScorePitch = B + 1;
+  extern __shared__ __align__(16) char memory[];
+  T* tq = reinterpret_cast<T*>(memory);
+  T* tg = tq + B * Pitch;
+  T* tk = tg + B * Pitch;
+  T* tv = tk + B * Pitch;
+  T* ts = tv + B * Pitch;
+  const AttentionShape& s = a.s;
+  const int64_t b = blockIdx.y / s.heads, h = blockIdx.y % s.heads, q0 = blockIdx.x * int64_t{B};
+  const int size = static_cast<int>(s.head_size), value_size = static_cast<int>(s.value_size);
+  load_tile<T, B, Pitch>(tq, head(a.query, s.query, b, h), s.query.row, q0, s.queries, size);
+  load_tile<T, B, Pitch>(tg, head(a.grad, a.gs, b, h), a.gs.row, q0, s.queries, value_size);
+  T dq[R][D / kSide] = {};
+  const int64_t last = s.causal ? min(s.keys, q0 + B) : s.keys;
+  for (int64_t k0 = 0; k0 < last; k0 += B) {
+    __syncthreads();
+    load_tile<T, B, Pitch>(tk, head(a.key, s.key, b, h), s.key.row, k0, s.keys, size);
+    load_tile<T, B, Pitch>(tv, head(a.value, s.value, b, h), s.value.row, k0, s.keys, value_size);
+    __syncthreads();
+    T score[R][R] = {}, dp[R][R] = {};
+    product_nt<T, R, R, Pitch, Pitch>(score, tq, tk, size);
+    product_nt<T, R, R, Pitch, Pitch>(dp, tg, tv, value_size);
+    probabilities<T, R, ScorePitch>(a, b, h, q0, k0, score, dp, static_cast<T*>(nullptr), ts);
+    __syncwarp();
+    product_nn<T, R, D / kSide, ScorePitch, Pitch, false>(dq, ts, tk, B);
+  }
+  T* o = head(a.dq, a.dqs, b, h);
+#pragma unroll
+  for (int i = 0; i < R; ++i) {
+    const int64_t row = q0 + threadIdx.y * R + i;
+    if (row >= s.queries) continue;
+#pragma unroll
+    for (int j = 0; j < D / kSide; ++j) {
+      const int c = threadIdx.x + kSide * j;
+      if (c < size) o[row * a.dqs.row + c] = dq[i][j];
+    }
+  }
+}
+
+// Calls body(D, B) with the smallest compiled head size that fits; the tile shrinks so that shared memory suffices on every card.
+template <class T, class Body>
+void with_size(const AttentionShape& s, Body body) {
+  const int64_t d = std::max(s.head_size, s.value_size);
+  constexpr bool wide = sizeof(T) == 8;
+  using std::integral_constant;
+  if (d <= 16) return body(integral_constant<int, 16>(), integral_constant<int, wide ? 32 : 64>());
+  if (d <= 32) return body(integral_constant<int, 32>(), integral_constant<int, wide ? 32 : 64>());
+  if (d <= 64) return body(integral_constant<int, 64>(), integral_constant<int, wide ? 32 : 64>());
+  if (d <= 128) return body(integral_constant<int, 128>(), integral_constant<int, 32>());
+  TENSORGRAD_CHECK(d <= 256, NotImplementedError, "scaled_dot_product_attention: head size ", d, " above 256 has no CUDA kernel");
+  body(integral_constant<int, 256>(), integral_constant<int, wide ? 16 : 32>());
+}
+
+template <class K>
+void allow_shared(K kernel, size_t bytes) {
+  if (bytes > 48 * 1024) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "attention's shared memory");
+  }
+}
+
+template <class T>
+__global__ void no_keys_kernel(const AttentionShape s, T* output, T* log_sum) {
+  const int64_t rows = s.batch * s.heads * s.queries;
+  for (int64_t at = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; at < rows; at += int64_t{gridDim.x} * blockDim.x) {
+    const int64_t row = at % s.queries, h = at / s.queries % s.heads, b = at / s.queries / s.heads;
+    for (int64_t i = 0; i < s.value_size; ++i) head(output, s.output, b, h)[row * s.output.row + i] = T(0);
+    log_sum[at] = T(INFINITY);
+  }
+}
+
+template <class T>
+void forward(const AttentionShape& s, const T* query, const T* key, const T* value, T* output, T* log_sum) {
+  if (s.batch * s.heads * s.queries == 0) return;
+  if (s.keys == 0) {
+    no_keys_kernel<<<blocks_for(s.batch * s.heads * s.queries, 128), 128, 0, stream()>>>(s, output, log_sum);
+    return check_launch("attention");
+  }
+  with_size<T>(s, [&](auto d, auto b) {
+    constexpr int D = d.value, B = b.value;
+    constexpr size_t bytes = (3 * B * (D + 1) + B * (B + 1)) * sizeof(T);
+    allow_shared(forward_kernel<T, D, B>, bytes);
+    const dim3 grid(static_cast<unsigned>((s.queries + B - 1) / B), static_cast<unsigned>(s.batch * s.heads));
+    forward_kernel<T, D, B><<<grid, dim3(kSide, kSide), bytes, stream()>>>(s, query, key, value, output, log_sum);
+  });
+  check_launch("attention");
+}
+
+template <class T>
+void backward(const AttentionShape& s, const T* query, const T* key, const T* value, const T* output, const T* log_sum, const T* grad_output,
+              const HeadStrides& gs, T* dq, const HeadStrides& dqs, T* dk, const HeadStrides& dks, T* dv, const HeadStrides& dvs) {
+  const int64_t rows = s.batch * s.heads * s.queries;
+  if (s.batch * s.heads == 0) return;
+  const Scratch scratch(static_cast<size_t>(rows + 1) * sizeof(T));
+  T* delta = scratch.as<T>();
+  if (rows) delta_kernel<<<static_cast<unsigned>((rows + 7) / 8), 256, 0, stream()>>>(s, output, grad_output, gs, delta);
+  const Backward<T> a{s, query, key, value, log_sum, grad_output, delta, gs, dq, dk, dv, dqs, dks, dvs};
+  with_size<T>(s, [&](auto d, auto b) {
+    constexpr int D = d.value, B = b.value;
+    constexpr size_t both = (4 * B * (D + 1) + 2 * B * (B + 1)) * sizeof(T), one = (4 * B * (D + 1) + B * (B + 1)) * sizeof(T);
+    const auto heads = static_cast<unsigned>(s.batch * s.heads);
+    if (s.keys) {
+      allow_shared(key_value_kernel<T, D, B>, both);
+      key_value_kernel<T, D, B><<<dim3(static_cast<unsigned>((s.keys + B - 1) / B), heads), dim3(kSide, kSide), both, stream()>>>(a);
+    }
+    if (s.queries) {
+      allow_shared(query_kernel<T, D, B>, one);
+      query_kernel<T, D, B><<<dim3(static_cast<unsigned>((s.queries + B - 1) / B), heads), dim3(kSide, kSide), one, stream()>>>(a);
+    }
+  });
+  check_launch("attention backward");
+}
+
+// A warp's lanes read neighbouring columns; 8 warps share the rows of 32 columns.
+template <class T>
+__global__ void column_sums_kernel(int64_t rows, int64_t n, const T* x, int64_t stride, T* out) {
+  const int64_t c = blockIdx.x * int64_t{32} + threadIdx.x;
+  T sum = T(0);
+  if (c < n) {
+    for (int64_t r = threadIdx.y; r < rows; r += blockDim.y) sum += x[r * stride + c];
+  }
+  __shared__ T parts[32][33];
+  parts[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y == 0 && c < n) {
+    for (int i = 1; i < blockDim.y; ++i) sum += parts[i][threadIdx.x];
+    out[c] = sum;
+  }
+}
+template <class T>
+void column_sums(int64_t rows, int64_t n, const T* x, int64_t stride, T* out) {
+  if (n == 0) return;
+  column_sums_kernel<<<static_cast<unsigned>((n + 31) / 32), dim3(32, 32), 0, gpu::stream()>>>(rows, n, x, stride, out);
+  check_launch("column sums");
+}
+
+}  // namespace
+
+void fill(AttentionKernels& k) {
+  k.f32 = {forward<float>, backward<float>, column_sums<float>};
+  k.f64 = {forward<double>, backward<double>, column_sums<double>};
+}
+
+}  // namespace tensorgrad::gpu
