@@ -3,12 +3,14 @@
 // One function per kernel family, as on the CPU. What a family leaves out raises NotImplementedError when called for.
 
 #include "kernels/attention.h"
+#include "kernels/reduce.h"
 #include "kernels/table.h"
 
 namespace tensorgrad::gpu {
 
 void fill(FactoryKernels& k);
 void fill(PointwiseKernels& k);
+void fill(ReduceKernels& k);
 void fill(SoftmaxKernels& k);
 void fill(NormKernels& k);
 void fill(GemmKernels& k);
