@@ -3,6 +3,8 @@
 // One function per kernel family, as on the CPU. What a family leaves out raises NotImplementedError when called for.
 
 #include "kernels/attention.h"
+#include "kernels/loss.h"
+#include "kernels/random.h"
 #include "kernels/reduce.h"
 #include "kernels/table.h"
 
@@ -11,6 +13,8 @@ namespace tensorgrad::gpu {
 void fill(FactoryKernels& k);
 void fill(PointwiseKernels& k);
 void fill(ReduceKernels& k);
+void fill(LossKernels& k);
+void fill(RandomKernels& k);
 void fill(SoftmaxKernels& k);
 void fill(NormKernels& k);
 void fill(GemmKernels& k);

@@ -48,7 +48,28 @@ void check_launch(const char* what) {
   }
 }
 
+unsigned long long* fault_word() {
+  static unsigned long long* word = [] {
+    void* p = nullptr;
+    check(cudaHostAlloc(&p, sizeof(unsigned long long), cudaHostAllocMapped | cudaHostAllocPortable), "fault word");
+    *static_cast<volatile unsigned long long*>(p) = 0;
+    return static_cast<unsigned long long*>(p);
+  }();
+  return word;
+}
+
 namespace {
+
+// After a wait: what a kernel complained about meanwhile.
+void check_faults() {
+  volatile unsigned long long* word = fault_word();
+  const unsigned long long fault = *word;
+  if (fault == 0) [[likely]]
+    return;
+  *word = 0;
+  TENSORGRAD_RAISE(IndexError, "an earlier operation on the device got an index out of range at position ", fault - 1,
+                   " of its index (TENSORGRAD_CUDA_SYNC=1 finds which operation)");
+}
 
 void set_device(int index) {
   if (t.device == index && t.device_set) return;
@@ -75,12 +96,15 @@ void copy(void* to, Device to_device, const void* from, Device from_device, size
   set_device(to_device.is_cuda() ? to_device.index : from_device.index);
   const bool host = to_device.is_cpu() || from_device.is_cpu();
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream()), "copy");
-  if (host && !non_blocking) check(cudaStreamSynchronize(stream()), "copy to or from the CPU");
+  if (!host || non_blocking) return;
+  check(cudaStreamSynchronize(stream()), "copy to or from the CPU");
+  check_faults();
 }
 
 void synchronize(Device device) {
   set_device(device.index);
   check(cudaDeviceSynchronize(), "synchronize");
+  check_faults();
 }
 
 int device_count() {

@@ -1,0 +1,273 @@
+// Losses over classes and embeddings. A block takes a row of scores (spatial 1) or a thread a column. An index out of range cannot
+// raise at the launch: the kernel notes it (common.cuh, fault_word) and goes on without touching memory outside.
+
+#include "kernels/cuda/fill.h"
+#include "kernels/cuda/reduce_rows.cuh"
+
+namespace tensorgrad::gpu {
+namespace {
+
+__device__ inline void complain(unsigned long long* fault, int64_t position) { *fault = static_cast<unsigned long long>(position) + 1; }
+
+// The loss of one row: L and the loss before any reduction. Threads of the block share the work.
+template <class T>
+__global__ void cross_entropy_rows(const ClassLoss s, const T* x, T* log_sum, T* losses, T* weights, unsigned long long* fault) {
+  const int64_t row = blockIdx.x, n = row / s.spatial, p = row % s.spatial;
+  const T* v = x + n * s.classes * s.spatial + p;
+  const T* w = static_cast<const T*>(s.weight);
+  T m = T(-INFINITY);
+  for (int64_t c = threadIdx.x; c < s.classes; c += blockDim.x) m = fmax(m, v[c * s.spatial]);
+  m = block_max(m, T(-INFINITY));
+  T sum = T(0), weighted = T(0), all = T(0);
+  for (int64_t c = threadIdx.x; c < s.classes; c += blockDim.x) {
+    const T value = v[c * s.spatial], wc = w ? w[c] : T(1);
+    sum += exp(value - m);
+    weighted += wc * value;
+    all += wc;
+  }
+  sum = block_sum(sum);
+  if (s.smoothing != 0) weighted = block_sum(weighted), all = block_sum(all);
+  if (threadIdx.x != 0) return;
+  const T l = m + log(sum);
+  log_sum[row] = l;
+  const int64_t t = s.target[row];
+  T loss = T(0), weight = T(0);
+  if (t != s.ignore) {
+    if (t < 0 || t >= s.classes) {
+      complain(fault, row);
+    } else {
+      weight = w ? w[t] : T(1);
+      loss = weight * (l - v[t * s.spatial]);
+      if (s.smoothing != 0) {
+        const T e = static_cast<T>(s.smoothing);
+        loss = (T(1) - e) * loss + e / static_cast<T>(s.classes) * (l * all - weighted);
+      }
+    }
+  }
+  losses[row] = loss;
+  weights[row] = weight;
+}
+
+template <class T>
+__global__ void nll_rows(const ClassLoss s, const T* x, T* losses, T* weights, unsigned long long* fault) {
+  const int64_t rows = s.batch * s.spatial;
+  for (int64_t row = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; row < rows; row += int64_t{gridDim.x} * blockDim.x) {
+    const int64_t t = s.target[row];
+    T weight = T(0), loss = T(0);
+    if (t != s.ignore) {
+      if (t < 0 || t >= s.classes) {
+        complain(fault, row);
+      } else {
+        weight = s.weight ? static_cast<const T*>(s.weight)[t] : T(1);
+        loss = -weight * x[(row / s.spatial * s.classes + t) * s.spatial + row % s.spatial];
+      }
+    }
+    losses[row] = loss;
+    weights[row] = weight;
+  }
+}
+
+// One block: the sums of losses and weights in a fixed order.
+template <class T>
+__global__ void collect(int64_t rows, const T* losses, const T* weights, bool reduce, bool mean, T* out, T* total_weight) {
+  T loss = T(0), weight = T(0);
+  for (int64_t i = threadIdx.x; i < rows; i += blockDim.x) loss += losses[i], weight += weights[i];
+  loss = block_sum(loss);
+  weight = block_sum(weight);
+  if (threadIdx.x != 0) return;
+  *total_weight = weight;
+  if (reduce) *out = mean ? loss / weight : loss;
+}
+
+template <class T>
+void finish(const ClassLoss& s, const T* losses, const T* weights, T* out, T* total_weight) {
+  collect<<<1, 1024, 0, stream()>>>(s.batch * s.spatial, losses, weights, s.reduce, s.mean, out, total_weight);
+}
+
+template <class T>
+int64_t cross_entropy_forward(const ClassLoss& s, const T* x, T* log_sum, T* out, T* total_weight) {
+  const int64_t rows = s.batch * s.spatial;
+  const Scratch scratch(static_cast<size_t>(2 * rows + 1) * sizeof(T));
+  T* weights = scratch.as<T>();
+  T* losses = s.reduce ? weights + rows : out;
+  const int threads = s.classes >= 4096 ? 1024 : s.classes >= 256 ? 256 : 32;
+  if (rows) cross_entropy_rows<<<static_cast<unsigned>(rows), threads, 0, stream()>>>(s, x, log_sum, losses, weights, fault_word());
+  finish(s, losses, weights, out, total_weight);
+  check_launch("cross_entropy");
+  return -1;
+}
+
+template <class T>
+__global__ void cross_entropy_dx(const ClassLoss s, const T* x, const T* log_sum, const T* grad, const T* total_weight, T* dx) {
+  const int64_t row = blockIdx.x, n = row / s.spatial, p = row % s.spatial;
+  const int64_t at = n * s.classes * s.spatial + p, t = s.target[row];
+  const T* w = static_cast<const T*>(s.weight);
+  const bool counts = t != s.ignore && t >= 0 && t < s.classes;
+  T g = counts ? (s.reduce ? *grad : grad[row]) : T(0);
+  if (counts && s.reduce && s.mean) g /= *total_weight;
+  const T wt = counts ? (w ? w[t] : T(1)) : T(0), l = log_sum[row], e = static_cast<T>(s.smoothing);
+  T all = T(0);
+  if (s.smoothing != 0) {
+    for (int64_t c = threadIdx.x; c < s.classes; c += blockDim.x) all += w ? w[c] : T(1);
+    all = block_sum(all);
+  }
+  const T scale = (T(1) - e) * wt + e / static_cast<T>(s.classes) * all;
+  for (int64_t c = threadIdx.x; c < s.classes; c += blockDim.x) {
+    T d = T(0);
+    if (counts) {
+      d = scale * exp(x[at + c * s.spatial] - l);
+      if (c == t) d -= (T(1) - e) * wt;
+      if (s.smoothing != 0) d -= e / static_cast<T>(s.classes) * (w ? w[c] : T(1));
+      d *= g;
+    }
+    dx[at + c * s.spatial] = d;
+  }
+}
+template <class T>
+void cross_entropy_backward(const ClassLoss& s, const T* x, const T* log_sum, const T* grad, const T* total_weight, T* dx) {
+  const int64_t rows = s.batch * s.spatial;
+  if (rows * s.classes == 0) return;
+  const int threads = s.classes >= 4096 ? 1024 : s.classes >= 256 ? 256 : 32;
+  cross_entropy_dx<<<static_cast<unsigned>(rows), threads, 0, stream()>>>(s, x, log_sum, grad, total_weight, dx);
+  check_launch("cross_entropy backward");
+}
+
+template <class T>
+int64_t nll_forward(const ClassLoss& s, const T* x, T* out, T* total_weight) {
+  const int64_t rows = s.batch * s.spatial;
+  const Scratch scratch(static_cast<size_t>(2 * rows + 1) * sizeof(T));
+  T* weights = scratch.as<T>();
+  T* losses = s.reduce ? weights + rows : out;
+  if (rows) nll_rows<<<blocks_for(rows, 128), 128, 0, stream()>>>(s, x, losses, weights, fault_word());
+  finish(s, losses, weights, out, total_weight);
+  check_launch("nll_loss");
+  return -1;
+}
+template <class T>
+__global__ void nll_dx(const ClassLoss s, const T* grad, const T* total_weight, T* dx) {
+  const int64_t rows = s.batch * s.spatial;
+  for (int64_t row = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; row < rows; row += int64_t{gridDim.x} * blockDim.x) {
+    const int64_t t = s.target[row];
+    if (t == s.ignore || t < 0 || t >= s.classes) continue;
+    T g = s.reduce ? *grad : grad[row];
+    if (s.reduce && s.mean) g /= *total_weight;
+    dx[(row / s.spatial * s.classes + t) * s.spatial + row % s.spatial] = -g * (s.weight ? static_cast<const T*>(s.weight)[t] : T(1));
+  }
+}
+template <class T>
+void nll_backward(const ClassLoss& s, const T* grad, const T* total_weight, T* dx) {
+  const int64_t rows = s.batch * s.spatial;
+  if (rows * s.classes == 0) return;
+  check(cudaMemsetAsync(dx, 0, static_cast<size_t>(rows * s.classes) * sizeof(T), stream()), "nll_loss backward");
+  nll_dx<<<blocks_for(rows, 128), 128, 0, stream()>>>(s, grad, total_weight, dx);
+  check_launch("nll_loss backward");
+}
+
+// ---- embedding
+
+template <class T>
+__global__ void gather_rows(int64_t count, int64_t rows, int64_t size, const T* weight, const int64_t* index, T* out, unsigned long long* fault) {
+  for (int64_t i = blockIdx.x; i < count; i += gridDim.x) {
+    const int64_t r = index[i];
+    const bool inside = r >= 0 && r < rows;
+    if (!inside && threadIdx.x == 0) complain(fault, i);
+    for (int64_t c = threadIdx.x; c < size; c += blockDim.x) out[i * size + c] = inside ? weight[r * size + c] : T(0);
+  }
+}
+template <class T>
+int64_t embedding_forward(int64_t count, int64_t rows, int64_t size, const T* weight, const int64_t* index, T* out) {
+  if (count * size == 0) return -1;
+  gather_rows<<<static_cast<unsigned>(std::min<int64_t>(count, 65536)), size >= 256 ? 256 : 64, 0, stream()>>>(count, rows, size, weight, index, out,
+                                                                                                            fault_word());
+  check_launch("embedding");
+  return -1;
+}
+
+__global__ void count_rows(int64_t count, int64_t rows, const int64_t* index, unsigned* counts) {
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < count; i += int64_t{gridDim.x} * blockDim.x) {
+    if (index[i] >= 0 && index[i] < rows) atomicAdd(counts + index[i], 1u);
+  }
+}
+// Where each row's occurrences start; one block.
+__global__ void row_starts(int64_t rows, const unsigned* counts, unsigned* starts) {
+  __shared__ unsigned warps[32];
+  unsigned before = 0;
+  for (int64_t first = 0; first < rows; first += blockDim.x) {
+    const int64_t r = first + threadIdx.x;
+    const unsigned c = r < rows ? counts[r] : 0;
+    unsigned v = c;
+    for (int o = 1; o < 32; o *= 2) {
+      const unsigned left = __shfl_up_sync(0xffffffffu, v, o);
+      if (threadIdx.x % 32 >= o) v += left;
+    }
+    if (threadIdx.x % 32 == 31) warps[threadIdx.x / 32] = v;
+    __syncthreads();
+    unsigned base = before;
+    for (int w = 0; w < blockDim.x / 32; ++w) {
+      if (w < threadIdx.x / 32) base += warps[w];
+      before += warps[w];
+    }
+    if (r < rows) starts[r] = base + v - c;
+    __syncthreads();
+  }
+}
+__global__ void place_rows(int64_t count, int64_t rows, const int64_t* index, const unsigned* starts, unsigned* filled, unsigned* places) {
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < count; i += int64_t{gridDim.x} * blockDim.x) {
+    const int64_t r = index[i];
+    if (r >= 0 && r < rows) places[starts[r] + atomicAdd(filled + r, 1u)] = static_cast<unsigned>(i);
+  }
+}
+// A block a row of the table: sorts the row's few places so that the sum's order is fixed, then adds.
+template <class T>
+__global__ void add_rows(int64_t rows, int64_t size, const T* grad, const unsigned* counts, const unsigned* starts, unsigned* places, int64_t padding,
+                         bool by_frequency, T* dweight) {
+  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+    const unsigned n = r == padding ? 0 : counts[r];
+    unsigned* mine = places + starts[r];
+    for (unsigned phase = 0; phase < n; ++phase) {  // odd-even transposition
+      for (unsigned i = phase % 2 + 2 * threadIdx.x; i + 1 < n; i += 2 * blockDim.x) {
+        if (mine[i] > mine[i + 1]) {
+          const unsigned swap = mine[i];
+          mine[i] = mine[i + 1];
+          mine[i + 1] = swap;
+        }
+      }
+      __syncthreads();
+    }
+    const T scale = by_frequency && n ? T(1) / static_cast<T>(n) : T(1);
+    for (int64_t c = threadIdx.x; c < size; c += blockDim.x) {
+      T sum = T(0);
+      for (unsigned i = 0; i < n; ++i) sum += grad[int64_t{mine[i]} * size + c];
+      dweight[r * size + c] = sum * scale;
+    }
+    __syncthreads();
+  }
+}
+template <class T>
+void embedding_backward(int64_t count, int64_t rows, int64_t size, const T* grad, const int64_t* index, int64_t padding, bool by_frequency, T* dweight) {
+  if (rows * size == 0) return;
+  const Scratch scratch((static_cast<size_t>(rows) * 3 + static_cast<size_t>(count)) * sizeof(unsigned));
+  auto* counts = scratch.as<unsigned>();
+  unsigned *filled = counts + rows, *starts = filled + rows, *places = starts + rows;
+  check(cudaMemsetAsync(counts, 0, static_cast<size_t>(rows) * 2 * sizeof(unsigned), stream()), "embedding backward");
+  if (count) count_rows<<<blocks_for(count, 256), 256, 0, stream()>>>(count, rows, index, counts);
+  row_starts<<<1, 1024, 0, stream()>>>(rows, counts, starts);
+  if (count) place_rows<<<blocks_for(count, 256), 256, 0, stream()>>>(count, rows, index, starts, filled, places);
+  add_rows<<<static_cast<unsigned>(std::min<int64_t>(rows, 65536)), size >= 256 ? 256 : 64, 0, stream()>>>(rows, size, grad, counts, starts, places, padding,
+                                                                                                        by_frequency, dweight);
+  check_launch("embedding backward");
+}
+
+template <class T>
+LossFunctions<T> functions() {
+  return {cross_entropy_forward<T>, cross_entropy_backward<T>, nll_forward<T>, nll_backward<T>, embedding_forward<T>, embedding_backward<T>};
+}
+
+}  // namespace
+
+void fill(LossKernels& k) {
+  k.f32 = functions<float>();
+  k.f64 = functions<double>();
+}
+
+}  // namespace tensorgrad::gpu
