@@ -3,6 +3,7 @@
 // One function per kernel family, as on the CPU. What a family leaves out raises NotImplementedError when called for.
 
 #include "kernels/attention.h"
+#include "kernels/index.h"
 #include "kernels/loss.h"
 #include "kernels/random.h"
 #include "kernels/reduce.h"
@@ -13,6 +14,7 @@ namespace tensorgrad::gpu {
 void fill(FactoryKernels& k);
 void fill(PointwiseKernels& k);
 void fill(ReduceKernels& k);
+void fill(IndexKernels& k);
 void fill(LossKernels& k);
 void fill(RandomKernels& k);
 void fill(SoftmaxKernels& k);

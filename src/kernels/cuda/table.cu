@@ -22,6 +22,11 @@ void fill(KernelTable& table) {
   fill(table.conv);
   fill(table.pool);
   fill(table.optim);
+  fill(table.attention);
+  fill(table.loss);
+  fill(table.reduce);
+  fill(table.random);
+  fill(table.index);
 }
 
 }  // namespace tensorgrad::gpu

@@ -1,0 +1,321 @@
+// Reading and writing by position. Where several writes meet in one place: put and scatter leave one of them, add and scatter_add add
+// all (float sums in no fixed order, as the device's atomics happen).
+
+#include <cub/device/device_scan.cuh>
+#include <cub/device/device_select.cuh>
+#include <thrust/iterator/counting_iterator.h>
+
+#include "kernels/cuda/fill.h"
+#include "kernels/cuda/pointwise.cuh"
+
+namespace tensorgrad::gpu {
+namespace {
+
+template <class F>
+__global__ void each(int64_t n, F f) {
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < n; i += int64_t{gridDim.x} * blockDim.x) f(i);
+}
+template <class F>
+void launch(int64_t n, const char* what, F f) {
+  if (n == 0) return;
+  each<<<blocks_for(n, kThreads), kThreads, 0, stream()>>>(n, f);
+  check_launch(what);
+}
+// Calls body with an unsigned type of `item` bytes.
+template <class Body>
+void with_item(int64_t item, Body body) {
+  switch (item) {
+    case 1: return body(uint8_t());
+    case 2: return body(uint16_t());
+    case 4: return body(uint32_t());
+    default: return body(uint64_t());
+  }
+}
+
+__device__ inline void atomic_add(float* p, float v) { atomicAdd(p, v); }
+__device__ inline void atomic_add(double* p, double v) { atomicAdd(p, v); }
+__device__ inline void atomic_add(int32_t* p, int32_t v) { atomicAdd(p, v); }
+__device__ inline void atomic_add(int64_t* p, int64_t v) { atomicAdd(reinterpret_cast<unsigned long long*>(p), static_cast<unsigned long long>(v)); }
+// Types without an atomic of their own: compare and swap on the word around them.
+template <class T>
+__device__ inline void atomic_add_narrow(T* p, T v) {
+  const auto address = reinterpret_cast<uintptr_t>(p);
+  auto* word = reinterpret_cast<unsigned*>(address & ~uintptr_t{3});
+  const unsigned shift = static_cast<unsigned>(address & 3) * 8, mask = (sizeof(T) == 1 ? 0xffu : 0xffffu) << shift;
+  unsigned old = *word, seen;
+  do {
+    seen = old;
+    const T sum = static_cast<T>(static_cast<T>((seen & mask) >> shift) + v);
+    const unsigned bits = (static_cast<unsigned>(sum) << shift) & mask;
+    old = atomicCAS(word, seen, (seen & ~mask) | bits);
+  } while (old != seen);
+}
+__device__ inline void atomic_add(int16_t* p, int16_t v) { atomic_add_narrow(p, v); }
+__device__ inline void atomic_add(int8_t* p, int8_t v) { atomic_add_narrow(p, v); }
+__device__ inline void atomic_add(uint8_t* p, uint8_t v) { atomic_add_narrow(p, v); }
+
+template <class Body>
+void with_number(DType dtype, const char* what, Body body) {
+  switch (dtype) {
+    case DType::float32: return body(float());
+    case DType::float64: return body(double());
+    case DType::int64: return body(int64_t());
+    case DType::int32: return body(int32_t());
+    case DType::int16: return body(int16_t());
+    case DType::int8: return body(int8_t());
+    case DType::uint8: return body(uint8_t());
+    default: TENSORGRAD_RAISE(NotImplementedError, what, ": no CUDA kernel for ", dtype);
+  }
+}
+
+int64_t wrap(const int64_t* in, int64_t* out, int64_t n, int64_t size, int64_t stride, bool add, bool negative) {
+  unsigned long long* fault = fault_word();
+  launch(n, "index", [=] __device__(int64_t i) {
+    int64_t v = in[i];
+    if (negative && v < 0) v += size;
+    if (v < 0 || v >= size) {
+      *fault = static_cast<unsigned long long>(i) + 1;
+      v = 0;
+    }
+    out[i] = (add ? out[i] : 0) + v * stride;
+  });
+  return -1;  // noted in the fault word instead, and raised at the next wait
+}
+
+void select(int64_t item, const DimShape& s, const void* x, const int64_t* index, int64_t m, void* out) {
+  with_item(item, [&](auto zero) {
+    using T = decltype(zero);
+    const T* in = static_cast<const T*>(x);
+    T* y = static_cast<T*>(out);
+    const DimShape d = s;
+    launch(d.outer * m * d.inner, "index_select", [=] __device__(int64_t at) {
+      const int64_t i = at % d.inner, j = at / d.inner % m, o = at / d.inner / m;
+      y[at] = in[(o * d.n + index[j]) * d.inner + i];
+    });
+  });
+}
+void put(int64_t item, const DimShape& s, void* x, const int64_t* index, int64_t m, const void* source, const DimStrides& strides) {
+  with_item(item, [&](auto zero) {
+    using T = decltype(zero);
+    T* y = static_cast<T*>(x);
+    const T* in = static_cast<const T*>(source);
+    const DimShape d = s;
+    const DimStrides w = strides;
+    launch(d.outer * m * d.inner, "index_put", [=] __device__(int64_t at) {
+      const int64_t i = at % d.inner, j = at / d.inner % m, o = at / d.inner / m;
+      y[(o * d.n + index[j]) * d.inner + i] = in[o * w.outer + j * w.n + i * w.inner];
+    });
+  });
+}
+void add(DType dtype, const DimShape& s, void* x, const int64_t* index, int64_t m, const void* source, const DimStrides& strides) {
+  with_number(dtype, "index_add", [&](auto zero) {
+    using T = decltype(zero);
+    T* y = static_cast<T*>(x);
+    const T* in = static_cast<const T*>(source);
+    const DimShape d = s;
+    const DimStrides w = strides;
+    launch(d.outer * m * d.inner, "index_add", [=] __device__(int64_t at) {
+      const int64_t i = at % d.inner, j = at / d.inner % m, o = at / d.inner / m;
+      atomic_add(y + (o * d.n + index[j]) * d.inner + i, in[o * w.outer + j * w.n + i * w.inner]);
+    });
+  });
+}
+
+// A GatherArgs that travels to the device.
+struct Places {
+  int ndim, dim;
+  int64_t count, sizes[kMaxDims], x[kMaxDims], other[kMaxDims];
+  const int64_t* index;
+  __device__ void offsets(int64_t at, int64_t& xo, int64_t& oo) const {
+    xo = index[at] * x[dim];
+    oo = 0;
+    for (int d = ndim - 1; d >= 0; --d) {
+      const int64_t r = at % sizes[d];
+      at /= sizes[d];
+      if (d != dim) xo += r * x[d];
+      oo += r * other[d];
+    }
+  }
+};
+Places places(const GatherArgs& a) {
+  TENSORGRAD_CHECK(a.ndim <= kMaxDims, NotImplementedError, "gather: more than ", kMaxDims, " dims have no CUDA kernel");
+  Places p{a.ndim, a.dim, 1, {}, {}, {}, a.index};
+  for (int d = 0; d < a.ndim; ++d) {
+    p.count *= a.sizes[d];
+    p.sizes[d] = a.sizes[d], p.x[d] = a.x_strides[d], p.other[d] = a.other_strides[d];
+  }
+  return p;
+}
+
+void gather(int64_t item, const GatherArgs& a) {
+  with_item(item, [&](auto zero) {
+    using T = decltype(zero);
+    const T* x = static_cast<const T*>(a.x);
+    T* other = static_cast<T*>(a.other);
+    const Places p = places(a);
+    launch(p.count, "gather", [=] __device__(int64_t at) {
+      int64_t xo, oo;
+      p.offsets(at, xo, oo);
+      other[oo] = x[xo];
+    });
+  });
+}
+void scatter(int64_t item, const GatherArgs& a) {
+  with_item(item, [&](auto zero) {
+    using T = decltype(zero);
+    T* x = static_cast<T*>(a.x);
+    const T* other = static_cast<const T*>(a.other);
+    const Places p = places(a);
+    launch(p.count, "scatter", [=] __device__(int64_t at) {
+      int64_t xo, oo;
+      p.offsets(at, xo, oo);
+      x[xo] = other[oo];
+    });
+  });
+}
+void scatter_add(DType dtype, const GatherArgs& a) {
+  with_number(dtype, "scatter_add", [&](auto zero) {
+    using T = decltype(zero);
+    T* x = static_cast<T*>(a.x);
+    const T* other = static_cast<const T*>(a.other);
+    const Places p = places(a);
+    launch(p.count, "scatter_add", [=] __device__(int64_t at) {
+      int64_t xo, oo;
+      p.offsets(at, xo, oo);
+      atomic_add(x + xo, other[oo]);
+    });
+  });
+}
+
+// ---- selection
+
+// Runs one of CUB's two-phase calls.
+template <class Call>
+void with_temporary(const char* what, Call call) {
+  size_t bytes = 0;
+  check(call(static_cast<void*>(nullptr), bytes), what);
+  const Scratch scratch(bytes + 1);
+  check(call(scratch.as<void>(), bytes), what);
+  check_launch(what);
+}
+template <class T>
+T fetch(const T* device, const char* what) {
+  T value{};
+  check(cudaMemcpyAsync(&value, device, sizeof value, cudaMemcpyDeviceToHost, stream()), what);
+  check(cudaStreamSynchronize(stream()), what);
+  return value;
+}
+
+struct Coordinates {
+  int ndim;
+  int64_t sizes[64];
+};
+
+int64_t nonzero(DType dtype, const void* x, int64_t n, int ndim, const int64_t* sizes, int64_t* out) {
+  if (n == 0) return 0;
+  const Scratch scratch(static_cast<size_t>(n) * 9 + 64);
+  auto* flat = scratch.as<int64_t>();
+  auto* count = flat + n;
+  auto* flags = reinterpret_cast<uint8_t*>(count + 1);
+  const bool floating = is_floating_point(dtype);
+  launch(n, "nonzero", [=] __device__(int64_t i) {
+    flags[i] = floating ? load<double>(x, dtype, i) != 0.0 : load<int64_t>(x, dtype, i) != 0;
+  });
+  with_temporary("nonzero", [&](void* t, size_t& bytes) {
+    return cub::DeviceSelect::Flagged(t, bytes, thrust::make_counting_iterator<int64_t>(0), flags, flat, count, n, stream());
+  });
+  const int64_t total = fetch(count, "nonzero");
+  if (!out) return total;
+  Coordinates c{ndim, {}};
+  for (int d = 0; d < ndim; ++d) c.sizes[d] = sizes[d];
+  launch(total, "nonzero", [=] __device__(int64_t i) {
+    int64_t rest = flat[i];
+    for (int d = c.ndim - 1; d >= 0; --d) {
+      out[i * c.ndim + d] = rest % c.sizes[d];
+      rest /= c.sizes[d];
+    }
+  });
+  return total;
+}
+
+// The number of set mask entries before each.
+template <class Use>
+void with_ranks(const uint8_t* mask, int64_t n, const char* what, Use use) {
+  const Scratch scratch(static_cast<size_t>(n) * 2 * sizeof(int64_t) + 1);
+  auto* flags = scratch.as<int64_t>();
+  auto* ranks = flags + n;
+  launch(n, what, [=] __device__(int64_t i) { flags[i] = mask[i] != 0; });
+  with_temporary(what, [&](void* t, size_t& bytes) { return cub::DeviceScan::ExclusiveSum(t, bytes, flags, ranks, n, stream()); });
+  use(ranks);
+}
+void compress(int64_t item, const uint8_t* mask, const void* x, int64_t n, void* out) {
+  if (n == 0) return;
+  with_ranks(mask, n, "masked_select", [&](const int64_t* ranks) {
+    with_item(item, [&](auto zero) {
+      using T = decltype(zero);
+      const T* in = static_cast<const T*>(x);
+      T* y = static_cast<T*>(out);
+      launch(n, "masked_select", [=] __device__(int64_t i) {
+        if (mask[i]) y[ranks[i]] = in[i];
+      });
+    });
+  });
+}
+void place(int64_t item, const uint8_t* mask, void* x, int64_t n, const void* source) {
+  if (n == 0) return;
+  with_ranks(mask, n, "masked_scatter", [&](const int64_t* ranks) {
+    with_item(item, [&](auto zero) {
+      using T = decltype(zero);
+      T* y = static_cast<T*>(x);
+      const T* in = static_cast<const T*>(source);
+      launch(n, "masked_scatter", [=] __device__(int64_t i) {
+        if (mask[i]) y[i] = in[ranks[i]];
+      });
+    });
+  });
+}
+
+void search(DType dtype, const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right, int64_t* out) {
+  const auto run = [&](auto zero) {
+    using T = decltype(zero);
+    const T* all = static_cast<const T*>(ordered);
+    const T* values = static_cast<const T*>(v);
+    const int64_t total = rows * per_row;
+    launch(total, "searchsorted", [=] __device__(int64_t at) {
+      const T* row = all + (rows == 1 ? 0 : at / per_row * n);
+      const T value = values[at];
+      int64_t low = 0, high = n;
+      while (low < high) {
+        const int64_t middle = (low + high) / 2;
+        if (right ? !(row[middle] > value) : !(row[middle] >= value)) {
+          low = middle + 1;
+        } else {
+          high = middle;
+        }
+      }
+      out[at] = low;
+    });
+  };
+  dtype == DType::float64 ? run(double()) : run(int64_t());
+}
+
+}  // namespace
+
+void fill_order(IndexKernels& k);  // sort.cu
+
+void fill(IndexKernels& k) {
+  k.wrap = wrap;
+  k.select = select;
+  k.put = put;
+  k.add = add;
+  k.gather = gather;
+  k.scatter = scatter;
+  k.scatter_add = scatter_add;
+  k.nonzero = nonzero;
+  k.compress = compress;
+  k.place = place;
+  k.search = search;
+  fill_order(k);
+}
+
+}  // namespace tensorgrad::gpu
