@@ -82,42 +82,43 @@ int64_t wrap(const int64_t* in, int64_t* out, int64_t n, int64_t size, int64_t s
   return -1;  // noted in the fault word instead, and raised at the next wait
 }
 
+template <class T>
+void select_as(const DimShape& d, const T* x, const int64_t* index, int64_t m, T* y) {
+  launch(d.outer * m * d.inner, "index_select", [=] __device__(int64_t at) {
+    const int64_t i = at % d.inner, j = at / d.inner % m, o = at / d.inner / m;
+    y[at] = x[(o * d.n + index[j]) * d.inner + i];
+  });
+}
 void select(int64_t item, const DimShape& s, const void* x, const int64_t* index, int64_t m, void* out) {
   with_item(item, [&](auto zero) {
     using T = decltype(zero);
-    const T* in = static_cast<const T*>(x);
-    T* y = static_cast<T*>(out);
-    const DimShape d = s;
-    launch(d.outer * m * d.inner, "index_select", [=] __device__(int64_t at) {
-      const int64_t i = at % d.inner, j = at / d.inner % m, o = at / d.inner / m;
-      y[at] = in[(o * d.n + index[j]) * d.inner + i];
-    });
+    select_as(s, static_cast<const T*>(x), index, m, static_cast<T*>(out));
+  });
+}
+template <class T>
+void put_as(const DimShape& d, T* x, const int64_t* index, int64_t m, const T* source, const DimStrides& w) {
+  launch(d.outer * m * d.inner, "index_put", [=] __device__(int64_t at) {
+    const int64_t i = at % d.inner, j = at / d.inner % m, o = at / d.inner / m;
+    x[(o * d.n + index[j]) * d.inner + i] = source[o * w.outer + j * w.n + i * w.inner];
   });
 }
 void put(int64_t item, const DimShape& s, void* x, const int64_t* index, int64_t m, const void* source, const DimStrides& strides) {
   with_item(item, [&](auto zero) {
     using T = decltype(zero);
-    T* y = static_cast<T*>(x);
-    const T* in = static_cast<const T*>(source);
-    const DimShape d = s;
-    const DimStrides w = strides;
-    launch(d.outer * m * d.inner, "index_put", [=] __device__(int64_t at) {
-      const int64_t i = at % d.inner, j = at / d.inner % m, o = at / d.inner / m;
-      y[(o * d.n + index[j]) * d.inner + i] = in[o * w.outer + j * w.n + i * w.inner];
-    });
+    put_as(s, static_cast<T*>(x), index, m, static_cast<const T*>(source), strides);
+  });
+}
+template <class T>
+void add_as(const DimShape& d, T* x, const int64_t* index, int64_t m, const T* source, const DimStrides& w) {
+  launch(d.outer * m * d.inner, "index_add", [=] __device__(int64_t at) {
+    const int64_t i = at % d.inner, j = at / d.inner % m, o = at / d.inner / m;
+    atomic_add(x + (o * d.n + index[j]) * d.inner + i, source[o * w.outer + j * w.n + i * w.inner]);
   });
 }
 void add(DType dtype, const DimShape& s, void* x, const int64_t* index, int64_t m, const void* source, const DimStrides& strides) {
   with_number(dtype, "index_add", [&](auto zero) {
     using T = decltype(zero);
-    T* y = static_cast<T*>(x);
-    const T* in = static_cast<const T*>(source);
-    const DimShape d = s;
-    const DimStrides w = strides;
-    launch(d.outer * m * d.inner, "index_add", [=] __device__(int64_t at) {
-      const int64_t i = at % d.inner, j = at / d.inner % m, o = at / d.inner / m;
-      atomic_add(y + (o * d.n + index[j]) * d.inner + i, in[o * w.outer + j * w.n + i * w.inner]);
-    });
+    add_as(s, static_cast<T*>(x), index, m, static_cast<const T*>(source), strides);
   });
 }
 
@@ -147,43 +148,46 @@ Places places(const GatherArgs& a) {
   return p;
 }
 
+template <class T>
+void gather_as(const Places& p, const T* x, T* other) {
+  launch(p.count, "gather", [=] __device__(int64_t at) {
+    int64_t xo, oo;
+    p.offsets(at, xo, oo);
+    other[oo] = x[xo];
+  });
+}
 void gather(int64_t item, const GatherArgs& a) {
   with_item(item, [&](auto zero) {
     using T = decltype(zero);
-    const T* x = static_cast<const T*>(a.x);
-    T* other = static_cast<T*>(a.other);
-    const Places p = places(a);
-    launch(p.count, "gather", [=] __device__(int64_t at) {
-      int64_t xo, oo;
-      p.offsets(at, xo, oo);
-      other[oo] = x[xo];
-    });
+    gather_as(places(a), static_cast<const T*>(a.x), static_cast<T*>(a.other));
+  });
+}
+template <class T>
+void scatter_as(const Places& p, T* x, const T* other) {
+  launch(p.count, "scatter", [=] __device__(int64_t at) {
+    int64_t xo, oo;
+    p.offsets(at, xo, oo);
+    x[xo] = other[oo];
   });
 }
 void scatter(int64_t item, const GatherArgs& a) {
   with_item(item, [&](auto zero) {
     using T = decltype(zero);
-    T* x = static_cast<T*>(a.x);
-    const T* other = static_cast<const T*>(a.other);
-    const Places p = places(a);
-    launch(p.count, "scatter", [=] __device__(int64_t at) {
-      int64_t xo, oo;
-      p.offsets(at, xo, oo);
-      x[xo] = other[oo];
-    });
+    scatter_as(places(a), static_cast<T*>(a.x), static_cast<const T*>(a.other));
+  });
+}
+template <class T>
+void scatter_add_as(const Places& p, T* x, const T* other) {
+  launch(p.count, "scatter_add", [=] __device__(int64_t at) {
+    int64_t xo, oo;
+    p.offsets(at, xo, oo);
+    atomic_add(x + xo, other[oo]);
   });
 }
 void scatter_add(DType dtype, const GatherArgs& a) {
   with_number(dtype, "scatter_add", [&](auto zero) {
     using T = decltype(zero);
-    T* x = static_cast<T*>(a.x);
-    const T* other = static_cast<const T*>(a.other);
-    const Places p = places(a);
-    launch(p.count, "scatter_add", [=] __device__(int64_t at) {
-      int64_t xo, oo;
-      p.offsets(at, xo, oo);
-      atomic_add(x + xo, other[oo]);
-    });
+    scatter_add_as(places(a), static_cast<T*>(a.x), static_cast<const T*>(a.other));
   });
 }
 
@@ -248,17 +252,25 @@ void with_ranks(const uint8_t* mask, int64_t n, const char* what, Use use) {
   with_temporary(what, [&](void* t, size_t& bytes) { return cub::DeviceScan::ExclusiveSum(t, bytes, flags, ranks, n, stream()); });
   use(ranks);
 }
+template <class T>
+void compress_as(const uint8_t* mask, const int64_t* ranks, const T* x, int64_t n, T* out) {
+  launch(n, "masked_select", [=] __device__(int64_t i) {
+    if (mask[i]) out[ranks[i]] = x[i];
+  });
+}
 void compress(int64_t item, const uint8_t* mask, const void* x, int64_t n, void* out) {
   if (n == 0) return;
   with_ranks(mask, n, "masked_select", [&](const int64_t* ranks) {
     with_item(item, [&](auto zero) {
       using T = decltype(zero);
-      const T* in = static_cast<const T*>(x);
-      T* y = static_cast<T*>(out);
-      launch(n, "masked_select", [=] __device__(int64_t i) {
-        if (mask[i]) y[ranks[i]] = in[i];
-      });
+      compress_as(mask, ranks, static_cast<const T*>(x), n, static_cast<T*>(out));
     });
+  });
+}
+template <class T>
+void place_as(const uint8_t* mask, const int64_t* ranks, T* x, int64_t n, const T* source) {
+  launch(n, "masked_scatter", [=] __device__(int64_t i) {
+    if (mask[i]) x[i] = source[ranks[i]];
   });
 }
 void place(int64_t item, const uint8_t* mask, void* x, int64_t n, const void* source) {
@@ -266,37 +278,34 @@ void place(int64_t item, const uint8_t* mask, void* x, int64_t n, const void* so
   with_ranks(mask, n, "masked_scatter", [&](const int64_t* ranks) {
     with_item(item, [&](auto zero) {
       using T = decltype(zero);
-      T* y = static_cast<T*>(x);
-      const T* in = static_cast<const T*>(source);
-      launch(n, "masked_scatter", [=] __device__(int64_t i) {
-        if (mask[i]) y[i] = in[ranks[i]];
-      });
+      place_as(mask, ranks, static_cast<T*>(x), n, static_cast<const T*>(source));
     });
   });
 }
 
-void search(DType dtype, const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right, int64_t* out) {
-  const auto run = [&](auto zero) {
-    using T = decltype(zero);
-    const T* all = static_cast<const T*>(ordered);
-    const T* values = static_cast<const T*>(v);
-    const int64_t total = rows * per_row;
-    launch(total, "searchsorted", [=] __device__(int64_t at) {
-      const T* row = all + (rows == 1 ? 0 : at / per_row * n);
-      const T value = values[at];
-      int64_t low = 0, high = n;
-      while (low < high) {
-        const int64_t middle = (low + high) / 2;
-        if (right ? !(row[middle] > value) : !(row[middle] >= value)) {
-          low = middle + 1;
-        } else {
-          high = middle;
-        }
+template <class T>
+void search_as(const T* all, int64_t rows, int64_t n, const T* values, int64_t per_row, bool right, int64_t* out) {
+  launch(rows * per_row, "searchsorted", [=] __device__(int64_t at) {
+    const T* row = all + (rows == 1 ? 0 : at / per_row * n);
+    const T value = values[at];
+    int64_t low = 0, high = n;
+    while (low < high) {
+      const int64_t middle = (low + high) / 2;
+      if (right ? !(row[middle] > value) : !(row[middle] >= value)) {
+        low = middle + 1;
+      } else {
+        high = middle;
       }
-      out[at] = low;
-    });
-  };
-  dtype == DType::float64 ? run(double()) : run(int64_t());
+    }
+    out[at] = low;
+  });
+}
+void search(DType dtype, const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right, int64_t* out) {
+  if (dtype == DType::float64) {
+    search_as(static_cast<const double*>(ordered), rows, n, static_cast<const double*>(v), per_row, right, out);
+  } else {
+    search_as(static_cast<const int64_t*>(ordered), rows, n, static_cast<const int64_t*>(v), per_row, right, out);
+  }
 }
 
 }  // namespace
