@@ -242,13 +242,16 @@ int64_t nonzero(DType dtype, const void* x, int64_t n, int ndim, const int64_t* 
   return total;
 }
 
+void widen_flags(const uint8_t* mask, int64_t n, int64_t* flags, const char* what) {
+  launch(n, what, [=] __device__(int64_t i) { flags[i] = mask[i] != 0; });
+}
 // The number of set mask entries before each.
 template <class Use>
 void with_ranks(const uint8_t* mask, int64_t n, const char* what, Use use) {
   const Scratch scratch(static_cast<size_t>(n) * 2 * sizeof(int64_t) + 1);
   auto* flags = scratch.as<int64_t>();
   auto* ranks = flags + n;
-  launch(n, what, [=] __device__(int64_t i) { flags[i] = mask[i] != 0; });
+  widen_flags(mask, n, flags, what);
   with_temporary(what, [&](void* t, size_t& bytes) { return cub::DeviceScan::ExclusiveSum(t, bytes, flags, ranks, n, stream()); });
   use(ranks);
 }
