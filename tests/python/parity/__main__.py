@@ -82,8 +82,10 @@ def main() -> int:
     parser.add_argument("--everything", action="store_true", help="all of op_db, to see what is missing")
     parser.add_argument("--verbose", action="store_true", help="every problem, not three of each")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--device", default="cpu", help="where tensorgrad computes: cpu or cuda")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    os.environ["PARITY_DEVICE"] = args.device  # read in the children
     chosen = {name: job for name, job in jobs(args.everything).items() if args.only in name}
 
     def progress(report: Report) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 import tensorgrad
 import torch
 
+# Where tensorgrad computes; PyTorch's answers come from the CPU either way.
+DEVICE = os.environ.get("PARITY_DEVICE", "cpu")
 WIDER = {torch.bfloat16: torch.float32, torch.float16: torch.float32}
+
+
+def on_device(array: np.ndarray) -> Any:
+    """A copy of the array."""
+    tensor = tensorgrad.from_numpy(array.copy())
+    return tensor if DEVICE == "cpu" else tensor.to(DEVICE)
 
 
 def dtype_name(dtype: Any) -> str:
@@ -44,17 +53,17 @@ class Converter:
     def copy(self, plain: torch.Tensor) -> Any:
         dtype = plain.dtype
         if dtype in WIDER:
-            wide = tensorgrad.from_numpy(plain.to(WIDER[dtype]).numpy().copy())
+            wide = on_device(plain.to(WIDER[dtype]).numpy())
             return wide.to(getattr(tensorgrad, dtype_name(dtype)))
         pointer = plain.untyped_storage().data_ptr()
         if pointer not in self.shared and (plain.is_contiguous() or plain.numel() == 0):
             if plain.dim() > 32:  # more than NumPy has
-                return tensorgrad.from_numpy(plain.reshape(-1).numpy().copy()).reshape(tuple(plain.shape))
-            return tensorgrad.from_numpy(plain.contiguous().numpy().copy())
+                return on_device(plain.reshape(-1).numpy()).reshape(tuple(plain.shape))
+            return on_device(plain.contiguous().numpy())
         # The whole storage is copied, and the view laid over the copy.
         if pointer not in self.storages:
             whole = torch.empty(0, dtype=dtype).set_(plain.untyped_storage())
-            self.storages[pointer] = tensorgrad.from_numpy(whole.numpy().copy())
+            self.storages[pointer] = on_device(whole.numpy())
         return self.storages[pointer].as_strided(tuple(plain.shape), tuple(plain.stride()), plain.storage_offset())
 
     def convert(self, value: Any) -> Any:
@@ -63,9 +72,9 @@ class Converter:
         if isinstance(value, torch.dtype | torch.memory_format | torch.layout):
             return getattr(tensorgrad, dtype_name(value))
         if isinstance(value, torch.device):
-            return tensorgrad.device(str(value))
+            return tensorgrad.device(DEVICE if str(value) == "cpu" else str(value))
         if isinstance(value, torch.Generator):
-            return tensorgrad.Generator().manual_seed(value.initial_seed())
+            return tensorgrad.Generator(DEVICE).manual_seed(value.initial_seed())
         if isinstance(value, torch.Size):
             return tuple(value)
         if isinstance(value, dict):
@@ -81,7 +90,7 @@ class Converter:
 
 def to_torch(tensor: Any) -> torch.Tensor:
     name = dtype_name(tensor.dtype)
-    plain = tensor.detach()
+    plain = tensor.detach().cpu()
     if name in ("bfloat16", "float16"):
         return torch.from_numpy(np.array(plain.float().numpy())).to(getattr(torch, name))
     return torch.from_numpy(np.array(plain.numpy()))
