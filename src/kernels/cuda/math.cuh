@@ -93,6 +93,24 @@ TENSORGRAD_DEVICE T digamma(T x) {
   const T series = r * (T(1) / T(12) - r * (T(1) / T(120) - r * (T(1) / T(252) - r * (T(1) / T(240) - r * (T(1) / T(132) - r * (T(691) / T(32760) - r / T(12)))))));
   return result + log(x) - T(0.5) / x - series;
 }
+// The derivative of digamma: recurrence up to 10, then the asymptotic series; reflection for negative arguments.
+template <class T>
+TENSORGRAD_DEVICE T trigamma(T x) {
+  T sign = T(1), result = T(0);
+  if (x < T(0.5)) {
+    sign = T(-1);
+    const T s = sin(T(CUDART_PI) * x);
+    result -= T(CUDART_PI) * T(CUDART_PI) / (s * s);
+    x = T(1) - x;
+  }
+  while (x < T(10)) {
+    result += T(1) / (x * x);
+    x += T(1);
+  }
+  const T r = T(1) / (x * x);
+  result += (T(1) + T(1) / (T(2) * x) + r * (T(1) / T(6) - r * (T(1) / T(30) - r * (T(1) / T(42) - r * (T(1) / T(30) - r * T(5) / T(66)))))) / x;
+  return sign * result;
+}
 }  // namespace formulas
 
 }  // namespace tensorgrad::gpu
