@@ -142,7 +142,7 @@ Factor factor(double v, const Call& call) {
 int launch(Cache& cache, const Prepared& p, const GemmArgs& g, const Call& call, const lt::Algo& algo, void* workspace) {
   const Factor alpha = factor(g.alpha, call), beta = factor(g.beta, call);
   // Column-major: D (n x m) = op(B') (n x k) * op(A') (k x m)
-  return api().Matmul(cache.handle, p.desc, &alpha, g.b, p.b, g.a, p.a, &beta, g.c, p.c, g.c, p.c, &algo, workspace, kWorkspaceBytes,
+  return api().Matmul(cache.handle, p.desc, &alpha, g.b, p.b, g.a, p.a, &beta, g.c, p.c, g.c, p.c, &algo, workspace, workspace ? kWorkspaceBytes : 0,
                       stream());
 }
 

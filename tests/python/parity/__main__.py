@@ -12,33 +12,47 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.testing._internal.common_methods_invocations import op_db
-from torch.testing._internal.common_modules import module_db
-from torch.testing._internal.common_optimizers import optim_db
+# The parent must not start the CUDA driver: a forked child could not use it. The children get their devices back.
+VISIBLE = os.environ.get("CUDA_VISIBLE_DEVICES")
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
 
-from parity.catalogue import OPERATIONS
-from parity.exceptions import EXCEPTIONS
-from parity.lists import MODULES, OPTIMIZERS
-from parity.runner import Report, run_all
+import torch  # noqa: E402
+from torch.testing._internal.common_methods_invocations import op_db  # noqa: E402
+from torch.testing._internal.common_modules import module_db  # noqa: E402
+from torch.testing._internal.common_optimizers import optim_db  # noqa: E402
+
+from parity.catalogue import OPERATIONS  # noqa: E402
+from parity.exceptions import EXCEPTIONS  # noqa: E402
+from parity.lists import MODULES, OPTIMIZERS  # noqa: E402
+from parity.runner import Report, run_all  # noqa: E402
 
 DTYPES = (torch.float32, torch.float64)
 
 
+def show_devices() -> None:
+    del os.environ["CUDA_VISIBLE_DEVICES"]
+    if VISIBLE is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = VISIBLE
+
+
 # tensorgrad is first imported in the child: its threads do not outlive a fork.
 def operation(op: Any) -> Iterator[Any]:
+    show_devices()
     from parity import operations
 
     return operations.outcomes(op, DTYPES)
 
 
 def module(info: Any) -> Iterator[Any]:
+    show_devices()
     from parity import modules
 
     return modules.outcomes(info, DTYPES)
 
 
 def optimizer(info: Any) -> Iterator[Any]:
+    show_devices()
     from parity import optimizers
 
     return optimizers.outcomes(info, DTYPES)
