@@ -5,6 +5,7 @@
 #include "args.h"
 #include "autograd.h"
 #include "convert.h"
+#include "cuda.h"
 #include "dlpack.h"
 #include "families.h"
 #include "object.h"
@@ -196,6 +197,7 @@ NB_MODULE(_C, m) {
       set_error_from_current_exception();
     }
   });
+  add_cuda(m);
   add_generator(m);
   add_settings(m);
   add_printing(m);

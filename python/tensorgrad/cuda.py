@@ -1,46 +1,71 @@
-"""CUDA devices: what torch.cuda says about them."""
+"""CUDA devices: what torch.cuda says about them. Works on a machine without one: is_available() is False, and what needs a
+device raises an error that says what is missing."""
+
+from types import SimpleNamespace
 
 from . import _C
+
+Event = _C._CudaEvent
+Stream = _C._CudaStream
+CUDAGraph = _C._CudaGraph
 
 
 def is_available():
     """Whether a CUDA device can be used."""
-    return device_count() > 0
+    return _C._cuda_is_available()
+
+
+def unavailable_reason():
+    """Why is_available() is False; empty when it is True."""
+    return _C._cuda_unavailable_reason()
 
 
 def device_count():
     """Number of CUDA devices."""
-    count = getattr(_C, "_cuda_device_count", None)
-    return 0 if count is None else count()
+    return _C._cuda_device_count()
 
 
-def _require():
-    if not is_available():
-        _C.empty(0, device="cuda")  # raises, and says what is missing
+def _index(device):
+    if device is None:
+        return current_device()
+    return device if isinstance(device, int) else _C.device(device).index or 0
 
 
 def current_device():
     """Index of the device in use."""
-    _require()
-    return 0
+    return _C._cuda_current_device()
+
+
+def set_device(device):
+    """Makes a device the one in use."""
+    _C._cuda_set_device(_index(device))
+
+
+def get_device_properties(device=None):
+    """Name, major, minor, total_memory (bytes), multi_processor_count, L2_cache_size (bytes) of a device."""
+    return SimpleNamespace(**_C._cuda_properties(_index(device)))
 
 
 def get_device_name(device=None):
     """The device's name."""
-    _require()
-    return _C._cuda_device_name(0 if device is None else _C.device(device).index or 0)
+    return get_device_properties(device).name
+
+
+def get_device_capability(device=None):
+    """The compute capability as (major, minor)."""
+    properties = get_device_properties(device)
+    return properties.major, properties.minor
 
 
 def synchronize(device=None):
     """Waits for everything queued on the device."""
-    _require()
-    _C._cuda_synchronize()
+    _C._cuda_synchronize(-1 if device is None else _index(device))
 
 
 def manual_seed(seed):
-    """Seeds the device's generator; without a device it does nothing."""
+    """Seeds the devices' generators; without a device it does nothing."""
     if is_available():
-        _C.manual_seed(seed)
+        _C._cuda_manual_seed(seed)
 
 
 manual_seed_all = manual_seed
@@ -52,16 +77,82 @@ def empty_cache():
         _C._empty_cache(device="cuda")
 
 
+def memory_stats(device=None):
+    """Counters of the caching allocator, in bytes: allocated, reserved and their peaks."""
+    return _C.memory_stats(f"cuda:{_index(device)}")
+
+
 def memory_allocated(device=None):
     """Bytes in use by tensors."""
-    return _C.memory_stats("cuda")["allocated"] if is_available() else 0
+    return memory_stats(device)["allocated"] if is_available() else 0
 
 
 def max_memory_allocated(device=None):
     """The most bytes in use at one time."""
-    return _C.memory_stats("cuda")["allocated_peak"] if is_available() else 0
+    return memory_stats(device)["allocated_peak"] if is_available() else 0
+
+
+def memory_reserved(device=None):
+    """Bytes taken from the device, in use or cached."""
+    return memory_stats(device)["reserved"] if is_available() else 0
 
 
 def is_initialized():
     """Whether the device has been used."""
     return is_available()
+
+
+def stream(s):
+    """A context in which `s` is the current stream; None changes nothing."""
+    return _C._CudaStreamScope(s)
+
+
+class graph:
+    """Records the device work of a block into a CUDAGraph, to be replayed with one call.
+
+    Tensors made inside belong to the graph; a replay writes its results into them. Run the work a few times before recording, so that
+    algorithms have been chosen and optimizer state exists.
+
+        g = cuda.CUDAGraph()
+        with cuda.graph(g):
+            y = model(x)
+        x.copy_(new_input)
+        g.replay()            # y now holds the result for new_input
+    """
+
+    def __init__(self, cuda_graph):
+        self.cuda_graph = cuda_graph
+
+    def __enter__(self):
+        self.cuda_graph.capture_begin()
+
+    def __exit__(self, kind, error, trace):
+        if kind is None:
+            self.cuda_graph.capture_end()
+            return
+        try:
+            self.cuda_graph.capture_end()
+        except RuntimeError:  # the error inside the block is the one that tells
+            pass
+
+
+def graphed(step, warmup=3):
+    """Captures `step()` (for example forward, loss, backward and optimizer step over fixed tensors) and returns a function that replays
+    it and returns what the captured call returned, whose tensors hold the new results.
+
+    The step runs `warmup` times for real first.
+    """
+    result = None
+    for _ in range(warmup):
+        result = step()
+    synchronize()
+    recorded = CUDAGraph()
+    with graph(recorded):
+        result = step()
+
+    def replay():
+        recorded.replay()
+        return result
+
+    replay.graph = recorded
+    return replay

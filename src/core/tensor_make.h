@@ -3,6 +3,7 @@
 // Making tensors and views: what operations use to get their results.
 
 #include "core/allocator.h"
+#include "core/check.h"
 #include "tensorgrad/tensor.h"
 
 namespace tensorgrad::detail {
@@ -27,6 +28,13 @@ TENSORGRAD_API Tensor wrapped_scalar(Scalar value, Device device);
 
 // dim in [-n, n) as [0, n); IndexError with torch's text otherwise. A 0-d tensor takes -1 and 0.
 TENSORGRAD_API int64_t wrap_dim(int64_t dim, int64_t ndim, const char* op);
+
+// The elements of t on whatever device they are, for a kernel; DTypeError for another dtype.
+template <class T>
+T* elements(const Tensor& t) {
+  TENSORGRAD_CHECK(t.dtype() == dtype_of<T>, DTypeError, "expected a tensor of ", dtype_of<T>, " but got one of ", t.dtype());
+  return static_cast<T*>(t.data_ptr());
+}
 
 bool strides_contiguous(IntArrayRef sizes, IntArrayRef strides);
 // No two elements share memory and there are no holes, in some order of the dims.

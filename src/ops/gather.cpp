@@ -43,7 +43,7 @@ void with_gather_args(const Tensor& x, int64_t d, const Tensor& index, const Ten
   args.ndim = static_cast<int>(i1.dim());
   args.dim = static_cast<int>(d);
   args.sizes = i1.sizes().data();
-  args.index = i1.data<int64_t>();
+  args.index = detail::elements<int64_t>(i1);
   args.x = x1.data_ptr();
   args.x_strides = x1.strides().data();
   args.other = o1.data_ptr();
@@ -325,7 +325,7 @@ Tensor nonzero(const Tensor& x) {
   const IndexKernels& k = kernels(x.device()).index;
   const int64_t count = x.numel() ? k.nonzero(in.dtype(), in.data_ptr(), x.numel(), ndim, x.sizes().data(), nullptr) : 0;
   Tensor out = detail::make_empty({count, x.dim()}, DType::int64, x.device());
-  if (out.numel() > 0) k.nonzero(in.dtype(), in.data_ptr(), x.numel(), ndim, x.sizes().data(), out.data<int64_t>());
+  if (out.numel() > 0) k.nonzero(in.dtype(), in.data_ptr(), x.numel(), ndim, x.sizes().data(), detail::elements<int64_t>(out));
   return out;
 }
 std::vector<Tensor> nonzero_as_tuple(const Tensor& x) {

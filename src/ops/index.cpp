@@ -26,7 +26,7 @@ Tensor wrapped_index(const Tensor& index, int64_t size, int64_t dim, const char*
   Tensor out = make_empty(in.sizes(), DType::int64, in.device());
   if (in.numel() == 0) return out;
   const int64_t bad =
-      kernels(in.device()).index.wrap(in.data<int64_t>(), out.data<int64_t>(), in.numel(), size, 1, false, negative);
+      kernels(in.device()).index.wrap(detail::elements<int64_t>(in), detail::elements<int64_t>(out), in.numel(), size, 1, false, negative);
   TENSORGRAD_CHECK(bad < 0, IndexError, op, ": index ", in.reshape({-1}).select(0, bad).item<int64_t>(), " is out of bounds for dimension ",
                    dim, " with size ", size);
   return out;
@@ -75,7 +75,7 @@ IndexPlan plan_index(const Tensor& x, const std::vector<Tensor>& tensors, const 
     const Tensor index = tensors[d].expand(common).contiguous();
     const int64_t n = plan.sizes[d];
     stride = n > 0 ? stride / n : 0;
-    const int64_t bad = kernels(x.device()).index.wrap(index.data<int64_t>(), plan.linear.data<int64_t>(), index.numel(), n, stride, add, true);
+    const int64_t bad = kernels(x.device()).index.wrap(detail::elements<int64_t>(index), detail::elements<int64_t>(plan.linear), index.numel(), n, stride, add, true);
     TENSORGRAD_CHECK(bad < 0, IndexError, op, ": index ", index.reshape({-1}).select(0, bad).item<int64_t>(),
                      " is out of bounds for dimension ", static_cast<int64_t>(d), " with size ", n);
     add = true;
@@ -110,7 +110,7 @@ Tensor index_by_plan(const Tensor& x, const IndexPlan& plan) {
   if (out.numel() > 0) {
     const NoGradGuard guard;
     const Tensor ordered = in_order(plan.order) ? x : x.permute(plan.order);
-    kernels(x.device()).index.select(x.element_size(), plan.shape, ordered.contiguous().data_ptr(), plan.linear.data<int64_t>(),
+    kernels(x.device()).index.select(x.element_size(), plan.shape, ordered.contiguous().data_ptr(), detail::elements<int64_t>(plan.linear),
                                      plan.linear.numel(), out.data_ptr());
   }
   if (should_record(x)) {
@@ -133,9 +133,9 @@ void put_by_plan(Tensor& x, const IndexPlan& plan, const Tensor& value, bool acc
   const DimStrides strides = constant ? DimStrides{} : DimStrides{m * s.inner, s.inner, 1};
   const IndexKernels& k = kernels(x.device()).index;
   if (accumulate) {
-    k.add(x.dtype(), s, target.data_ptr(), plan.linear.data<int64_t>(), m, source.data_ptr(), strides);
+    k.add(x.dtype(), s, target.data_ptr(), detail::elements<int64_t>(plan.linear), m, source.data_ptr(), strides);
   } else {
-    k.put(x.element_size(), s, target.data_ptr(), plan.linear.data<int64_t>(), m, source.data_ptr(), strides);
+    k.put(x.element_size(), s, target.data_ptr(), detail::elements<int64_t>(plan.linear), m, source.data_ptr(), strides);
   }
   if (!direct) ordered.copy_(target);
 }

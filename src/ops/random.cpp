@@ -57,7 +57,7 @@ void draw_integers(Tensor& self, int64_t from, uint64_t range, Generator* genera
   const RandomStream stream{source.seed(), source.reserve(random_blocks(self.numel(), wide_range(range)))};
   const bool direct = self.is_contiguous() && self.dtype() == DType::int64;
   const Tensor target = direct ? self : detail::make_empty(self.sizes(), DType::int64, self.device());
-  kernels(self.device()).random.integers(stream, target.data<int64_t>(), target.numel(), from, range);
+  kernels(self.device()).random.integers(stream, detail::elements<int64_t>(target), target.numel(), from, range);
   if (!direct) self.copy_(target);
 }
 

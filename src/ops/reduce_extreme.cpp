@@ -78,7 +78,7 @@ std::pair<Tensor, Tensor> with_places(const char* op, const Tensor& x, int64_t d
   if (want_values) values = detail::make_empty(sizes, in.dtype(), x.device());
   if (places.numel() > 0) {
     kernels(x.device()).reduce.extreme(largest, in.dtype(), detail::dim_shape(x, d), in.data_ptr(),
-                                       want_values ? values.data_ptr() : nullptr, places.data<int64_t>());
+                                       want_values ? values.data_ptr() : nullptr, detail::elements<int64_t>(places));
   }
   if (want_values) values = values.to(x.dtype());
   return {std::move(values), std::move(places)};

@@ -32,7 +32,7 @@ std::pair<Tensor, Tensor> sort(const Tensor& x, int64_t dim, bool descending) {
     const Tensor in = detail::reducible(x).detach().contiguous();
     values = detail::make_empty(x.sizes(), in.dtype(), x.device());
     if (x.numel() > 0) {
-      kernels(x.device()).index.sort(in.dtype(), detail::dim_shape(x, d), in.data_ptr(), values.data_ptr(), places.data<int64_t>(), descending);
+      kernels(x.device()).index.sort(in.dtype(), detail::dim_shape(x, d), in.data_ptr(), values.data_ptr(), detail::elements<int64_t>(places), descending);
     }
     values = values.to(x.dtype());
   }
@@ -56,7 +56,7 @@ std::pair<Tensor, Tensor> topk(const Tensor& x, int64_t k, int64_t dim, bool lar
     const Tensor in = detail::reducible(x).detach().contiguous();
     values = detail::make_empty(sizes, in.dtype(), x.device());
     if (values.numel() > 0 && k > 0) {
-      kernels(x.device()).index.topk(in.dtype(), detail::dim_shape(x, d), in.data_ptr(), k, values.data_ptr(), places.data<int64_t>(), largest);
+      kernels(x.device()).index.topk(in.dtype(), detail::dim_shape(x, d), in.data_ptr(), k, values.data_ptr(), detail::elements<int64_t>(places), largest);
     }
     values = values.to(x.dtype());
   }
@@ -146,7 +146,7 @@ Tensor searchsorted(const Tensor& boundaries, const Tensor& v, bool right) {
   Tensor out = detail::make_empty(v.sizes(), DType::int64, v.device());
   if (out.numel() > 0) {
     const int64_t rows = shared ? 1 : out.numel() / v.size(-1);
-    kernels(v.device()).index.search(type, ordered.data_ptr(), rows, n, values.data_ptr(), out.numel() / rows, right, out.data<int64_t>());
+    kernels(v.device()).index.search(type, ordered.data_ptr(), rows, n, values.data_ptr(), out.numel() / rows, right, detail::elements<int64_t>(out));
   }
   return out;
 }

@@ -201,7 +201,8 @@ __global__ void flat_kernel(F f, Params<T> params, FlatArgs a) {
 struct Divider {
   uint32_t d = 1, m = 0, shift = 0;
   Divider() = default;
-  explicit Divider(uint32_t divisor) : d(divisor) {
+  explicit Divider(uint32_t divisor) : d(divisor ? divisor : 1) {
+    divisor = d;
     while ((uint64_t{1} << shift) < divisor) ++shift;
     m = static_cast<uint32_t>(((uint64_t{1} << 32) * ((uint64_t{1} << shift) - divisor)) / divisor + 1);
   }

@@ -33,6 +33,7 @@ struct Walk {
     out[ndim++] = out_stride;
   }
   void finish() {
+    if (count == 0) return;
     small = count < (int64_t{1} << 31);
     for (int d = 0; d < ndim && small; ++d) dividers[d] = Divider(static_cast<uint32_t>(sizes[d]));
   }
