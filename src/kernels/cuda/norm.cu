@@ -259,7 +259,7 @@ void group_backward(int64_t batch, int64_t channels, int64_t spatial, int64_t gr
                     const T* weight, T* dx, T* dweight, T* dbias) {
   const int64_t n = channels / groups * spatial;
   if (channels == 0) return;
-  if (dx && batch * n) {
+  if (dx && batch * n > 0) {
     row_backward<T, true><<<static_cast<unsigned>(batch * groups), row_threads(n), 0, stream()>>>(n, g, x, mean, rstd, weight, spatial, groups, dx);
   }
   if (dweight || dbias) {

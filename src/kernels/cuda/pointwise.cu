@@ -40,7 +40,12 @@ StridedArgs strided_args(const PointwiseArgs& args, int inputs) {
   }
   const auto stride = [&](int k, int d) { return strides[k] ? strides[k][d] : int64_t{0}; };
   int64_t reach = s.n;
-  for (int d = 0; d < args.ndim; ++d) {
+  if (args.flat) {  // dense in one order: sizes and strides say nothing
+    s.ndim = 1;
+    s.sizes[0] = s.n;
+    for (int k = 0; k <= inputs; ++k) s.strides[k][0] = strides[k] ? 1 : 0;
+  }
+  for (int d = 0; d < args.ndim && !args.flat; ++d) {
     const int64_t size = args.sizes[d];
     if (size == 1) continue;
     bool merge = s.ndim > 0;

@@ -34,6 +34,8 @@ def show_devices() -> None:
     del os.environ["CUDA_VISIBLE_DEVICES"]
     if VISIBLE is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = VISIBLE
+    # PyTorch itself stays on the CPU: its samples must not start the driver in a forked child either.
+    torch.cuda.is_available = lambda: False
 
 
 # tensorgrad is first imported in the child: its threads do not outlive a fork.
