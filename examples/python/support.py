@@ -166,7 +166,7 @@ def confusion_svg(counts, classes):
             light = int(255 - 190 * math.sqrt(n / max(1, sum(row))))
             red, green = (light, 255 - (255 - light) // 3) if i == j else (255, light)
             x = left + cell * j
-            place = f'x="{x:.1f}" y="{y:.1f}" width="{cell - 1}" height="{cell - 1}"'
+            place = f'x="{x:.1f}" y="{y:.1f}" width="{cell - 1:.1f}" height="{cell - 1:.1f}"'
             body += f'<rect {place} fill="rgb({red},{green},{light})"/>\n'
             body += _text(x + cell / 2, y + cell / 2 + 4, "m", str(n)) if n else ""
     return _svg(left + cell * len(classes) + 20, top + cell * len(classes) + 20, body)
