@@ -9,7 +9,7 @@ install(TARGETS tensorgrad EXPORT tensorgradTargets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development
   RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT runtime)
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/" DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development
-  FILES_MATCHING PATTERN "*.h")
+  FILES_MATCHING PATTERN "*.h" PATTERN "*.inc")
 install(EXPORT tensorgradTargets NAMESPACE tensorgrad:: DESTINATION ${tensorgrad_package_dir} COMPONENT development)
 
 configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/tensorgradConfig.cmake.in"
