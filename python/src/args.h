@@ -16,7 +16,20 @@
 namespace tensorgrad::python {
 
 struct Result {
-  enum class Kind : uint8_t { none, self, tensor, boolean, integer, floating, scalar, tuple, list, sizes, text };
+  enum class Kind : uint8_t {
+    none,
+    self,
+    rebind,
+    tensor,
+    boolean,
+    integer,
+    floating,
+    scalar,
+    tuple,
+    list,
+    sizes,
+    text
+  };
   Result() = default;
   Result(Tensor t) : kind(Kind::tensor), tensor(std::move(t)) {}               // NOLINT
   Result(std::vector<Tensor> t) : kind(Kind::tuple), tensors(std::move(t)) {}  // NOLINT
@@ -25,6 +38,12 @@ struct Result {
     tensors.push_back(std::move(p.second));
   }
   static Result self() { return Result(Kind::self); }
+  // In place by shape: the tensor that the method was called on becomes this view.
+  static Result rebind(Tensor t) {
+    Result r(std::move(t));
+    r.kind = Kind::rebind;
+    return r;
+  }
   static Result boolean(bool b) {
     Result r(Kind::boolean);
     r.integer = b;

@@ -513,11 +513,15 @@ def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, coun
 
 def _output_size(input, output_size, n):
     sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * n
+    if any(s is not None and s < 0 for s in sizes):
+        raise RuntimeError(f"elements of output_size must be greater than or equal to 0 but received {list(sizes)}")
     return [input.size(i - len(sizes)) if s is None else s for i, s in enumerate(sizes)]
 
 
 def adaptive_avg_pool2d(input, output_size):
     """Means over windows that split (H, W) into output_size parts."""
+    if input.dim() < 3:
+        raise ValueError(f"Input dimension should be at least 3, got {input.dim()}")
     return _C.adaptive_avg_pool2d(input, _output_size(input, output_size, 2))
 
 

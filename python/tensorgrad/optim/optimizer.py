@@ -79,9 +79,18 @@ class Optimizer:
                 "change between runs. Please use a list instead."
             )
         params = list(params)
-        if params and all(isinstance(p, tuple) for p in params):
+        named = [isinstance(p, tuple) for p in params]
+        if any(named):
+            if not all(named):
+                raise ValueError("all optimizer params should be with/without names. Some param names are missing")
             param_group["param_names"] = [name for name, _ in params]
             params = [p for _, p in params]
+        if self.param_groups and ("param_names" in self.param_groups[0]) != ("param_names" in param_group):
+            with_or_without = "with" if "param_names" in param_group else "without"
+            raise ValueError(
+                "all optimizer param groups should be with/without names. "
+                f"cannot add param group {with_or_without} names to the optimizer"
+            )
         param_group["params"] = params
         for p in params:
             if not isinstance(p, _C.Tensor):
