@@ -107,6 +107,20 @@ int64_t largest_numel(const Signature& s, const Args& args) {
   return largest;
 }
 
+// x.squeeze_(): the Python object of `t` stands for `view` from now on.
+PyObject* rebind(Tensor& t, Tensor view) {
+  auto* impl = t.impl();
+  auto* self = static_cast<PyObject*>(impl->python_object);
+  if (impl == view.impl() || !self) return wrap(std::move(view));
+  if (is_grad_enabled() && impl->requires_grad && !impl->grad_fn) {
+    throw AutogradError("a view of a leaf Variable that requires grad is being used in an in-place operation.");
+  }
+  impl->python_object = nullptr;
+  view.impl()->python_object = self;
+  unwrap(self) = std::move(view);
+  return Py_NewRef(self);
+}
+
 PyObject* run(const Signature& s, Args& args) {
   try {
     int64_t work = 0;
@@ -120,6 +134,7 @@ PyObject* run(const Signature& s, Args& args) {
     Result r = s.function(args);
     gil.back();
     if (r.kind == Result::Kind::self) return wrap(args.t(0));
+    if (r.kind == Result::Kind::rebind) return rebind(args.t(0), std::move(r.tensor));
     return result_object(std::move(r), s.name);
   } catch (...) {
     set_error_from_current_exception();
@@ -164,7 +179,32 @@ void resize_out(Tensor& out, const Tensor& value) {
   out.set_data(detail::make_empty(value.sizes(), out.dtype(), out.device()));
 }
 
-bool put_out(PyObject* target, PyObject* result) {
+// What writing into `out` may not do: reach one element twice, or change an input half-way.
+void check_out(const Tensor& out, const Tensor& value, PyObject* const* inputs, Py_ssize_t count) {
+  auto category = [](DType t) { return is_floating_point(t) ? 2 : t == DType::boolean ? 0 : 1; };
+  if (category(value.dtype()) > category(out.dtype())) {
+    throw DTypeError("result type " + std::string(name(value.dtype())) + " can't be cast to the desired output type " +
+                     std::string(name(out.dtype())));
+  }
+  if (detail::may_self_overlap(out)) {
+    throw ShapeError(
+        "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+        "Please clone() "
+        "the tensor before performing the operation.");
+  }
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    if (!is_tensor(inputs[i])) continue;
+    const Tensor& in = unwrap(inputs[i]);
+    if (in.impl()->storage != out.impl()->storage || out.numel() == 0 || in.numel() == 0) continue;
+    if (in.data_ptr() == out.data_ptr() && in.sizes() == out.sizes() && in.strides() == out.strides()) continue;
+    throw ShapeError(
+        "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory "
+        "location. "
+        "Please clone() the tensor before performing the operation.");
+  }
+}
+
+bool put_out(PyObject* target, PyObject* result, PyObject* const* inputs, Py_ssize_t count) {
   if (!is_tensor(target) || !is_tensor(result)) {
     PyErr_Format(PyExc_TypeError, "argument 'out' must be Tensor, not %.100s", Py_TYPE(target)->tp_name);
     return false;
@@ -172,6 +212,7 @@ bool put_out(PyObject* target, PyObject* result) {
   try {
     Tensor& out = unwrap(target);
     const Tensor& value = unwrap(result);
+    check_out(out, value, inputs, count);
     if (grad_mode_needs(out, value))
       throw AutogradError(
           "functions with out=... arguments don't support automatic differentiation, but one of the arguments requires "
@@ -208,9 +249,9 @@ PyObject* call_with_out(Operation& op, PyObject* const* given, Py_ssize_t count,
       return nullptr;
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(result.get()); ++i) {
-      if (!put_out(PyTuple_GET_ITEM(targets.get(), i), PyTuple_GET_ITEM(result.get(), i))) return nullptr;
+      if (!put_out(PyTuple_GET_ITEM(targets.get(), i), PyTuple_GET_ITEM(result.get(), i), given, count)) return nullptr;
     }
-  } else if (!put_out(target, result.get())) {
+  } else if (!put_out(target, result.get(), given, count)) {
     return nullptr;
   }
   return Py_NewRef(target);
@@ -322,6 +363,7 @@ PyObject* result_object(Result&& r, const std::string& operation) {
     case Kind::tensor:
       return wrap(std::move(r.tensor));
     case Kind::self:
+    case Kind::rebind:
     case Kind::none:
       Py_RETURN_NONE;
     case Kind::boolean:

@@ -52,8 +52,10 @@ void add_constant(Ops& ops) {
 
 void add_sequences(Ops& ops) {
   ops.function("arange(Number end, *, " FACTORY ")", [](Args& a) -> Result { return arange(a.s(0), a.options(1)); });
-  ops.function("arange(Number start, Number end, Number step=1, *, " FACTORY ")",
-               [](Args& a) -> Result { return arange(a.s(0), a.s(1), a.s(2), a.options(3)); });
+  ops.function("arange(Number start, Number end, Number step=1, *, " FACTORY ")", [](Args& a) -> Result {
+    if (a.s(2).to_double() == 0) throw ValueError("step must be nonzero");
+    return arange(a.s(0), a.s(1), a.s(2), a.options(3));
+  });
   ops.function("linspace(Number start, Number end, int steps, *, " FACTORY ")",
                [](Args& a) -> Result { return linspace(a.s(0), a.s(1), a.i(2), a.options(3)); });
   ops.function("logspace(Number start, Number end, int steps, float base=10.0, *, " FACTORY ")",

@@ -16,7 +16,11 @@ namespace {
 
 void add_gather(Ops& ops) {
   ops.def("gather(Tensor input, int dim, Tensor index, *, bool sparse_grad=False)",
-          [](Args& a) -> Result { return gather(a.t(0), a.i(1), a.t(2)); });
+          [](Args& a) -> Result {  // An index of nothing may have any integer dtype.
+            const Tensor& index = a.t(2);
+            return gather(a.t(0), a.i(1),
+                          index.numel() == 0 && is_integral(index.dtype()) ? index.to(DType::int64) : index);
+          });
   ops.def("take_along_dim(Tensor input, Tensor indices, int? dim=None)",
           [](Args& a) -> Result { return take_along_dim(a.t(0), a.t(1), a.opt_i(2)); });
   ops.def("index_select(Tensor input, int dim, Tensor index)",

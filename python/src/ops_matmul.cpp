@@ -25,6 +25,18 @@ void add_matmul_ops(Ops& ops) {
           [](Args& a) -> Result { return baddbmm(a.t(0), a.t(1), a.t(2), a.s(3), a.s(4)); });
   ops.def("addmv(Tensor input, Tensor mat, Tensor vec, *, Number beta=1, Number alpha=1)",
           [](Args& a) -> Result { return addmv(a.t(0), a.t(1), a.t(2), a.s(3), a.s(4)); });
+  ops.method("addmm_(Tensor self, Tensor mat1, Tensor mat2, *, Number beta=1, Number alpha=1)", [](Args& a) {
+    a.t(0).copy_(addmm(a.t(0), a.t(1), a.t(2), a.s(3), a.s(4)));
+    return Result::self();
+  });
+  ops.method("baddbmm_(Tensor self, Tensor batch1, Tensor batch2, *, Number beta=1, Number alpha=1)", [](Args& a) {
+    a.t(0).copy_(baddbmm(a.t(0), a.t(1), a.t(2), a.s(3), a.s(4)));
+    return Result::self();
+  });
+  ops.method("addmv_(Tensor self, Tensor mat, Tensor vec, *, Number beta=1, Number alpha=1)", [](Args& a) {
+    a.t(0).copy_(addmv(a.t(0), a.t(1), a.t(2), a.s(3), a.s(4)));
+    return Result::self();
+  });
   ops.function("linear(Tensor input, Tensor weight, Tensor? bias=None)",
                [](Args& a) -> Result { return linear(a.t(0), a.t(1), a.opt(2)); });
 }

@@ -155,6 +155,20 @@ void add_bounds(Ops& ops) {
   ops.def("clamp_max(Tensor input, Tensor|Number max)", [](Args& a) -> Result {
     return a.is_tensor(1) ? clamp(a.t(0), Tensor(), a.t(1)) : clamp(a.t(0), std::nullopt, a.s(1));
   });
+  ops.method("clamp_min_(Tensor self, Tensor|Number min)", [](Args& a) {
+    if (a.is_tensor(1))
+      clamp_(a.t(0), a.t(1), Tensor());
+    else
+      clamp_(a.t(0), a.s(1));
+    return Result::self();
+  });
+  ops.method("clamp_max_(Tensor self, Tensor|Number max)", [](Args& a) {
+    if (a.is_tensor(1))
+      clamp_(a.t(0), Tensor(), a.t(1));
+    else
+      clamp_(a.t(0), std::nullopt, a.s(1));
+    return Result::self();
+  });
   ops.alias("clip", "clamp");
   ops.alias("clip_", "clamp_");
   ops.def("nan_to_num(Tensor input, float? nan=None, float? posinf=None, float? neginf=None)",

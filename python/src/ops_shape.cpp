@@ -55,6 +55,26 @@ void add_views(Ops& ops) {
   ops.def("atleast_3d(Tensor input)", [](Args& a) -> Result { return atleast_3d(a.t(0)); });
 }
 
+// x.squeeze_() and the like change what x looks at.
+void add_views_in_place(Ops& ops) {
+  ops.method("squeeze_(Tensor self)", [](Args& a) { return Result::rebind(squeeze(a.t(0))); });
+  ops.method("squeeze_(Tensor self, int[1] dim)", [](Args& a) { return Result::rebind(squeeze(a.t(0), a.ints(1))); });
+  ops.method("unsqueeze_(Tensor self, int dim)", [](Args& a) { return Result::rebind(unsqueeze(a.t(0), a.i(1))); });
+  ops.method("transpose_(Tensor self, int dim0, int dim1)",
+             [](Args& a) { return Result::rebind(transpose(a.t(0), a.i(1), a.i(2))); });
+  ops.alias("swapaxes_", "transpose_");
+  ops.alias("swapdims_", "transpose_");
+  ops.method("t_(Tensor self)", [](Args& a) { return Result::rebind(t(a.t(0))); });
+  ops.method("tril_(Tensor self, int diagonal=0)", [](Args& a) {
+    a.t(0).copy_(tril(a.t(0), a.i(1)));
+    return Result::self();
+  });
+  ops.method("triu_(Tensor self, int diagonal=0)", [](Args& a) {
+    a.t(0).copy_(triu(a.t(0), a.i(1)));
+    return Result::self();
+  });
+}
+
 void add_pieces(Ops& ops) {
   ops.def("split(Tensor tensor, int split_size_or_sections, int dim=0)",
           [](Args& a) -> Result { return split(a.t(0), a.i(1), a.i(2)); });
@@ -114,6 +134,7 @@ void add_rearranged(Ops& ops) {
 
 void add_shape_ops(Ops& ops) {
   add_views(ops);
+  add_views_in_place(ops);
   add_pieces(ops);
   add_rearranged(ops);
 }

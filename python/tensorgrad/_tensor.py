@@ -336,6 +336,11 @@ def register_post_accumulate_grad_hook(self, hook):
     return HookHandle(_C._register_post_hook(self, hook))
 
 
+@method
+def __rdiv__(self, other):
+    return other / self
+
+
 # ---- functions -------------------------------------------------------------------------------------------------------
 
 
