@@ -105,9 +105,9 @@ Pool window_pool(const char* op, const Tensor& input, int dims, IntArrayRef kern
     TENSORGRAD_CHECK(stride[i] > 0, ValueError, op, ": stride should be greater than zero, got ", stride[i]);
     TENSORGRAD_CHECK(dilation[i] > 0, ValueError, op, ": dilation should be greater than zero, got ", dilation[i]);
     TENSORGRAD_CHECK(pad[i] >= 0, ValueError, op, ": pad must be non-negative, got ", pad[i]);
-    TENSORGRAD_CHECK(pad[i] <= (dilation[i] * (kernel[i] - 1) + 1) / 2, ValueError, op,
-                     ": pad should be at most half of effective kernel size, but got pad=", pad[i],
-                     ", kernel_size=", kernel[i], " and dilation=", dilation[i]);
+    TENSORGRAD_CHECK(pad[i] <= kernel[i] / 2, ValueError, op,
+                     ": pad should be smaller than or equal to half of kernel size, but got pad=", pad[i],
+                     " and kernel_size=", kernel[i]);
     out.v[i] = pooled_size(input.size(input.dim() - dims + i), kernel[i], stride[i], pad[i], dilation[i], ceil_mode);
     TENSORGRAD_CHECK(out[i] > 0, ShapeError, op, ": input ", input.sizes(), " with kernel_size ", kernel[i],
                      " would give output size ", out[i], " in space dimension ", i, ". Output size is too small");

@@ -109,6 +109,14 @@ void backward(const ConvShape& s, const T* grad_output, const T* input, const T*
     if (grad_bias) zero(grad_bias, s.out_channels);
     return;
   }
+  if (s.batch * s.in_channels * s.in_depth * in_plane(s) == 0) {
+    if (grad_weight) {
+      std::memset(grad_weight, 0,
+                  static_cast<std::size_t>(s.out_channels * in_group(s) * kernel_volume(s)) * sizeof(T));
+    }
+    if (grad_bias) conv_grad_bias(s, grad_output, grad_bias);
+    return;
+  }
   bool have_input = grad_input == nullptr;
   bool have_weight = grad_weight == nullptr;
   if constexpr (sizeof(T) == 4) {
