@@ -88,7 +88,15 @@ void product_grad_weight(const ConvShape& s, const T* grad_output, const T* inpu
 
 template <class T>
 void forward(const ConvShape& s, const T* input, const T* weight, const T* bias, bool relu, T* output) {
-  if (s.batch * s.out_channels * s.out_depth * out_plane(s) == 0) return;
+  const int64_t plane = s.out_depth * out_plane(s);
+  if (s.batch * s.out_channels * plane == 0) return;
+  if (s.in_channels * s.in_depth * in_plane(s) == 0) {  // nothing to sum: the bias alone
+    for (int64_t i = 0; i < s.batch * s.out_channels * plane; ++i) {
+      const T value = bias ? bias[i / plane % s.out_channels] : T(0);
+      output[i] = relu && value < T(0) ? T(0) : value;
+    }
+    return;
+  }
   if constexpr (sizeof(T) == 4) {
     if (winograd_pays(s, s.in_channels, s.out_channels, s.out_height, s.out_width) &&
         winograd_forward(s, input, weight, bias, relu, output)) {
