@@ -69,7 +69,9 @@ void Node::set_edges(Edge* edges, uint32_t count) {
 
 uint32_t Node::add_output(const Tensor& t) {
   if (num_outputs_ == 0) {
-    output0_.sizes = Shape(t.sizes());
+    const IntArrayRef sizes = t.sizes();
+    output0_.sizes.resize(sizes.size());
+    for (size_t i = 0; i < sizes.size(); ++i) output0_.sizes[i] = sizes[i];
     output0_.dtype = t.dtype();
     output0_.device = t.device();
   } else {

@@ -91,12 +91,16 @@ struct ThreadCache {
 enum class CacheState : uint8_t { fresh, live, gone };
 thread_local ThreadCache t_cache;
 thread_local CacheState t_state = CacheState::fresh;
+// The thread's lists while they are live, null otherwise. A pointer of its own with the cheap access model: the lists themselves
+// would not fit where a library opened at run time gets such variables.
+__attribute__((tls_model("initial-exec"))) thread_local FreeList* t_lists = nullptr;
 
 // Returns the thread's blocks to the shared lists when the thread ends.
 struct CacheReaper {
   void arm() {}
   ~CacheReaper() {
     t_state = CacheState::gone;
+    t_lists = nullptr;
     for (size_t cls = 0; cls < kClasses; ++cls) {
       FreeList& list = t_cache.lists[cls];
       if (!list.head) continue;
@@ -109,14 +113,17 @@ struct CacheReaper {
 };
 thread_local CacheReaper t_reaper;
 
+void open_cache() {
+  t_reaper.arm();
+  t_state = CacheState::live;
+  t_lists = t_cache.lists;
+}
+
 [[gnu::noinline]] void* small_alloc_slow(size_t cls) {
   uint32_t count = 0;
   FreeBlock* head = central().take(cls, count);
   if (!head) TENSORGRAD_RAISE(OutOfMemoryError, "allocate: the system has no memory for ", (cls + 1) * kClassBytes, " bytes");
-  if (t_state == CacheState::fresh) {
-    t_reaper.arm();
-    t_state = CacheState::live;
-  }
+  if (t_state == CacheState::fresh) open_cache();
   FreeBlock* rest = head->next;
   if (t_state == CacheState::live) {
     t_cache.lists[cls] = {rest, count - 1};
@@ -132,8 +139,7 @@ thread_local CacheReaper t_reaper;
   auto* b = static_cast<FreeBlock*>(block);
   if (t_state != CacheState::live) {
     if (t_state == CacheState::gone) return central().give(cls, b, b, 1);
-    t_reaper.arm();
-    t_state = CacheState::live;
+    open_cache();
   }
   FreeList& list = t_cache.lists[cls];
   if (list.count >= kKeepPerClass) {
@@ -224,11 +230,13 @@ enum StorageKind : uint8_t { kInlineBytes, kLargeBlock, kForeign, kDevice };
 void* small_alloc(size_t bytes) {
   if (bytes > kSmallMax) return ::operator new(bytes, std::align_val_t{64});
   const size_t cls = (bytes - 1) / kClassBytes;
-  FreeList& list = t_cache.lists[cls];
-  if (FreeBlock* b = list.head) [[likely]] {
-    list.head = b->next;
-    --list.count;
-    return b;
+  if (FreeList* lists = t_lists) [[likely]] {
+    FreeList& list = lists[cls];
+    if (FreeBlock* b = list.head) [[likely]] {
+      list.head = b->next;
+      --list.count;
+      return b;
+    }
   }
   return small_alloc_slow(cls);
 }
@@ -236,13 +244,15 @@ void* small_alloc(size_t bytes) {
 void small_free(void* block, size_t bytes) noexcept {
   if (bytes > kSmallMax) return ::operator delete(block, std::align_val_t{64});
   const size_t cls = (bytes - 1) / kClassBytes;
-  FreeList& list = t_cache.lists[cls];
-  if (t_state == CacheState::live && list.count < kKeepPerClass) [[likely]] {
-    auto* b = static_cast<FreeBlock*>(block);
-    b->next = list.head;
-    list.head = b;
-    ++list.count;
-    return;
+  if (FreeList* lists = t_lists) [[likely]] {
+    FreeList& list = lists[cls];
+    if (list.count < kKeepPerClass) [[likely]] {
+      auto* b = static_cast<FreeBlock*>(block);
+      b->next = list.head;
+      list.head = b;
+      ++list.count;
+      return;
+    }
   }
   small_free_slow(block, cls);
 }

@@ -40,14 +40,44 @@ size_t checked_bytes(int64_t elements, DType dtype, IntArrayRef sizes) {
   return bytes;
 }
 
-}  // namespace
-
-Tensor make_empty(IntArrayRef sizes, DType dtype, Device device) {
+Tensor make_empty_large(IntArrayRef sizes, DType dtype, Device device) {
   const int64_t n = numel_of(sizes);
   Storage* storage = allocate_storage(checked_bytes(n, dtype, sizes), device);
   TensorImpl* impl = new_impl(sizes, dtype, device);
   set_contiguous_strides(impl);
   impl->numel = n;
+  impl->storage = storage;
+  impl->data = static_cast<char*>(storage->data);
+  return Tensor::adopt(impl);
+}
+
+}  // namespace
+
+Tensor make_empty(IntArrayRef sizes, DType dtype, Device device) {
+  if (sizes.size() > TensorImpl::kInlineDims) return make_empty_large(sizes, dtype, device);
+  // Sizes, strides and their product in one pass; the slow path repeats what is wrong and says so.
+  const int dims = static_cast<int>(sizes.size());
+  int64_t strides[TensorImpl::kInlineDims], step = 1, least = 1;
+  bool overflow = false;
+  for (int i = dims - 1; i >= 0; --i) {
+    const int64_t n = sizes[static_cast<size_t>(i)];
+    strides[i] = step;
+    overflow |= n < 0 || __builtin_mul_overflow(step, n > 1 ? n : 1, &step);
+    least = n < least ? n : least;
+  }
+  if (overflow || step > (int64_t{1} << 58)) [[unlikely]]
+    return make_empty_large(sizes, dtype, device);
+  const int64_t numel = least == 0 ? 0 : step;
+  Storage* storage = allocate_storage(static_cast<size_t>(numel) * itemsize(dtype), device);
+  auto* impl = new (small_alloc(sizeof(TensorImpl))) TensorImpl;
+  impl->dtype = dtype;
+  impl->device = device;
+  impl->ndim = static_cast<uint8_t>(dims);
+  for (int i = 0; i < dims; ++i) {
+    impl->inline_dims[i] = sizes[static_cast<size_t>(i)];
+    impl->inline_dims[dims + i] = strides[i];
+  }
+  impl->numel = numel;
   impl->storage = storage;
   impl->data = static_cast<char*>(storage->data);
   return Tensor::adopt(impl);

@@ -146,10 +146,11 @@ enum class TernaryOp : uint8_t {
   count_
 };
 
+// Plain members without initial values: clearing them would cost more than adding four numbers.
 struct PointwiseOperand {
-  void* data = nullptr;
-  DType dtype{};
-  const int64_t* strides = nullptr;  // elements, one per dim of PointwiseArgs::sizes; null: one value in host memory
+  void* data;
+  DType dtype;
+  const int64_t* strides;  // elements, one per dim of PointwiseArgs::sizes; null: one value in host memory
 };
 struct PointwiseArgs {
   int ndim = 0;
@@ -157,10 +158,10 @@ struct PointwiseArgs {
   DType compute{};
   const int64_t* sizes = nullptr;
   int64_t numel = 0;  // product of the sizes, never 0
-  PointwiseOperand out{};
-  PointwiseOperand in[3]{};
-  double params[3]{};
-  int64_t int_params[3]{};
+  PointwiseOperand out;
+  PointwiseOperand in[3];  // as many as the operation has
+  double params[3];        // where the formula has parameters
+  int64_t int_params[3];
 };
 
 struct PointwiseKernels {

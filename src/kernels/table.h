@@ -3,6 +3,8 @@
 // All kernels of a device: one member per family, filled by an explicit function (no self-registering statics, which linkers
 // drop). Operations call kernels(device).family.function(...). A new device is a new table.
 
+#include <atomic>
+
 #include "core/check.h"
 #include "core/runtime.h"
 #include "kernels/attention.h"
@@ -48,7 +50,13 @@ struct CudaHalf {
 const CudaHalf& cuda_half();
 // Why there is no CUDA device; null when there is one.
 const char* cuda_missing_reason();
-const KernelTable& cpu_kernels();
+// Null until the first use.
+extern TENSORGRAD_API std::atomic<const KernelTable*> g_cpu_kernels;
+TENSORGRAD_API const KernelTable& make_cpu_kernels();
+inline const KernelTable& cpu_kernels() {
+  const KernelTable* table = g_cpu_kernels.load(std::memory_order_acquire);
+  return table ? *table : make_cpu_kernels();
+}
 }  // namespace detail
 
 // The kernels of a device; DeviceError when the device is absent.

@@ -4,7 +4,9 @@
 
 namespace tensorgrad::detail {
 
-const KernelTable& cpu_kernels() {
+std::atomic<const KernelTable*> g_cpu_kernels{nullptr};
+
+const KernelTable& make_cpu_kernels() {
   static const KernelTable table = [] {
     KernelTable t;
     cpu::fill_cpu(t.factory);
@@ -22,6 +24,7 @@ const KernelTable& cpu_kernels() {
     cpu::fill_cpu(t.optim);
     return t;
   }();
+  g_cpu_kernels.store(&table, std::memory_order_release);
   return table;
 }
 
