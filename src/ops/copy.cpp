@@ -13,6 +13,7 @@ void copy_elements(const Tensor& target, const Tensor& source) {
   if (target.numel() == 0) return;
   PointwiseArgs args = pointwise_args(target);
   args.compute = source.dtype();
+  args.flat = target.is_contiguous() && source.is_contiguous();
   args.in[0] = {source.data_ptr(), source.dtype(), source.strides().data()};
   kernels(target.device()).pointwise.unary(UnaryOp::copy, args);
 }

@@ -116,14 +116,33 @@ void check_overlap(const char* name, const Tensor& out, const Tensor& in) {
       out.sizes(), " and ", in.sizes(), "). Please clone() the tensor before performing the operation.");
 }
 
+// The first tensor where every tensor among the operands is dense, row-major, of one shape and device; null otherwise.
+const Tensor* all_alike(const Operand* const* operands, int n) {
+  const Tensor* first = nullptr;
+  for (int i = 0; i < n; ++i) {
+    const Tensor* t = operands[i]->tensor;
+    if (!t) continue;
+    if (!t->is_contiguous()) return nullptr;
+    if (!first) {
+      first = t;
+    } else if (!(t->sizes() == first->sizes()) || !(t->device() == first->device())) {
+      return nullptr;
+    }
+  }
+  return first;
+}
+
 template <class Op, class Kernel>
 void launch(const char* name, Op op, Kernel kernel, const Tensor& out, const Operand* const* operands, int n,
-            DType compute, const Params& p) {
+            DType compute, const Params& p, bool flat) {
   if (out.numel() == 0) return;
   Call call(compute, p);
   call.output(out);
+  call.args.flat = flat;
   for (int i = 0; i < n; ++i) {
-    if (operands[i]->tensor) {
+    if (const Tensor* t = operands[i]->tensor; t && flat) {
+      call.args.in[i] = {t->data_ptr(), t->dtype(), t->impl()->sizes};  // flat: any array
+    } else if (t) {
       call.tensor(i, *operands[i]->tensor, out.sizes(), out.device());
     } else {
       call.number(i, operands[i]->number);
@@ -135,23 +154,32 @@ void launch(const char* name, Op op, Kernel kernel, const Tensor& out, const Ope
 template <class Op, class Kernel>
 Tensor make(const char* name, Op op, Kernel kernel, const Operand* const* operands, int n, DType compute, DType dtype,
             const Params& p) {
+  if (const Tensor* t = all_alike(operands, n)) {
+    Tensor flat = detail::make_empty(t->sizes(), dtype, t->device());
+    launch(name, op, kernel, flat, operands, n, compute, p, true);
+    return flat;
+  }
   const Device device = device_of(name, operands, n);
   Tensor out = make_result(broadcast(name, operands, n), dtype, device, operands, n);
-  launch(name, op, kernel, out, operands, n, compute, p);
+  launch(name, op, kernel, out, operands, n, compute, p, false);
   return out;
 }
 
 template <class Op, class Kernel>
 void into(const char* name, Op op, Kernel kernel, const Tensor& out, const Operand* const* operands, int n,
           DType compute, const Params& p) {
-  device_of(name, operands, n);
-  const Shape sizes = broadcast(name, operands, n);
-  TENSORGRAD_CHECK(IntArrayRef(sizes) == out.sizes(), ShapeError, name, ": output with shape ", out.sizes(),
-                   " doesn't match the broadcast shape ", sizes);
+  const Tensor* t = all_alike(operands, n);
+  const bool flat = t && out.is_contiguous() && out.sizes() == t->sizes() && out.device() == t->device();
+  if (!flat) {
+    device_of(name, operands, n);
+    const Shape sizes = broadcast(name, operands, n);
+    TENSORGRAD_CHECK(IntArrayRef(sizes) == out.sizes(), ShapeError, name, ": output with shape ", out.sizes(),
+                     " doesn't match the broadcast shape ", sizes);
+  }
   for (int i = 0; i < n; ++i) {
     if (operands[i]->tensor) check_overlap(name, out, *operands[i]->tensor);
   }
-  launch(name, op, kernel, out, operands, n, compute, p);
+  launch(name, op, kernel, out, operands, n, compute, p, flat);
 }
 
 }  // namespace

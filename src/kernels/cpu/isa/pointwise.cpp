@@ -299,6 +299,15 @@ void run(BlockFn fn, const PointwiseArgs& args, int inputs, DType arithmetic, DT
 }
 
 void copy(const PointwiseArgs& args) {
+  if (args.flat && args.in[0].strides) {
+    const ConvertFn convert = g_tables.convert.to[static_cast<int>(args.in[0].dtype)][static_cast<int>(args.out.dtype)];
+    const auto from = static_cast<int64_t>(itemsize(args.in[0].dtype)),
+               to = static_cast<int64_t>(itemsize(args.out.dtype));
+    return parallel_for(0, args.numel, kGrain, [&](int64_t begin, int64_t end) {
+      convert(end - begin, static_cast<const char*>(args.in[0].data) + begin * from, from,
+              static_cast<char*>(args.out.data) + begin * to, to);
+    });
+  }
   Task t;
   t.plan.sides = 2;
   t.args = &args;
