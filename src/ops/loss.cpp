@@ -258,6 +258,30 @@ Tensor huber_loss(const Tensor& input, const Tensor& target, Reduction reduction
                  reduction);
 }
 
+namespace {
+
+// -(t log x + (1 - t) log(1 - x)), the logarithms not below -100, and its gradients kept finite at 0 and 1 as in
+// PyTorch.
+Tensor bce_elements(const Tensor& x, const Tensor& t) {
+  const auto bounded_log = [](const Tensor& v) { return log(v).clamp(Scalar(-100.0), {}); };
+  Tensor out;
+  {
+    const NoGradGuard guard;
+    out = (t - Scalar(1.0)) * bounded_log(Scalar(1.0) - x) - t * bounded_log(x);
+  }
+  if (should_record(x, t)) {
+    record("BinaryCrossEntropy", out, inputs(x, t),
+           [sx = Saved(x), st = Saved(t), bounded_log](const Tensor& g, const Context& c) -> Grads<2> {
+             const Tensor xs = sx(c), ts = st(c), rest = Scalar(1.0) - xs;
+             return {c.needs(0) ? g * (xs - ts) / (rest * xs).clamp(Scalar(1e-12), {}) : Tensor(),
+                     c.needs(1) ? g * (bounded_log(rest) - bounded_log(xs)) : Tensor()};
+           });
+  }
+  return out;
+}
+
+}  // namespace
+
 Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const Tensor& weight, Reduction reduction) {
   check_pair("binary_cross_entropy", input, target);
   check_floating("binary_cross_entropy", "input", input);
@@ -270,11 +294,7 @@ Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const Ten
         input.numel() == 0 || input.lt(Scalar(0.0)).logical_or(input.gt(Scalar(1.0))).any().item<bool>() == false,
         Error, "binary_cross_entropy: all elements of input should be between 0 and 1");
   }
-  // The logarithms are not below -100; where they would be, the gradient is that of the formula with input kept off 0
-  // and 1.
-  const Tensor complement = Scalar(1.0) - input;
-  const Tensor a = input.log().clamp(Scalar(-100.0), {}), b = complement.log().clamp(Scalar(-100.0), {});
-  Tensor losses = (target - Scalar(1.0)) * b - target * a;
+  Tensor losses = bce_elements(input, target);
   if (weight.defined()) losses = losses * weight;
   return reduced(losses, reduction);
 }

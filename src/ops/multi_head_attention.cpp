@@ -94,8 +94,8 @@ std::pair<Tensor, Tensor> general(const Arguments& a, const Tensor& query, const
   const int64_t size = embed / heads;
   Projected p = projected(a, query, key, value, embed);
   Tensor mask = joined_mask(a, batch, length, key.size(1), query.dtype());
-  const bool causal =
-      a.is_causal && !a.need_weights && !a.key_padding_mask.defined() && !a.bias_k.defined() && !a.add_zero_attn;
+  // As in PyTorch the hint then stands for the mask, and the columns added below are no exception from it.
+  const bool causal = a.is_causal && !a.need_weights && !a.key_padding_mask.defined();
   const auto one_more = [&] {  // one more key, which every query sees
     if (!mask.defined()) return;
     Shape sizes = mask.sizes();

@@ -98,6 +98,9 @@ TEST_CASE("binary cross entropy") {
   CHECK(allclose(binary_cross_entropy_with_logits(far, tensor({0., 1.}, {.dtype = float64}), {}, {}, Reduction::none),
                  tensor({1000., 1000.}, {.dtype = float64})));
   CHECK(binary_cross_entropy(zeros({1}), ones({1})).item<float>() == 100.f);
+  Tensor edge = tensor({0., 1., 0.}, {.dtype = float64}).requires_grad_();
+  binary_cross_entropy(edge, tensor({0., 1., 0.5}, {.dtype = float64}), {}, Reduction::sum).backward();
+  CHECK(allclose(edge.grad(), tensor({0., 0., -5e11}, {.dtype = float64})));
   CHECK_THROWS_AS(binary_cross_entropy(full({1}, 1.5), ones({1})), Error);
   CHECK_THROWS_AS(binary_cross_entropy(zeros({1}), ones({2})), ValueError);
   check_gradients([](const Tensors& a) { return Tensors{binary_cross_entropy_with_logits(a[0], a[1], {}, a[2])}; },
