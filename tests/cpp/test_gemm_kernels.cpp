@@ -56,7 +56,9 @@ struct Layout {
 };
 // A matrix of rows x cols with random order of its dimensions, gaps between rows, and now and then both strides
 // above 1.
-Layout random_layout(int64_t rows, int64_t cols) {
+Layout random_layout(int64_t rows, int64_t cols, bool input) {
+  if (input && pick(0, 9) == 0) return {0, pick(0, 1), cols};  // expanded
+  if (input && pick(0, 9) == 0) return {pick(0, 1), 0, rows};
   const int64_t step = pick(0, 5) == 0 ? 2 : 1, gap = pick(0, 2) * pick(0, 17);
   if (pick(0, 1) == 0) return {cols * step + gap, step, rows * (cols * step + gap) + step};
   return {step, rows * step + gap, cols * (rows * step + gap) + step};
@@ -70,7 +72,7 @@ struct Case {
 
 template <class S>
 void check_case(const GemmKernels& table, const Type<S>& type, const Case& t) {
-  const Layout a = random_layout(t.m, t.k), b = random_layout(t.k, t.n), c = random_layout(t.m, t.n);
+  const Layout a = random_layout(t.m, t.k, true), b = random_layout(t.k, t.n, true), c = random_layout(t.m, t.n, false);
   const auto random = [&](int64_t count, double scale) {
     std::vector<S> v;
     for (double x : random_values<double>(count, engine(), scale)) v.push_back(type.stored(std::round(x * 64) / 64));
@@ -286,7 +288,7 @@ template <class T>
 void check_integers(GemmKernels::Function kernel) {
   for (int i = 0; i < 40; ++i) {
     const int64_t m = pick(0, 40), n = pick(0, 300), k = pick(0, 60), batch = pick(1, 3);
-    const Layout a = random_layout(m, k), b = random_layout(k, n);
+    const Layout a = random_layout(m, k, true), b = random_layout(k, n, true);
     std::vector<T> A(static_cast<size_t>(batch * a.size)), B(static_cast<size_t>(batch * b.size));
     for (T& x : A) x = static_cast<T>(engine());
     for (T& x : B) x = static_cast<T>(engine());

@@ -21,6 +21,10 @@ struct PlainFormat {
     return load_n(p, n);
   }
   template <class T>
+  static TENSORGRAD_INLINE T read_one(const T* p) {
+    return *p;
+  }
+  template <class T>
   static TENSORGRAD_INLINE void write_n(T* p, int64_t n, Vec<T> x) {
     store_n(p, n, x);
   }
@@ -37,6 +41,10 @@ struct Bf16Format {
     return load_bf16_n(p, n);
   }
   template <class T>
+  static TENSORGRAD_INLINE float read_one(const uint16_t* p) {
+    return load_bf16_n(p, 1)[0];
+  }
+  template <class T>
   static TENSORGRAD_INLINE void write_n(uint16_t* p, int64_t n, Vec<float> x) {
     store_bf16_n(p, n, x);
   }
@@ -51,6 +59,10 @@ struct F16Format {
   template <class T>
   static TENSORGRAD_INLINE Vec<float> read_n(const uint16_t* p, int64_t n) {
     return load_f16_n(p, n);
+  }
+  template <class T>
+  static TENSORGRAD_INLINE float read_one(const uint16_t* p) {
+    return load_f16_n(p, 1)[0];
   }
   template <class T>
   static TENSORGRAD_INLINE void write_n(uint16_t* p, int64_t n, Vec<float> x) {
@@ -103,6 +115,13 @@ void pack_panel(T* dst, const In* src, int64_t p_stride, int64_t j_stride, int64
     }
     return;
   }
+  if (j_stride == 0) {  // an expanded operand, the gradient of a sum for one
+    for (int64_t p = 0; p < kn; ++p) {
+      const Vec<T> x(Format::template read_one<T>(src + p * p_stride));
+      for (int64_t j = 0; j < width; j += L) store(dst + p * width + j, select(first_lanes<T>(cols - j), x, T(0)));
+    }
+    return;
+  }
   if (p_stride == 1) {  // columns lie along k: squares of L x L are turned over in registers
     for (int64_t j = 0; j < width; j += L) {
       int64_t p = 0;
@@ -129,7 +148,7 @@ void pack_panel(T* dst, const In* src, int64_t p_stride, int64_t j_stride, int64
   for (int64_t p = 0; p < kn; ++p) {
     for (int64_t j = 0; j < width; ++j) {
       const In* at = src + p * p_stride + j * j_stride;
-      dst[p * width + j] = j >= cols ? T(0) : Format::template read_n<T>(at, 1)[0];
+      dst[p * width + j] = j >= cols ? T(0) : Format::template read_one<T>(at);
     }
   }
 }
@@ -170,6 +189,13 @@ void pack_rows(T* dst, const In* src, int64_t i_stride, int64_t p_stride, int64_
     }
     return;
   }
+  if (i_stride == 0) {
+    for (int64_t p = 0; p < kn; ++p) {
+      const Vec<T> x(Format::template read_one<T>(src + p * p_stride));
+      for (int64_t i = 0; i < rows; i += L) store(dst + p * rows + i, x);
+    }
+    return;
+  }
   if (p_stride == 1) {
     for (int64_t first = 0; first < rows; first += L) {
       const int64_t ni = rows - first < L ? rows - first : L;
@@ -199,7 +225,7 @@ void pack_rows(T* dst, const In* src, int64_t i_stride, int64_t p_stride, int64_
   }
   for (int64_t p = 0; p < kn; ++p) {
     for (int64_t i = 0; i < rows; ++i) {
-      dst[p * rows + i] = Format::template read_n<T>(src + i * i_stride + p * p_stride, 1)[0];
+      dst[p * rows + i] = Format::template read_one<T>(src + i * i_stride + p * p_stride);
     }
   }
 }
@@ -225,7 +251,7 @@ void write_back(const T* buffer, int64_t ld, int64_t rows, int64_t cols, Out* c,
     x = x * f.alpha;
     if (f.beta != T(0)) x = fma(Format::template read_n<T>(at, n), f.beta, x);
     if (along != nullptr) x = x + Format::template read_n<T>(along, n);
-    if (across != nullptr) x = x + Format::template read_n<T>(across, 1)[0];
+    if (across != nullptr) x = x + Format::template read_one<T>(across);
     if (f.relu) x = max(Vec<T>(T(0)), x);
     Format::template write_n<T>(at, n, x);
   };

@@ -17,9 +17,9 @@ template <class T, class Format>
 TENSORGRAD_INLINE void put_one(const Product<T, Format>& P, int64_t i, int64_t j, T sum) {
   auto* const c = P.c + i * P.c_s + j * P.c_v;
   T x = P.alpha * sum;
-  if (P.beta != T(0)) x += P.beta * Format::template read_n<T>(c, 1)[0];
-  if (P.bias_v != nullptr) x += Format::template read_n<T>(P.bias_v + j, 1)[0];
-  if (P.bias_s != nullptr) x += Format::template read_n<T>(P.bias_s + i, 1)[0];
+  if (P.beta != T(0)) x += P.beta * Format::template read_one<T>(c);
+  if (P.bias_v != nullptr) x += Format::template read_one<T>(P.bias_v + j);
+  if (P.bias_s != nullptr) x += Format::template read_one<T>(P.bias_s + i);
   if (P.relu) x = x < T(0) ? T(0) : x;
   Format::template write_n<T>(c, 1, Vec<T>(x));
 }
@@ -90,7 +90,7 @@ void few_columns(const Product<T, Format>& P) {
     T* const copy = scratch_of<T>(ScratchSlot::gemm_v, N * x_room);
     for (int64_t n = 0; n < N; ++n) {
       for (int64_t p = 0; p < P.k; ++p) {
-        copy[n * x_room + p] = Format::template read_n<T>(P.v + p * P.v_k + n * P.v_col, 1)[0];
+        copy[n * x_room + p] = Format::template read_one<T>(P.v + p * P.v_k + n * P.v_col);
       }
     }
     x = copy;
@@ -128,7 +128,7 @@ void few_rows(const Product<T, Format>& P) {
           v[r] = P.v + (p + r) * P.v_k + j0;
 #pragma GCC unroll 4
           for (int i = 0; i < M; ++i) {
-            x[i][r] = Vec<T>(Format::template read_n<T>(P.s + i * P.s_row + (p + r) * P.s_k, 1)[0]);
+            x[i][r] = Vec<T>(Format::template read_one<T>(P.s + i * P.s_row + (p + r) * P.s_k));
           }
         }
         int64_t j = 0;
