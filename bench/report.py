@@ -130,7 +130,8 @@ a pipe; the same number of threads; warmed processes; medians. `Forward` runs un
 `o.sum().backward()` alone, with the forward outside the timer, the input requiring a gradient and all gradients None
 before; the third section passes a random upstream gradient to `o.backward(g)`. MultiheadAttention is `batch_first`
 self-attention with biases and `need_weights=False`. Outputs and all gradients were compared (1e-4 relative to the
-largest value) before anything was timed. `overall` is the median of its column. The columns named `first` are those of
+largest value; convolutions on CUDA, which multiply in TF32 on both sides as PyTorch does by default, 3e-3) before
+anything was timed. `overall` is the median of its column. The columns named `first` are those of
 the table published with the first tensorgrad, measured on another machine against the PyTorch of its time: compare the
 ratios.
 """

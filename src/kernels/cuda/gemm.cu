@@ -247,6 +247,44 @@ void plain(const GemmArgs& g) {
   check_launch("matmul");
 }
 
+// to[t][r][c] = from[t * batch + r * row + c * col], for an operand whose strides cuBLASLt does not take (broadcast ones, mostly).
+template <class T>
+__global__ void pack_kernel(const T* from, int64_t batches, int64_t rows, int64_t cols, int64_t batch, int64_t row, int64_t col, T* to) {
+  const int64_t total = batches * rows * cols;
+  for (int64_t at = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; at < total; at += int64_t{gridDim.x} * blockDim.x) {
+    to[at] = from[at / (rows * cols) * batch + at / cols % rows * row + at % cols * col];
+  }
+}
+template <class T>
+void pack(const void* from, int64_t batches, int64_t rows, int64_t cols, int64_t batch, int64_t row, int64_t col, T* to) {
+  pack_kernel<<<blocks_for(batches * rows * cols, kThreads * 4), kThreads, 0, stream()>>>(static_cast<const T*>(from), batches, rows, cols, batch, row,
+                                                                                         col, to);
+}
+
+template <class T, class Acc>
+void product(const GemmArgs& g, Call call);
+
+// The product with A or B laid out densely first.
+template <class T, class Acc>
+void packed_product(const GemmArgs& g, Call call, bool pack_a, bool pack_b) {
+  const int64_t a_batches = g.a_batch == 0 ? 1 : g.batch, b_batches = g.b_batch == 0 ? 1 : g.batch;
+  const size_t a_count = pack_a ? static_cast<size_t>(a_batches * g.m * g.k) : 0, b_count = pack_b ? static_cast<size_t>(b_batches * g.k * g.n) : 0;
+  const size_t b_start = (a_count * sizeof(T) + 255) / 256 * 256;  // cuBLASLt's fast kernels want alignment
+  const Scratch scratch(b_start + b_count * sizeof(T));
+  GemmArgs t = g;
+  if (pack_a) {
+    T* dense = scratch.as<T>();
+    pack(g.a, a_batches, g.m, g.k, g.a_batch, g.a_row, g.a_col, dense);
+    t.a = dense, t.a_row = g.k, t.a_col = 1, t.a_batch = g.a_batch == 0 ? 0 : g.m * g.k;
+  }
+  if (pack_b) {
+    T* dense = reinterpret_cast<T*>(scratch.as<char>() + b_start);
+    pack(g.b, b_batches, g.k, g.n, g.b_batch, g.b_row, g.b_col, dense);
+    t.b = dense, t.b_row = g.n, t.b_col = 1, t.b_batch = g.b_batch == 0 ? 0 : g.k * g.n;
+  }
+  product<T, Acc>(t, call);
+}
+
 template <class T, class Acc>
 void product(const GemmArgs& g, Call call) {
   if (g.m == 0 || g.n == 0 || g.batch == 0) return;
@@ -262,7 +300,8 @@ void product(const GemmArgs& g, Call call) {
     return product<T, Acc>(t, call);
   }
   const Operand b = operand(g.n, g.k, g.b_col, g.b_row), a = operand(g.k, g.m, g.a_col, g.a_row), c = operand(g.n, g.m, g.c_col, g.c_row);
-  if (!a.ok || !b.ok || !c.ok || c.transposed || g.bias_m || g.pack_b || g.batch > 65535) return plain<T, Acc>(g);
+  if (!c.ok || c.transposed || g.bias_m || g.pack_b || g.batch > 65535) return plain<T, Acc>(g);
+  if (!a.ok || !b.ok) return packed_product<T, Acc>(g, call, !a.ok, !b.ok);
   int device = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
   Cache& cache = cache_of(device);
