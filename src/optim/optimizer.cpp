@@ -241,6 +241,7 @@ void Adam::write_options(size_t group, Dict& out) const {
   out["eps"] = o.eps;
   out["weight_decay"] = o.weight_decay;
   out["amsgrad"] = o.amsgrad;
+  out["decoupled_weight_decay"] = decoupled_;
   out["maximize"] = o.maximize;
 }
 void Adam::read_options(size_t group, const Dict& in) {

@@ -89,3 +89,19 @@ def test_help_and_mistakes():
         done = subprocess.run([program("fashion_mnist"), *wrong], capture_output=True, text=True, timeout=60)
         assert done.returncode in (1, 2)
         assert done.stderr
+
+
+def test_a_checkpoint_goes_on_in_the_other_language(tmp_path):
+    if program("fashion_mnist") is None:
+        pytest.skip("the C++ examples are not built")
+    common = ["--data", DIGITS, "--batch-size", 50, "--out"]
+    run([program("fashion_mnist")], *common, tmp_path / "whole")
+    for first, second in (
+        (python("fashion_mnist"), [program("fashion_mnist")]),
+        ([program("fashion_mnist")], python("fashion_mnist")),
+    ):
+        run(first, *common, tmp_path / "parts", "--stop-after", 37)
+        run(second, *common, tmp_path / "parts", "--resume")
+        assert (tmp_path / "whole" / "model.safetensors").read_bytes() == (
+            tmp_path / "parts" / "model.safetensors"
+        ).read_bytes()
