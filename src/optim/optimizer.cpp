@@ -4,6 +4,7 @@
 
 #include "autograd/record.h"
 #include "core/check.h"
+#include "tensorgrad/ops/factory.h"
 #include "tensorgrad/optim.h"
 
 namespace tensorgrad::optim {
@@ -73,7 +74,8 @@ Dict Optimizer::state_dict() const {
     Value::List places;
     for (const Slot& slot : group.slots) {
       Dict own;
-      if (counts_steps() && slot.step > 0) own["step"] = slot.step;
+      if (counts_steps() && slot.step > 0)
+        own["step"] = scalar_tensor(slot.step, {.dtype = float32});  // 0-d, as PyTorch keeps it
       for (size_t s = 0; state_names()[s]; ++s) {
         if (slot.state[s].defined()) own[state_names()[s]] = slot.state[s];
       }
