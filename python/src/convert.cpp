@@ -61,7 +61,8 @@ struct Flattener {
       promote(dtype);
     } else if (!to_scalar(o, s)) {
       if (is_sequence(o)) throw ValueError("too many dimensions in a nested sequence");
-      throw TypeError(std::string("new(): invalid data type '") + Py_TYPE(o)->tp_name + "'");
+      if (PyUnicode_Check(o)) throw TypeError("new(): invalid data type 'str'");
+      throw Error(std::string("Could not infer dtype of ") + Py_TYPE(o)->tp_name);
     } else {
       any_float |= s.is_floating();
       any_int |= s.is_integer();

@@ -63,8 +63,8 @@ void set_error_from_current_exception() {
 }
 
 bool add_errors(PyObject* module) {
-  // PyTorch raises RuntimeError for most of what is wrong with an argument, and IndexError or ValueError for some of
-  // it: ours are both, so that code written for either catches them.
+  // PyTorch raises RuntimeError for most of what is wrong with an argument, and IndexError, ValueError or TypeError for
+  // some of it: ours are both, so that code written for either catches them.
   auto add = [module](const char* name, PyObject*& slot, PyObject* also = nullptr) {
     Ref bases(also ? PyTuple_Pack(2, also, PyExc_RuntimeError) : PyTuple_Pack(1, PyExc_RuntimeError));
     slot = PyErr_NewException((std::string("tensorgrad.") + name).c_str(), bases.get(), nullptr);
@@ -74,7 +74,7 @@ bool add_errors(PyObject* module) {
       !add("ArgumentError", classes.value, PyExc_ValueError)) {
     return false;
   }
-  return add("ShapeError", classes.shape) && add("DTypeError", classes.dtype) && add("DeviceError", classes.device) &&
+  return add("ShapeError", classes.shape, PyExc_ValueError) && add("DTypeError", classes.dtype, PyExc_TypeError) && add("DeviceError", classes.device) &&
          add("AutogradError", classes.autograd) && add("OutOfMemoryError", classes.memory);
 }
 

@@ -349,6 +349,12 @@ class Module:
     def eval(self):
         return self.train(False)
 
+    def init_from_torch(self, module):
+        """Copies the parameters and buffers of a PyTorch module of the same structure."""
+        from ...interop import init_from_torch
+
+        return init_from_torch(self, module)
+
     def requires_grad_(self, requires_grad=True):
         for param in self.parameters():
             param.requires_grad_(requires_grad)
