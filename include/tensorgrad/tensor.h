@@ -64,7 +64,8 @@ class TENSORGRAD_API Tensor {
     return *this;
   }
   Tensor& operator=(Tensor&& o) noexcept {
-    if (auto* old = std::exchange(impl_, std::exchange(o.impl_, nullptr)); old && old != impl_) old->release();
+    Tensor taken(std::move(o));  // x = f(x) may hand back a second reference to the same tensor: that one must go
+    std::swap(impl_, taken.impl_);
     return *this;
   }
   ~Tensor() {

@@ -143,10 +143,11 @@ TENSORGRAD_INLINE Vec<float> turn_sin(Vec<float> t) {
 
 // sqrt(-2 ln((a + 1) / 2^32)) times the cosine and sine of b / 2^32 of a turn.
 TENSORGRAD_INLINE void box_muller(Words a, Words b, Vec<float>& x, Vec<float>& y) {
-  // a + 1 in (0, 2^32] from its halves.
+  // a + 1 in (0, 2^32] from its halves; what the sum loses is put back, or the logarithm of a value near 1 would be coarse.
   const Vec<float> high = to_float(Vec<int32_t>((Raw<int32_t>)(a >> 16))) * 65536.f;
   const Vec<float> low = to_float(Vec<int32_t>((Raw<int32_t>)(a & 0xffffu))) + 1.f;
-  const Vec<float> l = log((high + low) * 0x1p-32f);
+  const Vec<float> sum = high + low, lost = low - (sum - high);
+  const Vec<float> l = log(sum * 0x1p-32f) + lost / sum;
   const Vec<float> r = sqrt(l * -2.f);
   // b = quadrant * 2^30 + rest with rest in [-2^29, 2^29): one sign and swap per quadrant.
   const Words shifted = b + 0x20000000u;
