@@ -14,7 +14,9 @@ namespace {
 std::vector<double> doubles(const Tensor& t) { return t.to_vector<double>(); }
 std::vector<int64_t> whole(const Tensor& t) { return t.to_vector<int64_t>(); }
 bool same(IntArrayRef a, std::vector<int64_t> b) { return a == IntArrayRef(b); }
-Tensor counting(IntArrayRef sizes, DType dtype = float32) { return arange(numel_of(sizes), {.dtype = dtype}).reshape(sizes); }
+Tensor counting(IntArrayRef sizes, DType dtype = float32) {
+  return arange(numel_of(sizes), {.dtype = dtype}).reshape(sizes);
+}
 const double kNaN = std::nan("");
 
 template <class F>
@@ -39,11 +41,14 @@ void check_gradient(const Tensor& x0, F f, double tolerance = 1e-6) {
 // The same for the gradient of sum(f(x)^2).
 template <class F>
 void check_second(const Tensor& x0, F f) {
-  check_gradient(x0, [&](const Tensor& t) {
-    const EnableGradGuard on;
-    Tensor x = t.requires_grad() ? t : t.detach().requires_grad_();
-    return grad({f(x).pow(2).sum()}, {x}, {}, true, true)[0];
-  }, 1e-4);
+  check_gradient(
+      x0,
+      [&](const Tensor& t) {
+        const EnableGradGuard on;
+        Tensor x = t.requires_grad() ? t : t.detach().requires_grad_();
+        return grad({f(x).pow(2).sum()}, {x}, {}, true, true)[0];
+      },
+      1e-4);
 }
 
 }  // namespace
@@ -74,13 +79,14 @@ TEST_CASE("index tensors: broadcast, placement, negative entries") {
   // adjacent: the common shape takes the place of the indexed dims
   const Tensor y = x.index({Slice(), b, tensor({0, 4})});
   REQUIRE(same(y.sizes(), {3, 2, 2}));
-  CHECK(doubles(y) == std::vector<double>{at(0, 1, 0), at(0, 1, 4), at(0, 3, 0), at(0, 3, 4), at(1, 1, 0), at(1, 1, 4), at(1, 3, 0),
-                                          at(1, 3, 4), at(2, 1, 0), at(2, 1, 4), at(2, 3, 0), at(2, 3, 4)});
+  CHECK(doubles(y) == std::vector<double>{at(0, 1, 0), at(0, 1, 4), at(0, 3, 0), at(0, 3, 4), at(1, 1, 0), at(1, 1, 4),
+                                          at(1, 3, 0), at(1, 3, 4), at(2, 1, 0), at(2, 1, 4), at(2, 3, 0),
+                                          at(2, 3, 4)});
   // not adjacent: in front
   const Tensor z = x.index({tensor({0, 2}), Slice(), tensor({1, 3})});
   REQUIRE(same(z.sizes(), {2, 4}));
-  CHECK(doubles(z) == std::vector<double>{at(0, 0, 1), at(0, 1, 1), at(0, 2, 1), at(0, 3, 1), at(2, 0, 3), at(2, 1, 3), at(2, 2, 3),
-                                          at(2, 3, 3)});
+  CHECK(doubles(z) == std::vector<double>{at(0, 0, 1), at(0, 1, 1), at(0, 2, 1), at(0, 3, 1), at(2, 0, 3), at(2, 1, 3),
+                                          at(2, 2, 3), at(2, 3, 3)});
   CHECK(same(x.index({tensor({0, 1}), None, tensor({1, 1})}).sizes(), {2, 1, 5}));
   CHECK(same(x.index({tensor(1)}).sizes(), {4, 5}));
   CHECK(same(x.index({zeros({0}, {.dtype = int64})}).sizes(), {0, 4, 5}));
@@ -100,7 +106,8 @@ TEST_CASE("masks") {
   CHECK(doubles(x.index({Slice(), tensor({true, false, false, true})})) == std::vector<double>{0, 3, 4, 7, 8, 11});
   CHECK_THROWS_AS(x.index({tensor({true, false})}), IndexError);
   CHECK(doubles(x.masked_select(tensor({true, false, true, false}))) == std::vector<double>{0, 2, 4, 6, 8, 10});
-  CHECK(doubles(masked_scatter(zeros({3}), tensor({true, false, true}), tensor({5.0, 6.0, 7.0}))) == std::vector<double>{5, 0, 6});
+  CHECK(doubles(masked_scatter(zeros({3}), tensor({true, false, true}), tensor({5.0, 6.0, 7.0}))) ==
+        std::vector<double>{5, 0, 6});
   CHECK_THROWS_AS(masked_scatter(zeros({3}), tensor({true, true, true}), tensor({5.0})), ShapeError);
   CHECK(whole(nonzero(tensor({{0, 1}, {2, 0}}))) == std::vector<int64_t>{0, 1, 1, 0});
   CHECK(same(nonzero(tensor(3)).sizes(), {1, 0}));
@@ -108,10 +115,11 @@ TEST_CASE("masks") {
   CHECK(same(nonzero(zeros({2, 0})).sizes(), {0, 2}));
   const Tensor big = rand({300, 401});
   CHECK(nonzero(big.lt(0.3)).size(0) == count_nonzero(big.lt(0.3)).item<int64_t>());
-  CHECK(doubles(big.masked_select(big.lt(0.3))) == doubles(big.index(nonzero_as_tuple(big.lt(0.3)).size() == 2
-                                                                         ? std::vector<TensorIndex>{nonzero_as_tuple(big.lt(0.3))[0],
-                                                                                                    nonzero_as_tuple(big.lt(0.3))[1]}
-                                                                         : std::vector<TensorIndex>{})));
+  CHECK(doubles(big.masked_select(big.lt(0.3))) ==
+        doubles(
+            big.index(nonzero_as_tuple(big.lt(0.3)).size() == 2
+                          ? std::vector<TensorIndex>{nonzero_as_tuple(big.lt(0.3))[0], nonzero_as_tuple(big.lt(0.3))[1]}
+                          : std::vector<TensorIndex>{})));
 }
 
 TEST_CASE("writing by index") {
@@ -150,10 +158,13 @@ TEST_CASE("gather, scatter, rows: against loops") {
     small[static_cast<size_t>(d)] = 1 + static_cast<int64_t>(engine() % 9);
     Generator g(engine());
     Tensor x = randn(sizes, {.dtype = float64}, &g);
-    if (n > 1 && round % 2) x = randn(std::vector<int64_t>(sizes.rbegin(), sizes.rend()), {.dtype = float64}, &g).permute(n == 2 ? Shape{1, 0} : Shape{2, 1, 0});
+    if (n > 1 && round % 2)
+      x = randn(std::vector<int64_t>(sizes.rbegin(), sizes.rend()), {.dtype = float64}, &g)
+              .permute(n == 2 ? Shape{1, 0} : Shape{2, 1, 0});
     const Tensor index = randint(0, sizes[static_cast<size_t>(d)], small, {}, &g);
     const Tensor source = randn(small, {.dtype = float64}, &g);
-    const Tensor gathered = x.gather(d, index), scattered = x.scatter(d, index, source), added = x.scatter_add(d, index, source);
+    const Tensor gathered = x.gather(d, index), scattered = x.scatter(d, index, source),
+                 added = x.scatter_add(d, index, source);
     Tensor want_scatter = x.clone(), want_add = x.clone();
     const int64_t count = index.numel();
     const std::vector<int64_t> where = whole(index);
@@ -212,7 +223,8 @@ TEST_CASE("sums over repeated indices do not depend on threads") {
     std::vector<double> want(static_cast<size_t>(50 * inner));
     const std::vector<double> s = doubles(source);
     const std::vector<int64_t> where = whole(index);
-    for (size_t i = 0; i < s.size(); ++i) want[static_cast<size_t>(where[i / static_cast<size_t>(inner)] * inner) + i % static_cast<size_t>(inner)] += s[i];
+    for (size_t i = 0; i < s.size(); ++i)
+      want[static_cast<size_t>(where[i / static_cast<size_t>(inner)] * inner) + i % static_cast<size_t>(inner)] += s[i];
     for (size_t i = 0; i < want.size(); ++i) CHECK(a[i] == doctest::Approx(want[i]).epsilon(1e-4));
   }
 }
@@ -288,6 +300,7 @@ TEST_CASE("gradients of indexing") {
   const Tensor x = counting({3, 4}, float64).mul(0.3).sin();
   const Tensor rows = tensor({2, 0, 2}), columns = tensor({1, 1, 3});
   const Tensor mask = x.gt(0), where = tensor({{0, 3, 0}, {1, 1, 2}});
+  const Tensor apart = tensor({{0, 3, 1}, {1, 0, 2}});  // a scatter's gradient is defined where no two meet
   auto both = [&](auto f) {
     check_gradient(x, f);
     check_second(x, f);
@@ -296,8 +309,10 @@ TEST_CASE("gradients of indexing") {
   both([&](const Tensor& t) { return t.index({Slice(), columns}); });
   both([&](const Tensor& t) { return t.index({mask}); });
   both([&](const Tensor& t) { return t.gather(1, where); });
-  both([&](const Tensor& t) { return t.scatter(1, where, t.narrow(0, 0, 2).narrow(1, 0, 3) * 2); });
-  both([&](const Tensor& t) { return t.scatter_add(1, where, t.narrow(0, 0, 2).narrow(1, 0, 3) * t.narrow(0, 0, 2).narrow(1, 1, 3)); });
+  both([&](const Tensor& t) { return t.scatter(1, apart, t.narrow(0, 0, 2).narrow(1, 0, 3) * 2); });
+  both([&](const Tensor& t) {
+    return t.scatter_add(1, where, t.narrow(0, 0, 2).narrow(1, 0, 3) * t.narrow(0, 0, 2).narrow(1, 1, 3));
+  });
   both([&](const Tensor& t) { return t.scatter(1, where, 3); });
   both([&](const Tensor& t) { return t.index_select(1, rows); });
   both([&](const Tensor& t) { return t.index_add(0, tensor({1, 1}), t.narrow(0, 0, 2) * t.narrow(0, 1, 2), 2); });

@@ -21,14 +21,16 @@ Block philox(uint64_t seed, uint64_t block) {
   auto k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
   for (int round = 0; round < 10; ++round) {
     const uint64_t p = uint64_t{0xD2511F53u} * c.w[0], q = uint64_t{0xCD9E8D57u} * c.w[2];
-    c = {{static_cast<uint32_t>(q >> 32) ^ c.w[1] ^ k0, static_cast<uint32_t>(q), static_cast<uint32_t>(p >> 32) ^ c.w[3] ^ k1,
-          static_cast<uint32_t>(p)}};
+    c = {{static_cast<uint32_t>(q >> 32) ^ c.w[1] ^ k0, static_cast<uint32_t>(q),
+          static_cast<uint32_t>(p >> 32) ^ c.w[3] ^ k1, static_cast<uint32_t>(p)}};
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
   return c;
 }
-uint32_t word32(RandomStream s, int64_t i) { return philox(s.seed, s.block + static_cast<uint64_t>(16 * (i / 64) + i % 16)).w[i / 16 % 4]; }
+uint32_t word32(RandomStream s, int64_t i) {
+  return philox(s.seed, s.block + static_cast<uint64_t>(16 * (i / 64) + i % 16)).w[i / 16 % 4];
+}
 uint64_t word64(RandomStream s, int64_t i) {
   const Block b = philox(s.seed, s.block + static_cast<uint64_t>(16 * (i / 32) + i % 16));
   const int64_t p = i / 16 % 2;
@@ -60,14 +62,17 @@ TEST_CASE("every instruction set draws the same numbers, as kernels/random.h say
         bool same = true;
         for (int64_t i = 0; i < n; ++i) {
           same &= f[static_cast<size_t>(i)] == static_cast<float>(word32(s, i) >> 8) * 0x1p-24f;
-          same &= std::abs(d[static_cast<size_t>(i)] - (static_cast<double>(word64(s, i) >> 11) * 0x1p-53 * 4 - 1)) < 1e-15;
+          same &=
+              std::abs(d[static_cast<size_t>(i)] - (static_cast<double>(word64(s, i) >> 11) * 0x1p-53 * 4 - 1)) < 1e-15;
         }
         CHECK(same);
         k.integers(s, z.data(), n, -5, 1000);
-        for (int64_t i = 0; i < n; ++i) same &= z[static_cast<size_t>(i)] == -5 + static_cast<int64_t>(uint64_t{word32(s, i)} * 1000 >> 32);
+        for (int64_t i = 0; i < n; ++i)
+          same &= z[static_cast<size_t>(i)] == -5 + static_cast<int64_t>(uint64_t{word32(s, i)} * 1000 >> 32);
         CHECK(same);
         k.integers(s, z.data(), n, 7, uint64_t{1} << 40);
-        for (int64_t i = 0; i < n; ++i) same &= z[static_cast<size_t>(i)] == 7 + static_cast<int64_t>(word64(s, i) >> 24);
+        for (int64_t i = 0; i < n; ++i)
+          same &= z[static_cast<size_t>(i)] == 7 + static_cast<int64_t>(word64(s, i) >> 24);
         CHECK(same);
         k.normal(s, float32, f.data(), n, 1, 2);
         k.normal(s, float64, d.data(), n, 1, 2);

@@ -204,7 +204,8 @@ TEST_CASE("slice, narrow, select: bounds") {
   CHECK_THROWS_AS(x.narrow(0, 11, 0), IndexError);
   CHECK_THROWS_AS(x.select(0, 10), IndexError);
   CHECK_THROWS_AS(x.select(1, 0), IndexError);
-  CHECK_THROWS_WITH_AS(x.select(0, -11), doctest::Contains("index -11 is out of bounds for dimension 0 with size 10"), IndexError);
+  CHECK_THROWS_WITH_AS(x.select(0, -11), doctest::Contains("index -11 is out of bounds for dimension 0 with size 10"),
+                       IndexError);
 }
 
 TEST_CASE("expand, repeat, tile, interleave") {
@@ -316,7 +317,7 @@ TEST_CASE("gradients of gradients of views") {
 TEST_CASE("in place on views reaches the base and its gradient") {
   Tensor x = tensor({1.0, 2.0, 3.0, 4.0}).requires_grad_();
   Tensor z = zeros({2, 4});
-  z[0].copy_(x);           // into a view of a fresh tensor
+  z[0].copy_(x);                                           // into a view of a fresh tensor
   z.slice(1, 1, 3)[1].mul_(0).add_(x.slice(0, 0, 2) * 3);  // through a chain of views
   CHECK(values(z) == std::vector<float>{1, 2, 3, 4, 0, 3, 6, 0});
   (z * z).sum().backward();
