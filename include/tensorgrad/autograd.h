@@ -74,8 +74,8 @@ struct Edge {
   explicit operator bool() const { return static_cast<bool>(node); }
 };
 
-// One recorded operation. apply() gets the gradients of the operation's outputs (undefined: zero) and writes the gradients of
-// its inputs; the engine sums those to the inputs' shapes and casts them to their dtypes.
+// One recorded operation. apply() gets the gradients of the operation's outputs (undefined: zero) and writes the
+// gradients of its inputs; the engine sums those to the inputs' shapes and casts them to their dtypes.
 class TENSORGRAD_API Node {
  public:
   struct OutputMeta {  // of a forward output
@@ -89,7 +89,8 @@ class TENSORGRAD_API Node {
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
 
-  // grads_in: one per forward output; grads_out: one per edge, undefined on entry. keep: saved tensors stay for another run.
+  // grads_in: one per forward output; grads_out: one per edge, undefined on entry. keep: saved tensors stay for another
+  // run.
   virtual void apply(const Tensor* grads_in, Tensor* grads_out, bool keep) = 0;
   // Drops saved tensors; a later apply() raises AutogradError.
   virtual void release_saved() {}
@@ -116,7 +117,8 @@ class TENSORGRAD_API Node {
   void remove_hook(uint64_t id);
   Tensor run_hooks(uint32_t nr, Tensor grad) const;
   bool has_hooks() const { return hooks_ != nullptr; }
-  // The name and gradient kept for forward output nr (what the tensor itself holds), for pictures; null when there is none.
+  // The name and gradient kept for forward output nr (what the tensor itself holds), for pictures; null when there is
+  // none.
   void annotate(uint32_t nr, NodePtr meta);
   const Node* annotation(uint32_t nr) const;
 
@@ -172,16 +174,18 @@ TENSORGRAD_API Edge gradient_edge(const Tensor& t);
 TENSORGRAD_API void backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gradients = {},
                              std::optional<bool> retain_graph = {}, bool create_graph = false,
                              const std::vector<Tensor>& inputs = {});
-// The same gradients returned instead, one per input; touches no grad(). An input that the outputs do not depend on is an
-// AutogradError, or with allow_unused an undefined tensor.
+// The same gradients returned instead, one per input; touches no grad(). An input that the outputs do not depend on is
+// an AutogradError, or with allow_unused an undefined tensor.
 //   grad({(x * x).sum()}, {x})[0]   // 2 * x
 TENSORGRAD_API std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
-                                        const std::vector<Tensor>& gradients = {}, std::optional<bool> retain_graph = {},
-                                        bool create_graph = false, bool allow_unused = false);
+                                        const std::vector<Tensor>& gradients = {},
+                                        std::optional<bool> retain_graph = {}, bool create_graph = false,
+                                        bool allow_unused = false);
 
 // --- hooks
 
-// hook(gradient of t) runs when that gradient is known; a defined result replaces it. Returns a function that removes it.
+// hook(gradient of t) runs when that gradient is known; a defined result replaces it. Returns a function that removes
+// it.
 TENSORGRAD_API std::function<void()> register_hook(const Tensor& t, Node::Hook hook);
 // hook(t) runs after t.grad() was accumulated into. Leaves only.
 TENSORGRAD_API std::function<void()> register_post_accumulate_grad_hook(const Tensor& t,
@@ -200,15 +204,15 @@ struct FunctionContext {
   std::vector<bool> needs_input_grad;
   bool materialize_grads = true;  // undefined incoming gradients become zeros
   std::vector<Tensor> non_differentiable;
-  std::vector<Tensor> dirty;  // inputs that forward changed in place and returns
+  std::vector<Tensor> dirty;   // inputs that forward changed in place and returns
   std::shared_ptr<void> data;  // anything else
   std::vector<Tensor> to_save, saved;
 };
 // Runs forward (without recording) and records backward as its gradient. backward gets the gradients of the outputs and
 // returns one gradient per input, undefined for none.
-//   auto cube = [](FunctionContext& c, const std::vector<Tensor>& in) { c.save_for_backward({in[0]}); return std::vector{in[0].pow(3)}; };
-//   auto dcube = [](FunctionContext& c, const std::vector<Tensor>& g) { return std::vector{g[0] * 3 * c.saved_tensors()[0].pow(2)}; };
-//   Tensor y = custom_function("Cube", {x}, cube, dcube)[0];
+//   auto cube = [](FunctionContext& c, const std::vector<Tensor>& in) { c.save_for_backward({in[0]}); return
+//   std::vector{in[0].pow(3)}; }; auto dcube = [](FunctionContext& c, const std::vector<Tensor>& g) { return
+//   std::vector{g[0] * 3 * c.saved_tensors()[0].pow(2)}; }; Tensor y = custom_function("Cube", {x}, cube, dcube)[0];
 using ForwardFunction = std::function<std::vector<Tensor>(FunctionContext&, const std::vector<Tensor>&)>;
 using BackwardFunction = std::function<std::vector<Tensor>(FunctionContext&, const std::vector<Tensor>&)>;
 TENSORGRAD_API std::vector<Tensor> custom_function(std::string name, const std::vector<Tensor>& inputs,
@@ -216,8 +220,8 @@ TENSORGRAD_API std::vector<Tensor> custom_function(std::string name, const std::
 
 // --- checking gradients
 
-// Compares analytic with central-difference gradients of f at inputs (float64, those that require a gradient). Returns true or
-// throws AutogradError that says which entry differs; with raise = false returns false.
+// Compares analytic with central-difference gradients of f at inputs (float64, those that require a gradient). Returns
+// true or throws AutogradError that says which entry differs; with raise = false returns false.
 TENSORGRAD_API bool gradcheck(const std::function<std::vector<Tensor>(const std::vector<Tensor>&)>& f,
                               const std::vector<Tensor>& inputs, double eps = 1e-6, double atol = 1e-5,
                               double rtol = 1e-3, bool raise = true);

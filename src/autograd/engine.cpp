@@ -1,5 +1,6 @@
-// The gradient engine: iterative, on the calling thread. A node's depth is above that of everything it leads to, so taking
-// the deepest pending node first means that all gradients flowing into it have arrived; no counting pass is needed.
+// The gradient engine: iterative, on the calling thread. A node's depth is above that of everything it leads to, so
+// taking the deepest pending node first means that all gradients flowing into it have arrived; no counting pass is
+// needed.
 
 #include <algorithm>
 #include <atomic>
@@ -48,7 +49,9 @@ class PendingMap {
     uint32_t place = 0;
   };
   size_t mask() const { return slots_.size() - 1; }
-  size_t home(const Node* n) const { return ((reinterpret_cast<uintptr_t>(n) >> 6) * 0x9E3779B97F4A7C15ull >> 20) & mask(); }
+  size_t home(const Node* n) const {
+    return ((reinterpret_cast<uintptr_t>(n) >> 6) * 0x9E3779B97F4A7C15ull >> 20) & mask();
+  }
   void put(const Node* n, uint32_t place) {
     size_t i = home(n);
     while (slots_[i].node) i = (i + 1) & mask();
@@ -73,17 +76,18 @@ Tensor fit(Tensor g, const Node::OutputMeta& m, const char* from) {
       const int64_t n = m.sizes[m.sizes.size() - 1 - i];
       expandable = n == 1 || n == g.sizes()[g.sizes().size() - 1 - i];
     }
-    TENSORGRAD_CHECK(expandable, ShapeError, "Function ", from, "Backward0 returned an invalid gradient: got ", g.sizes(),
-                     " but expected shape compatible with ", m.sizes);
+    TENSORGRAD_CHECK(expandable, ShapeError, "Function ", from, "Backward0 returned an invalid gradient: got ",
+                     g.sizes(), " but expected shape compatible with ", m.sizes);
     g = sum_to_size(g, m.sizes);
   }
-  TENSORGRAD_CHECK(g.device() == m.device, DeviceError, "Function ", from, "Backward0 returned a gradient on ", g.device(),
-                   " but expected ", m.device);
+  TENSORGRAD_CHECK(g.device() == m.device, DeviceError, "Function ", from, "Backward0 returned a gradient on ",
+                   g.device(), " but expected ", m.device);
   return g.dtype() == m.dtype ? g : g.to(m.dtype);
 }
 
 bool owned_alone(const Tensor& g) {
-  return g.impl()->refs.load(std::memory_order_acquire) == 1 && g.impl()->storage->refs.load(std::memory_order_acquire) == 1;
+  return g.impl()->refs.load(std::memory_order_acquire) == 1 &&
+         g.impl()->storage->refs.load(std::memory_order_acquire) == 1;
 }
 
 class Run {
@@ -252,21 +256,22 @@ class GradModeScope {
 Tensor root_gradient(const Tensor& output, const std::vector<Tensor>& gradients, size_t i) {
   if (i < gradients.size() && gradients[i].defined()) {
     const Tensor& g = gradients[i];
-    TENSORGRAD_CHECK(g.sizes() == output.sizes(), ShapeError, "Mismatch in shape: grad_output[", i, "] has a shape of ", g.sizes(),
-                     " and output[", i, "] has a shape of ", output.sizes(), ".");
+    TENSORGRAD_CHECK(g.sizes() == output.sizes(), ShapeError, "Mismatch in shape: grad_output[", i, "] has a shape of ",
+                     g.sizes(), " and output[", i, "] has a shape of ", output.sizes(), ".");
     return g;
   }
-  TENSORGRAD_CHECK(output.numel() == 1, AutogradError, "grad can be implicitly created only for scalar outputs, got shape ",
-                   output.sizes(), "; pass the gradient of the output");
+  TENSORGRAD_CHECK(output.numel() == 1, AutogradError,
+                   "grad can be implicitly created only for scalar outputs, got shape ", output.sizes(),
+                   "; pass the gradient of the output");
   Tensor one = detail::make_empty_like(output, output.dtype());
   NoGradGuard guard;
   return one.fill_(1);
 }
 
-std::vector<Tensor> run(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gradients, bool keep, bool create_graph,
-                        const std::vector<Tensor>* inputs) {
-  TENSORGRAD_CHECK(gradients.empty() || gradients.size() == outputs.size(), ValueError, "backward: got ", outputs.size(),
-                   " outputs and ", gradients.size(), " gradients");
+std::vector<Tensor> run(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gradients, bool keep,
+                        bool create_graph, const std::vector<Tensor>* inputs) {
+  TENSORGRAD_CHECK(gradients.empty() || gradients.size() == outputs.size(), ValueError, "backward: got ",
+                   outputs.size(), " outputs and ", gradients.size(), " gradients");
   Run engine(keep, create_graph);
   std::vector<Edge> roots;
   for (size_t i = 0; i < outputs.size(); ++i) {
@@ -276,7 +281,8 @@ std::vector<Tensor> run(const std::vector<Tensor>& outputs, const std::vector<Te
   }
   if (inputs) {
     for (size_t i = 0; i < inputs->size(); ++i) {
-      TENSORGRAD_CHECK(needs_grad((*inputs)[i]), AutogradError, "One of the differentiated Tensors does not require grad (input ", i, ")");
+      TENSORGRAD_CHECK(needs_grad((*inputs)[i]), AutogradError,
+                       "One of the differentiated Tensors does not require grad (input ", i, ")");
       engine.capture(gradient_edge((*inputs)[i]), i);
     }
     engine.prune(roots);
@@ -326,8 +332,8 @@ void AutogradMeta::apply(const Tensor* in, Tensor*, bool) { accumulate(in[0], gr
 
 }  // namespace detail
 
-void backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gradients, std::optional<bool> retain_graph,
-              bool create_graph, const std::vector<Tensor>& inputs) {
+void backward(const std::vector<Tensor>& outputs, const std::vector<Tensor>& gradients,
+              std::optional<bool> retain_graph, bool create_graph, const std::vector<Tensor>& inputs) {
   const bool keep = retain_graph.value_or(create_graph);
   if (inputs.empty()) {
     run(outputs, gradients, keep, create_graph, nullptr);
@@ -348,8 +354,10 @@ std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<T
   std::vector<Tensor> grads = run(outputs, gradients, retain_graph.value_or(create_graph), create_graph, &inputs);
   grads.resize(inputs.size());
   for (size_t i = 0; i < grads.size(); ++i) {
-    TENSORGRAD_CHECK(allow_unused || grads[i].defined(), AutogradError, "One of the differentiated Tensors (input ", i, ", shape ",
-                     inputs[i].sizes(), ") appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior.");
+    TENSORGRAD_CHECK(
+        allow_unused || grads[i].defined(), AutogradError, "One of the differentiated Tensors (input ", i, ", shape ",
+        inputs[i].sizes(),
+        ") appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior.");
   }
   return grads;
 }

@@ -15,9 +15,13 @@ std::atomic<uint64_t> g_next_hook{1};
 }  // namespace
 
 void raise_freed(const char* op) {
-  TENSORGRAD_RAISE(AutogradError, "Trying to backward through the graph a second time (or directly access saved tensors after they have "
-                   "already been freed), at ", op, ". Saved intermediate values of the graph are freed when you call .backward() or "
-                   "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time.");
+  TENSORGRAD_RAISE(
+      AutogradError,
+      "Trying to backward through the graph a second time (or directly access saved tensors after they have "
+      "already been freed), at ",
+      op,
+      ". Saved intermediate values of the graph are freed when you call .backward() or "
+      "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time.");
 }
 }  // namespace detail
 
@@ -153,9 +157,10 @@ Saved Saved::inplace_output(const Tensor& t) {
 Tensor Saved::operator()(const Context& c) const {
   if (!tensor_.defined()) return {};
   TENSORGRAD_CHECK(tensor_.version() == version_, AutogradError,
-                   "one of the variables needed for gradient computation has been modified by an inplace operation: [", tensor_.dtype(),
-                   " tensor of shape ", tensor_.sizes(), "], saved by ", c.node().name(), ", is at version ", tensor_.version(),
-                   "; expected version ", version_, " instead. Hint: clone() it before the in-place change.");
+                   "one of the variables needed for gradient computation has been modified by an inplace operation: [",
+                   tensor_.dtype(), " tensor of shape ", tensor_.sizes(), "], saved by ", c.node().name(),
+                   ", is at version ", tensor_.version(), "; expected version ", version_,
+                   " instead. Hint: clone() it before the in-place change.");
   if (!is_output_ || !grad_mode()) return tensor_;
   Tensor t = detail::make_alias(tensor_);
   c.node().retain();
@@ -300,17 +305,24 @@ void check_inplace(const char* op, const Tensor& self) {
   const detail::TensorImpl* impl = self.impl();
   TENSORGRAD_CHECK(impl, ValueError, op, ": the tensor is undefined");
   TENSORGRAD_CHECK(impl->contiguous || !detail::may_self_overlap(self), ShapeError, op,
-                   ": unsupported operation: more than one element of the written-to tensor refers to a single memory location (shape ",
-                   self.sizes(), ", strides ", self.strides(), "). Please clone() the tensor before performing the operation.");
+                   ": unsupported operation: more than one element of the written-to tensor refers to a single memory "
+                   "location (shape ",
+                   self.sizes(), ", strides ", self.strides(),
+                   "). Please clone() the tensor before performing the operation.");
   if (!grad_mode()) return;
-  TENSORGRAD_CHECK(!impl->requires_grad || impl->grad_fn, AutogradError, op,
-                   ": a leaf Variable that requires grad is being used in an in-place operation. Hint: do it under no_grad.");
+  TENSORGRAD_CHECK(
+      !impl->requires_grad || impl->grad_fn, AutogradError, op,
+      ": a leaf Variable that requires grad is being used in an in-place operation. Hint: do it under no_grad.");
   if (!impl->base) return;
-  TENSORGRAD_CHECK(!impl->base->requires_grad || impl->base->grad_fn || (impl->flags & detail::kViewWithoutGrad), AutogradError, op,
-                   ": a view of a leaf Variable that requires grad is being used in an in-place operation. Hint: do it under no_grad.");
-  TENSORGRAD_CHECK(!(impl->flags & detail::kViewWithoutGrad) || !(impl->base->requires_grad || impl->base->grad_fn), AutogradError,
-                   op, ": A view was created in no_grad mode and is being modified inplace with grad mode enabled. Hint: make the "
-                   "view where gradients are on, or change it under no_grad.");
+  TENSORGRAD_CHECK(!impl->base->requires_grad || impl->base->grad_fn || (impl->flags & detail::kViewWithoutGrad),
+                   AutogradError, op,
+                   ": a view of a leaf Variable that requires grad is being used in an in-place operation. Hint: do it "
+                   "under no_grad.");
+  TENSORGRAD_CHECK(
+      !(impl->flags & detail::kViewWithoutGrad) || !(impl->base->requires_grad || impl->base->grad_fn), AutogradError,
+      op,
+      ": A view was created in no_grad mode and is being modified inplace with grad mode enabled. Hint: make the "
+      "view where gradients are on, or change it under no_grad.");
 }
 
 void finish_inplace(Tensor& self, NodePtr node) {

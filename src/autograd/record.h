@@ -5,7 +5,8 @@
 //   Tensor exp(const Tensor& a) {
 //     Tensor out = ...;                       // the kernel, no gradient in sight
 //     if (should_record(a))
-//       record("Exp", out, inputs(a), [y = Saved::output(out)](const Tensor& g, const Context& c) { return g * y(c); });
+//       record("Exp", out, inputs(a), [y = Saved::output(out)](const Tensor& g, const Context& c) { return g * y(c);
+//       });
 //     return out;
 //   }
 //   Tensor mul(const Tensor& a, const Tensor& b) {
@@ -17,11 +18,12 @@
 //     return out;
 //   }
 //
-// The formula returns one Tensor, Grads<N>, or std::vector<Tensor>: one gradient per recorded input in their order; undefined
-// means zero. The engine sums a gradient that was broadcast to its input's shape and casts it to its dtype, so formulas need not.
-// A formula is written with public operations: then under create_graph it is differentiable itself. One with a fused kernel asks
-// grad_mode() and takes the formula in public operations when it is on. An operation with several outputs makes one node with
-// make_node, attach()es each output, and its formula takes `const Tensor* g` (all incoming gradients, undefined: zero).
+// The formula returns one Tensor, Grads<N>, or std::vector<Tensor>: one gradient per recorded input in their order;
+// undefined means zero. The engine sums a gradient that was broadcast to its input's shape and casts it to its dtype,
+// so formulas need not. A formula is written with public operations: then under create_graph it is differentiable
+// itself. One with a fused kernel asks grad_mode() and takes the formula in public operations when it is on. An
+// operation with several outputs makes one node with make_node, attach()es each output, and its formula takes `const
+// Tensor* g` (all incoming gradients, undefined: zero).
 //
 // In place (the kernel writes self):
 //
@@ -108,8 +110,9 @@ class Context {
 template <size_t N>
 using Grads = std::array<Tensor, N>;
 
-// A tensor kept for the backward. Calling it gives the tensor back, or raises AutogradError if its memory was changed in
-// place since. The operation's own output is kept without its history (that would be a cycle) and gets it back on use.
+// A tensor kept for the backward. Calling it gives the tensor back, or raises AutogradError if its memory was changed
+// in place since. The operation's own output is kept without its history (that would be a cycle) and gets it back on
+// use.
 class TENSORGRAD_API Saved {
  public:
   Saved() = default;
