@@ -52,9 +52,9 @@ Tensor add_or_sub(const char* name, const char* node_name, const Tensor& a, cons
     if (minus_b) check_sub(a.dtype(), b.dtype());
     const DType type = result_type(a, b);
     check_alpha(name, alpha, type);
+    if (type == DType::boolean && !one) return add(a, mul(b, alpha));  // alpha false: a, broadcast
     out = one ? apply(name, minus_b ? BinaryOp::sub : BinaryOp::add, a, b, type, type)
-              : apply(name, type == DType::boolean && !alpha.to<bool>() ? BinaryOp::logical_and : BinaryOp::add_scaled,
-                      a, b, type, type, Params(minus_b ? minus(alpha) : alpha));
+              : apply(name, BinaryOp::add_scaled, a, b, type, type, Params(minus_b ? minus(alpha) : alpha));
   }
   if (should_record(a, b)) attach(out, add_node(node_name, a, b, minus_b ? minus(alpha) : alpha));
   return out;

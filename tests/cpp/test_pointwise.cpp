@@ -78,3 +78,44 @@ TEST_CASE("conversions") {
   CHECK(same<float>(f.to(bfloat16).to(float32), {-1.703125f, 0, 2.5f, 300}));
   CHECK(same<double>(f.to(float16).to(float64), {-1.7001953125, 0, 2.5, 300}));
 }
+
+TEST_CASE("promotion and special values as in PyTorch") {
+  const Tensor t = tensor_of<bool>({true, false}, {2}), i = tensor_of<int64_t>({7, -7}, {2});
+  CHECK(same<bool>(t + t, {true, false}));
+  CHECK(same<bool>(add(t, t.logical_not(), false), {true, false}));
+  CHECK(same<int64_t>(t * 2, {2, 0}));
+  CHECK(same<float>(t / t.logical_or(t.logical_not()), {1, 0}));
+  CHECK(same<int64_t>(floor_divide(i, 2), {3, -4}));
+  CHECK(same<int64_t>(i % 4, {3, 1}));
+  CHECK(same<int64_t>(fmod(i, 4), {3, -3}));
+  CHECK(same<int64_t>(div(i, i.abs() - 5, "trunc"), {3, -3}));
+  CHECK(same<int64_t>(pow(i, 2), {49, 49}));
+  CHECK_THROWS_AS(pow(i, -1), ValueError);
+  CHECK_THROWS_AS(i % 0, Error);
+  CHECK_THROWS_AS(i % (i - i), Error);
+  CHECK(same<int64_t>(clamp(i, -1), {7, -1}));
+  CHECK(same<float>(clamp(i, -1.5), {7, -1.5f}));
+  CHECK(same<int64_t>(floor(i), {7, -7}));
+  CHECK((exp(i).dtype() == float32));
+  CHECK((i.to(float16) * 2.5).dtype() == float16);
+  CHECK((i.to(float16) * tensor_of<double>({2.5}, {}).sum()).dtype() == float16);  // 0-d does not widen
+  CHECK((i.to(int32) + tensor_of<int64_t>({2}, {1})).dtype() == int64);
+  const float inf = INFINITY, nan = NAN;
+  const Tensor f = tensor_of<float>({inf, -inf, nan, 1}, {4});
+  CHECK(same<bool>(isfinite(f), {false, false, false, true}));
+  CHECK(same<float>(nan_to_num(f, 0, 9, -9), {9, -9, 0, 1}));
+  CHECK(isnan(relu(f)).to_vector<uint8_t>() == std::vector<uint8_t>{0, 0, 1, 0});
+  CHECK(isnan(clamp(f, 0, 1)).to_vector<uint8_t>() == std::vector<uint8_t>{0, 0, 1, 0});
+  CHECK(isnan(maximum(f, tensor_of<float>({0}, {1}))).to_vector<uint8_t>() == std::vector<uint8_t>{0, 0, 1, 0});
+  CHECK(allclose(f, f, 1e-5, 1e-8, true));
+  CHECK(!allclose(f, f));
+  CHECK(equal(i, i + 0));
+  CHECK(same<float>(erfinv(tensor_of<float>({0, 1, -1}, {3})), {0, inf, -inf}));
+  const Tensor none = empty({0, 3});
+  CHECK((none + 1).sizes() == IntArrayRef({0, 3}));
+  CHECK((none + empty({1, 3})).numel() == 0);
+  Tensor x = tensor_of<float>({1, 2, 3, 4}, {2, 2});
+  x.t().add_(tensor_of<float>({10, 20}, {2}));  // through a transposed view
+  CHECK(same<float>(x, {11, 12, 23, 24}));
+  CHECK((x.t() + 1).strides() == x.t().strides());  // the result keeps the memory order
+}
