@@ -133,7 +133,7 @@ torch.zeros(2, 3, nonsense=1)
 """.strip().splitlines()
 
 
-FAMILIES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, OSError)
+FAMILIES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, OSError)
 
 
 def outcome(library, line):
