@@ -142,7 +142,7 @@ def python_overheads(bench: Bench) -> list[dict[str, Any]]:
     names = [
         "add of 4 elements",
         "add of 4 elements, with gradient",
-        "chain of 100 adds and backward, gradient, per add",
+        "chain of 100 adds and backward, per add",
     ]
     found = []
     for name in names:
