@@ -179,6 +179,18 @@ void resize_out(Tensor& out, const Tensor& value) {
   out.set_data(detail::make_empty(value.sizes(), out.dtype(), out.device()));
 }
 
+// An input may be `out` itself, but not overlap it otherwise.
+void check_no_overlap(const Tensor& out, PyObject* input) {
+  if (!is_tensor(input)) return;
+  const Tensor& in = unwrap(input);
+  if (in.impl()->storage != out.impl()->storage || out.numel() == 0 || in.numel() == 0) return;
+  if (in.data_ptr() == out.data_ptr() && in.sizes() == out.sizes() && in.strides() == out.strides()) return;
+  throw ShapeError(
+      "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory "
+      "location. "
+      "Please clone() the tensor before performing the operation.");
+}
+
 // What writing into `out` may not do: reach one element twice, or change an input half-way.
 void check_out(const Tensor& out, const Tensor& value, PyObject* const* inputs, Py_ssize_t count) {
   auto category = [](DType t) { return is_floating_point(t) ? 2 : t == DType::boolean ? 0 : 1; };
@@ -193,14 +205,14 @@ void check_out(const Tensor& out, const Tensor& value, PyObject* const* inputs, 
         "the tensor before performing the operation.");
   }
   for (Py_ssize_t i = 0; i < count; ++i) {
-    if (!is_tensor(inputs[i])) continue;
-    const Tensor& in = unwrap(inputs[i]);
-    if (in.impl()->storage != out.impl()->storage || out.numel() == 0 || in.numel() == 0) continue;
-    if (in.data_ptr() == out.data_ptr() && in.sizes() == out.sizes() && in.strides() == out.strides()) continue;
-    throw ShapeError(
-        "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory "
-        "location. "
-        "Please clone() the tensor before performing the operation.");
+    if (PyTuple_Check(inputs[i]) || PyList_Check(inputs[i])) {
+      Ref items(PySequence_Fast(inputs[i], ""));
+      for (Py_ssize_t k = 0; k < PySequence_Fast_GET_SIZE(items.get()); ++k) {
+        check_no_overlap(out, PySequence_Fast_GET_ITEM(items.get(), k));
+      }
+    } else {
+      check_no_overlap(out, inputs[i]);
+    }
   }
 }
 
