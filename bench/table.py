@@ -84,7 +84,7 @@ def disagreement(found: Path, expected: Path) -> tuple[float, str]:
 
 
 def tolerance(case: Case, device: str) -> float:
-    """Convolutions on CUDA multiply in TF32 on both sides, as PyTorch does unless told otherwise: ten bits of mantissa."""
+    """Convolutions on CUDA multiply in TF32 (ten bits of mantissa) on both sides: PyTorch's default."""
     return 3e-3 if device.startswith("cuda") and case.module == "nn.Conv2d" else TOLERANCE
 
 

@@ -1,5 +1,5 @@
-"""CUDA devices: what torch.cuda says about them. Works on a machine without one: is_available() is False, and what needs a
-device raises an error that says what is missing."""
+"""CUDA devices: what torch.cuda says about them. Works on a machine without one: is_available() is False, and what
+needs a device raises an error that says what is missing."""
 
 from types import SimpleNamespace
 
@@ -110,8 +110,8 @@ def stream(s):
 class graph:
     """Records the device work of a block into a CUDAGraph, to be replayed with one call.
 
-    Tensors made inside belong to the graph; a replay writes its results into them. Run the work a few times before recording, so that
-    algorithms have been chosen and optimizer state exists.
+    Tensors made inside belong to the graph; a replay writes its results into them. Run the work a few times
+    before recording, so that algorithms have been chosen and optimizer state exists.
 
         g = cuda.CUDAGraph()
         with cuda.graph(g):
@@ -137,8 +137,8 @@ class graph:
 
 
 def graphed(step, warmup=3):
-    """Captures `step()` (for example forward, loss, backward and optimizer step over fixed tensors) and returns a function that replays
-    it and returns what the captured call returned, whose tensors hold the new results.
+    """Captures `step()` (for example forward, loss, backward and optimizer step over fixed tensors) and returns a
+    function that replays it and returns what the captured call returned, whose tensors hold the new results.
 
     The step runs `warmup` times for real first.
     """
