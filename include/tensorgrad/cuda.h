@@ -7,8 +7,8 @@
 #include "tensorgrad/device.h"
 #include "tensorgrad/export.h"
 
-// CUDA devices. Everything here works on a machine without one: is_available() is false, device_count() is 0, and what needs a
-// device throws DeviceError that says what is missing.
+// CUDA devices. Everything here works on a machine without one: is_available() is false, device_count() is 0, and what
+// needs a device throws DeviceError that says what is missing.
 namespace tensorgrad::cuda {
 
 TENSORGRAD_API bool is_available();
@@ -80,7 +80,7 @@ class TENSORGRAD_API Event {
   ~Event();
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
-  void record();                      // on the current stream
+  void record();  // on the current stream
   void record(const Stream& stream);
   void synchronize() const;
   bool query() const;

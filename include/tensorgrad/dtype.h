@@ -12,8 +12,8 @@ namespace tensorgrad {
 enum class DType : uint8_t { boolean, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64 };
 
 inline constexpr DType boolean = DType::boolean, uint8 = DType::uint8, int8 = DType::int8, int16 = DType::int16,
-                       int32 = DType::int32, int64 = DType::int64, float16 = DType::float16,
-                       bfloat16 = DType::bfloat16, float32 = DType::float32, float64 = DType::float64;
+                       int32 = DType::int32, int64 = DType::int64, float16 = DType::float16, bfloat16 = DType::bfloat16,
+                       float32 = DType::float32, float64 = DType::float64;
 inline constexpr int kDTypeCount = 10;
 
 // Bytes of one element.
@@ -51,29 +51,70 @@ struct BFloat16 {
   BFloat16() = default;
   explicit BFloat16(float value);
   operator float() const {
-    union { uint32_t u; float f; } c{static_cast<uint32_t>(bits) << 16};
+    union {
+      uint32_t u;
+      float f;
+    } c{static_cast<uint32_t>(bits) << 16};
     return c.f;
   }
 };
 inline BFloat16::BFloat16(float value) {
-  union { float f; uint32_t u; } c{value};
+  union {
+    float f;
+    uint32_t u;
+  } c{value};
   const bool nan = (c.u & 0x7fffffffu) > 0x7f800000u;
   bits = nan ? static_cast<uint16_t>(0x7fc0) : static_cast<uint16_t>((c.u + 0x7fffu + ((c.u >> 16) & 1u)) >> 16);
 }
 
-template <class T> struct dtype_of_t;
-template <> struct dtype_of_t<bool> { static constexpr DType value = DType::boolean; };
-template <> struct dtype_of_t<uint8_t> { static constexpr DType value = DType::uint8; };
-template <> struct dtype_of_t<int8_t> { static constexpr DType value = DType::int8; };
-template <> struct dtype_of_t<int16_t> { static constexpr DType value = DType::int16; };
-template <> struct dtype_of_t<int32_t> { static constexpr DType value = DType::int32; };
-template <> struct dtype_of_t<int64_t> { static constexpr DType value = DType::int64; };
-template <> struct dtype_of_t<long long> { static constexpr DType value = DType::int64; };
-template <> struct dtype_of_t<Half> { static constexpr DType value = DType::float16; };
-template <> struct dtype_of_t<BFloat16> { static constexpr DType value = DType::bfloat16; };
-template <> struct dtype_of_t<float> { static constexpr DType value = DType::float32; };
-template <> struct dtype_of_t<double> { static constexpr DType value = DType::float64; };
+template <class T>
+struct dtype_of_t;
+template <>
+struct dtype_of_t<bool> {
+  static constexpr DType value = DType::boolean;
+};
+template <>
+struct dtype_of_t<uint8_t> {
+  static constexpr DType value = DType::uint8;
+};
+template <>
+struct dtype_of_t<int8_t> {
+  static constexpr DType value = DType::int8;
+};
+template <>
+struct dtype_of_t<int16_t> {
+  static constexpr DType value = DType::int16;
+};
+template <>
+struct dtype_of_t<int32_t> {
+  static constexpr DType value = DType::int32;
+};
+template <>
+struct dtype_of_t<int64_t> {
+  static constexpr DType value = DType::int64;
+};
+template <>
+struct dtype_of_t<long long> {
+  static constexpr DType value = DType::int64;
+};
+template <>
+struct dtype_of_t<Half> {
+  static constexpr DType value = DType::float16;
+};
+template <>
+struct dtype_of_t<BFloat16> {
+  static constexpr DType value = DType::bfloat16;
+};
+template <>
+struct dtype_of_t<float> {
+  static constexpr DType value = DType::float32;
+};
+template <>
+struct dtype_of_t<double> {
+  static constexpr DType value = DType::float64;
+};
 // dtype_of<float> is float32.
-template <class T> inline constexpr DType dtype_of = dtype_of_t<T>::value;
+template <class T>
+inline constexpr DType dtype_of = dtype_of_t<T>::value;
 
 }  // namespace tensorgrad

@@ -14,7 +14,7 @@ struct MemoryStats {
   int64_t allocated_peak = 0;  // the most at one time since the start or reset_peak_memory_stats
   int64_t reserved = 0;        // taken from the system: in use or cached
   int64_t reserved_peak = 0;
-  int64_t allocations = 0;     // large requests served so far (a count)
+  int64_t allocations = 0;         // large requests served so far (a count)
   int64_t system_allocations = 0;  // of these, how many had to ask the system (a count)
 };
 TENSORGRAD_API MemoryStats memory_stats(Device device = {});

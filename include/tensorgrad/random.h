@@ -9,8 +9,8 @@
 
 namespace tensorgrad {
 
-// A source of random numbers: Philox 4x32-10, a counter-based generator, so that number i of a draw depends on the seed and
-// the position alone, never on threads. The same seed gives the same numbers on any machine.
+// A source of random numbers: Philox 4x32-10, a counter-based generator, so that number i of a draw depends on the seed
+// and the position alone, never on threads. The same seed gives the same numbers on any machine.
 class TENSORGRAD_API Generator {
  public:
   explicit Generator(uint64_t seed = 67280421310721u, Device device = {}) : seed_(seed), device_(device) {}

@@ -14,7 +14,7 @@ class Scalar {
   enum class Kind : uint8_t { truth, integer, floating };
   constexpr Scalar() : Scalar(int64_t{0}) {}
   template <class T>
-    requires std::is_arithmetic_v<T>
+  requires std::is_arithmetic_v<T>
   constexpr Scalar(T value) {  // NOLINT
     if constexpr (std::is_same_v<T, bool>) {
       kind_ = Kind::truth;

@@ -23,9 +23,9 @@ class IntArrayRef {
   constexpr IntArrayRef(const std::initializer_list<int64_t>& list) : size_(list.size()) {
     data_ = list.begin();  // valid while the braces' full expression is: this is a parameter type
   }
-  constexpr IntArrayRef(const int64_t& one) : data_(&one), size_(1) {}  // NOLINT
+  constexpr IntArrayRef(const int64_t& one) : data_(&one), size_(1) {}              // NOLINT
   IntArrayRef(const std::vector<int64_t>& v) : data_(v.data()), size_(v.size()) {}  // NOLINT
-  IntArrayRef(const Shape& s);  // NOLINT
+  IntArrayRef(const Shape& s);                                                      // NOLINT
   constexpr const int64_t* data() const { return data_; }
   constexpr size_t size() const { return size_; }
   constexpr bool empty() const { return size_ == 0; }

@@ -1,12 +1,12 @@
 #pragma once
 
+#include <functional>
 #include <initializer_list>
 #include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
-#include <functional>
 
 #include "tensorgrad/detail/tensor_impl.h"
 #include "tensorgrad/device.h"
@@ -89,7 +89,7 @@ class TENSORGRAD_API Tensor {
   int64_t dim() const { return impl_->ndim; }
   IntArrayRef sizes() const { return {impl_->sizes, impl_->ndim}; }
   IntArrayRef strides() const { return {impl_->strides(), impl_->ndim}; }
-  int64_t size(int64_t dim) const;    // negative dims count from the end; IndexError out of range
+  int64_t size(int64_t dim) const;  // negative dims count from the end; IndexError out of range
   int64_t stride(int64_t dim) const;
   int64_t numel() const { return impl_->numel; }
   DType dtype() const { return impl_->dtype; }
@@ -165,12 +165,12 @@ class TENSORGRAD_API Tensor {
 
 struct TensorIndex {
   enum class Kind : uint8_t { integer, slice, none, ellipsis, truth, tensor };
-  TensorIndex(int64_t i) : kind(Kind::integer), integer(i) {}     // NOLINT
-  TensorIndex(int i) : kind(Kind::integer), integer(i) {}         // NOLINT
-  TensorIndex(Slice s) : kind(Kind::slice), slice(s) {}           // NOLINT
-  TensorIndex(NoneType) : kind(Kind::none) {}                     // NOLINT
-  TensorIndex(EllipsisType) : kind(Kind::ellipsis) {}             // NOLINT
-  TensorIndex(bool b) : kind(Kind::truth), integer(b) {}        // NOLINT
+  TensorIndex(int64_t i) : kind(Kind::integer), integer(i) {}          // NOLINT
+  TensorIndex(int i) : kind(Kind::integer), integer(i) {}              // NOLINT
+  TensorIndex(Slice s) : kind(Kind::slice), slice(s) {}                // NOLINT
+  TensorIndex(NoneType) : kind(Kind::none) {}                          // NOLINT
+  TensorIndex(EllipsisType) : kind(Kind::ellipsis) {}                  // NOLINT
+  TensorIndex(bool b) : kind(Kind::truth), integer(b) {}               // NOLINT
   TensorIndex(Tensor t) : kind(Kind::tensor), tensor(std::move(t)) {}  // NOLINT
   Kind kind;
   int64_t integer = 0;

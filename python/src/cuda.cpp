@@ -1,4 +1,5 @@
-// CUDA devices: streams, events, graphs. Everything but the counters works on a machine without a device by raising what is missing.
+// CUDA devices: streams, events, graphs. Everything but the counters works on a machine without a device by raising
+// what is missing.
 
 #include "cuda.h"
 
@@ -31,15 +32,18 @@ void add_streams(nb::module_& m) {
             stream.is_none() ? e.record() : e.record(nb::cast<cuda::Stream&>(stream));
           },
           "stream"_a = nb::none(), "Marks the work queued so far on the stream (the current one unless given).")
-      .def("synchronize", &cuda::Event::synchronize, nb::call_guard<nb::gil_scoped_release>(), "Waits for the marked work.")
+      .def("synchronize", &cuda::Event::synchronize, nb::call_guard<nb::gil_scoped_release>(),
+           "Waits for the marked work.")
       .def("query", &cuda::Event::query, "Whether the marked work is done.")
       .def("elapsed_time", &cuda::Event::elapsed_time, "end_event"_a, "Milliseconds from this event to another.");
   nb::class_<cuda::Stream>(m, "_CudaStream", "An ordered queue of device work.")
       .def(nb::init<int, int>(), "device"_a = -1, "priority"_a = 0)
-      .def("synchronize", &cuda::Stream::synchronize, nb::call_guard<nb::gil_scoped_release>(), "Waits for all its work.")
+      .def("synchronize", &cuda::Stream::synchronize, nb::call_guard<nb::gil_scoped_release>(),
+           "Waits for all its work.")
       .def("query", &cuda::Stream::query, "Whether all its work is done.")
       .def("wait_event", &cuda::Stream::wait_event, "event"_a, "Later work waits for the event.")
-      .def("wait_stream", &cuda::Stream::wait_stream, "stream"_a, "Later work waits for what the other stream has queued.")
+      .def("wait_stream", &cuda::Stream::wait_stream, "stream"_a,
+           "Later work waits for what the other stream has queued.")
       .def_prop_ro("device_index", &cuda::Stream::device)
       .def_prop_ro("cuda_stream", [](const cuda::Stream& s) { return reinterpret_cast<uintptr_t>(s.handle()); });
   nb::class_<StreamScope>(m, "_CudaStreamScope")
@@ -54,7 +58,8 @@ void add_streams(nb::module_& m) {
       .def(nb::init<>())
       .def("capture_begin", &cuda::Graph::capture_begin, "device"_a = -1)
       .def("capture_end", &cuda::Graph::capture_end)
-      .def("replay", &cuda::Graph::replay, nb::call_guard<nb::gil_scoped_release>(), "Runs the recorded work once more.")
+      .def("replay", &cuda::Graph::replay, nb::call_guard<nb::gil_scoped_release>(),
+           "Runs the recorded work once more.")
       .def("reset", &cuda::Graph::reset, "Forgets the recorded work.");
 }
 

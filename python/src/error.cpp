@@ -74,8 +74,9 @@ bool add_errors(PyObject* module) {
       !add("ArgumentError", classes.value, PyExc_ValueError)) {
     return false;
   }
-  return add("ShapeError", classes.shape, PyExc_ValueError) && add("DTypeError", classes.dtype, PyExc_TypeError) && add("DeviceError", classes.device) &&
-         add("AutogradError", classes.autograd) && add("OutOfMemoryError", classes.memory);
+  return add("ShapeError", classes.shape, PyExc_ValueError) && add("DTypeError", classes.dtype, PyExc_TypeError) &&
+         add("DeviceError", classes.device) && add("AutogradError", classes.autograd) &&
+         add("OutOfMemoryError", classes.memory);
 }
 
 }  // namespace tensorgrad::python

@@ -91,8 +91,8 @@ struct ThreadCache {
 enum class CacheState : uint8_t { fresh, live, gone };
 thread_local ThreadCache t_cache;
 thread_local CacheState t_state = CacheState::fresh;
-// The thread's lists while they are live, null otherwise. A pointer of its own with the cheap access model: the lists themselves
-// would not fit where a library opened at run time gets such variables.
+// The thread's lists while they are live, null otherwise. A pointer of its own with the cheap access model: the lists
+// themselves would not fit where a library opened at run time gets such variables.
 __attribute__((tls_model("initial-exec"))) thread_local FreeList* t_lists = nullptr;
 
 // Returns the thread's blocks to the shared lists when the thread ends.
@@ -122,7 +122,8 @@ void open_cache() {
 [[gnu::noinline]] void* small_alloc_slow(size_t cls) {
   uint32_t count = 0;
   FreeBlock* head = central().take(cls, count);
-  if (!head) TENSORGRAD_RAISE(OutOfMemoryError, "allocate: the system has no memory for ", (cls + 1) * kClassBytes, " bytes");
+  if (!head)
+    TENSORGRAD_RAISE(OutOfMemoryError, "allocate: the system has no memory for ", (cls + 1) * kClassBytes, " bytes");
   if (t_state == CacheState::fresh) open_cache();
   FreeBlock* rest = head->next;
   if (t_state == CacheState::live) {
@@ -228,7 +229,7 @@ enum StorageKind : uint8_t { kInlineBytes, kLargeBlock, kForeign, kDevice };
 }  // namespace
 
 void* small_alloc(size_t bytes) {
-  if (bytes > kSmallMax) return ::operator new(bytes, std::align_val_t{64});
+  if (bytes > kSmallMax) return ::operator new (bytes, std::align_val_t{64});
   const size_t cls = (bytes - 1) / kClassBytes;
   if (FreeList* lists = t_lists) [[likely]] {
     FreeList& list = lists[cls];
@@ -242,7 +243,7 @@ void* small_alloc(size_t bytes) {
 }
 
 void small_free(void* block, size_t bytes) noexcept {
-  if (bytes > kSmallMax) return ::operator delete(block, std::align_val_t{64});
+  if (bytes > kSmallMax) return ::operator delete (block, std::align_val_t{64});
   const size_t cls = (bytes - 1) / kClassBytes;
   if (FreeList* lists = t_lists) [[likely]] {
     FreeList& list = lists[cls];
@@ -270,12 +271,13 @@ Storage* allocate_storage(size_t bytes, Device device) {
     s->kind = kInlineBytes;
     return s;
   }
-  TENSORGRAD_CHECK(bytes < (size_t{1} << 62), OutOfMemoryError, "allocate: ", bytes, " bytes are more than any machine has");
+  TENSORGRAD_CHECK(bytes < (size_t{1} << 62), OutOfMemoryError, "allocate: ", bytes,
+                   " bytes are more than any machine has");
   void* data = large_cache().allocate(round_large(bytes));
   if (!data) {
     const MemoryStats stats = memory_stats();
-    TENSORGRAD_RAISE(OutOfMemoryError, "allocate: the system refused ", bytes, " bytes on cpu (in use ", stats.allocated,
-                     ", reserved ", stats.reserved, "); free tensors or use smaller batches");
+    TENSORGRAD_RAISE(OutOfMemoryError, "allocate: the system refused ", bytes, " bytes on cpu (in use ",
+                     stats.allocated, ", reserved ", stats.reserved, "); free tensors or use smaller batches");
   }
   auto* s = new (small_alloc(sizeof(Storage))) Storage;
   s->data = data;

@@ -26,8 +26,7 @@ inline void append(std::string& s, double d) {
   s += text;
 }
 template <class T>
-  requires(std::is_integral_v<T>)
-inline void append(std::string& s, T v) { s += std::to_string(v); }
+requires(std::is_integral_v<T>) inline void append(std::string& s, T v) { s += std::to_string(v); }
 inline void append(std::string& s, DType t) { s += name(t); }
 inline void append(std::string& s, Device d) { s += to_string(d); }
 inline void append(std::string& s, IntArrayRef r) { s += to_string(r); }
@@ -47,9 +46,9 @@ template <class E, class... Parts>
 
 }  // namespace tensorgrad::detail
 
-#define TENSORGRAD_CHECK(condition, error, ...) \
-  do {                                          \
-    if (!(condition)) [[unlikely]]              \
+#define TENSORGRAD_CHECK(condition, error, ...)        \
+  do {                                                 \
+    if (!(condition)) [[unlikely]]                     \
       ::tensorgrad::detail::raise<error>(__VA_ARGS__); \
   } while (0)
 #define TENSORGRAD_RAISE(error, ...) ::tensorgrad::detail::raise<error>(__VA_ARGS__)

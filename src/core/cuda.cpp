@@ -37,7 +37,9 @@ void set_allow_tf32_matmul(bool allow) { g_tf32_matmul = allow; }
 bool allow_tf32_conv() { return g_tf32_conv; }
 void set_allow_tf32_conv(bool allow) { g_tf32_conv = allow; }
 
-Stream::Stream(int device, int priority) : device_(device_or_current(device)) { handle_ = rt().stream_create(device_, priority); }
+Stream::Stream(int device, int priority) : device_(device_or_current(device)) {
+  handle_ = rt().stream_create(device_, priority);
+}
 Stream::~Stream() { rt().stream_destroy(handle_); }
 void Stream::synchronize() const { rt().stream_synchronize(handle_); }
 bool Stream::query() const { return rt().stream_query(handle_); }
@@ -48,7 +50,8 @@ void Stream::wait_stream(const Stream& other) const {
   wait_event(e);
 }
 
-StreamGuard::StreamGuard(const Stream& stream) : before_(rt().current_stream(stream.device())), device_(stream.device()) {
+StreamGuard::StreamGuard(const Stream& stream)
+    : before_(rt().current_stream(stream.device())), device_(stream.device()) {
   rt().set_current_stream(device_, stream.handle());
 }
 StreamGuard::~StreamGuard() { rt().set_current_stream(device_, before_); }
@@ -59,7 +62,9 @@ void Event::record() { rt().event_record(handle_, rt().current_stream(rt().curre
 void Event::record(const Stream& stream) { rt().event_record(handle_, stream.handle()); }
 void Event::synchronize() const { rt().event_synchronize(handle_); }
 bool Event::query() const { return rt().event_query(handle_); }
-double Event::elapsed_time(const Event& end) const { return static_cast<double>(rt().event_elapsed_ms(handle_, end.handle_)); }
+double Event::elapsed_time(const Event& end) const {
+  return static_cast<double>(rt().event_elapsed_ms(handle_, end.handle_));
+}
 
 Graph::~Graph() { reset(); }
 void Graph::capture_begin(int device) {

@@ -23,7 +23,8 @@ DType dtype_from_name(std::string_view text) {
   if (text == "half") return DType::float16;
   if (text == "long") return DType::int64;
   if (text == "int") return DType::int32;
-  TENSORGRAD_RAISE(DTypeError, "dtype: '", text, "' is not one of bool, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64");
+  TENSORGRAD_RAISE(DTypeError, "dtype: '", text,
+                   "' is not one of bool, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64");
 }
 
 DType promote_types(DType a, DType b) {
@@ -43,7 +44,8 @@ DType promote_types(DType a, DType b) {
 
 DType get_default_dtype() { return g_default_dtype; }
 void set_default_dtype(DType t) {
-  TENSORGRAD_CHECK(is_floating_point(t), TypeError, "set_default_dtype: only floating-point types are supported as the default type, got ", t);
+  TENSORGRAD_CHECK(is_floating_point(t), TypeError,
+                   "set_default_dtype: only floating-point types are supported as the default type, got ", t);
   g_default_dtype = t;
 }
 

@@ -34,7 +34,8 @@ void Generator::set_state(const std::vector<uint8_t>& state) {
 
 Generator& default_generator(Device device) {
   if (device.is_cpu()) return defaults().cpu;
-  TENSORGRAD_CHECK(device.index >= 0 && device.index < kMaxDevices, DeviceError, "default_generator: ", device, " is not a device");
+  TENSORGRAD_CHECK(device.index >= 0 && device.index < kMaxDevices, DeviceError, "default_generator: ", device,
+                   " is not a device");
   return defaults().cuda[device.index];
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 
-// What a device other than the CPU brings along besides its kernels: memory, copies, streams, graphs. The CUDA half fills one
-// of these when its library is opened.
+// What a device other than the CPU brings along besides its kernels: memory, copies, streams, graphs. The CUDA half
+// fills one of these when its library is opened.
 
 #include <cstddef>
 #include <cstdint>
@@ -18,8 +18,8 @@ struct DeviceRuntime {
   void (*release)(Storage* storage);  // the bytes and the header
   // Tells the allocator that `stream` works on the memory too: it is not reused before that work is done.
   void (*record_stream)(Storage* storage, void* stream);
-  // Copies contiguous bytes between the CPU and the device, or within and between devices, on the current stream. Blocks
-  // unless non_blocking and the host side is pinned.
+  // Copies contiguous bytes between the CPU and the device, or within and between devices, on the current stream.
+  // Blocks unless non_blocking and the host side is pinned.
   void (*copy)(void* destination, Device to, const void* source, Device from, size_t bytes, bool non_blocking);
   void (*synchronize)(Device device);
   MemoryStats (*stats)(Device device);

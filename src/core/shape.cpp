@@ -46,8 +46,9 @@ Shape broadcast_shapes(IntArrayRef a, IntArrayRef b, const char* op) {
     const int64_t n = shorter[i];
     int64_t& m = out[skip + i];
     if (n == m || n == 1) continue;
-    TENSORGRAD_CHECK(m == 1, ShapeError, op, ": shapes ", a, " and ", b, " do not broadcast: sizes ", a.size() >= b.size() ? m : n,
-                     " and ", a.size() >= b.size() ? n : m, " at dim ", static_cast<int64_t>(skip + i), " differ and neither is 1");
+    TENSORGRAD_CHECK(m == 1, ShapeError, op, ": shapes ", a, " and ", b, " do not broadcast: sizes ",
+                     a.size() >= b.size() ? m : n, " and ", a.size() >= b.size() ? n : m, " at dim ",
+                     static_cast<int64_t>(skip + i), " differ and neither is 1");
     m = n;
   }
   return out;

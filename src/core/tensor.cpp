@@ -31,7 +31,8 @@ int64_t Tensor::size(int64_t dim) const {
   return sizes()[static_cast<size_t>(detail::wrap_dim(dim, this->dim(), "size"))];
 }
 int64_t Tensor::stride(int64_t dim) const {
-  TENSORGRAD_CHECK(this->dim() > 0, IndexError, "stride: Dimension specified as ", dim, " but tensor has no dimensions");
+  TENSORGRAD_CHECK(this->dim() > 0, IndexError, "stride: Dimension specified as ", dim,
+                   " but tensor has no dimensions");
   return strides()[static_cast<size_t>(detail::wrap_dim(dim, this->dim(), "stride"))];
 }
 int64_t Tensor::storage_offset() const {
@@ -39,29 +40,42 @@ int64_t Tensor::storage_offset() const {
 }
 
 void Tensor::check_dtype(DType expected) const {
-  TENSORGRAD_CHECK(impl_->dtype == expected, DTypeError, "data: expected a tensor of ", expected, " but got one of ", impl_->dtype);
-  TENSORGRAD_CHECK(impl_->device.is_cpu(), DeviceError, "data: the elements are on ", impl_->device, "; copy them with .cpu() first");
+  TENSORGRAD_CHECK(impl_->dtype == expected, DTypeError, "data: expected a tensor of ", expected, " but got one of ",
+                   impl_->dtype);
+  TENSORGRAD_CHECK(impl_->device.is_cpu(), DeviceError, "data: the elements are on ", impl_->device,
+                   "; copy them with .cpu() first");
 }
 
 Scalar Tensor::item() const {
   TENSORGRAD_CHECK(defined(), ValueError, "item: the tensor is undefined");
-  TENSORGRAD_CHECK(numel() == 1, ShapeError, "a Tensor with ", numel(), " elements cannot be converted to Scalar (shape ", sizes(), ")");
+  TENSORGRAD_CHECK(numel() == 1, ShapeError, "a Tensor with ", numel(),
+                   " elements cannot be converted to Scalar (shape ", sizes(), ")");
   if (!device().is_cpu()) {
     NoGradGuard guard;
     return cpu().item();
   }
   const void* p = data_ptr();
   switch (dtype()) {
-    case DType::boolean: return *static_cast<const bool*>(p);
-    case DType::uint8: return static_cast<int64_t>(*static_cast<const uint8_t*>(p));
-    case DType::int8: return static_cast<int64_t>(*static_cast<const int8_t*>(p));
-    case DType::int16: return static_cast<int64_t>(*static_cast<const int16_t*>(p));
-    case DType::int32: return static_cast<int64_t>(*static_cast<const int32_t*>(p));
-    case DType::int64: return *static_cast<const int64_t*>(p);
-    case DType::float16: return static_cast<double>(static_cast<float>(*static_cast<const Half*>(p)));
-    case DType::bfloat16: return static_cast<double>(static_cast<float>(*static_cast<const BFloat16*>(p)));
-    case DType::float32: return static_cast<double>(*static_cast<const float*>(p));
-    case DType::float64: return *static_cast<const double*>(p);
+    case DType::boolean:
+      return *static_cast<const bool*>(p);
+    case DType::uint8:
+      return static_cast<int64_t>(*static_cast<const uint8_t*>(p));
+    case DType::int8:
+      return static_cast<int64_t>(*static_cast<const int8_t*>(p));
+    case DType::int16:
+      return static_cast<int64_t>(*static_cast<const int16_t*>(p));
+    case DType::int32:
+      return static_cast<int64_t>(*static_cast<const int32_t*>(p));
+    case DType::int64:
+      return *static_cast<const int64_t*>(p);
+    case DType::float16:
+      return static_cast<double>(static_cast<float>(*static_cast<const Half*>(p)));
+    case DType::bfloat16:
+      return static_cast<double>(static_cast<float>(*static_cast<const BFloat16*>(p)));
+    case DType::float32:
+      return static_cast<double>(*static_cast<const float*>(p));
+    case DType::float64:
+      return *static_cast<const double*>(p);
   }
   return 0;
 }
@@ -92,10 +106,13 @@ bool Tensor::requires_grad() const { return needs_grad(*this); }
 
 Tensor& Tensor::requires_grad_(bool value) {
   TENSORGRAD_CHECK(defined(), ValueError, "requires_grad_: the tensor is undefined");
-  TENSORGRAD_CHECK(!value || is_floating_point(), AutogradError, "only Tensors of floating point and complex dtype can require gradients, got ", dtype());
+  TENSORGRAD_CHECK(!value || is_floating_point(), AutogradError,
+                   "only Tensors of floating point and complex dtype can require gradients, got ", dtype());
   if (value && needs_grad(*this)) return *this;
-  TENSORGRAD_CHECK(value || is_leaf(), AutogradError, "you can only change requires_grad flags of leaf variables. If you want to use a "
-                   "computed variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach().");
+  TENSORGRAD_CHECK(
+      value || is_leaf(), AutogradError,
+      "you can only change requires_grad flags of leaf variables. If you want to use a "
+      "computed variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach().");
   impl_->requires_grad = value;
   return *this;
 }
@@ -109,16 +126,21 @@ void Tensor::set_grad(const Tensor& grad) {
     if (impl_->meta) impl_->meta->grad = Tensor();
     return;
   }
-  TENSORGRAD_CHECK(grad.sizes() == sizes(), ShapeError, "assigned grad has data of a different size: ", grad.sizes(), " for a tensor of shape ", sizes());
-  TENSORGRAD_CHECK(grad.dtype() == dtype(), DTypeError, "assigned grad has data of a different type: ", grad.dtype(), " for a tensor of ", dtype());
-  TENSORGRAD_CHECK(grad.device() == device(), DeviceError, "assigned grad has data located on a different device: ", grad.device(), " for a tensor on ", device());
+  TENSORGRAD_CHECK(grad.sizes() == sizes(), ShapeError, "assigned grad has data of a different size: ", grad.sizes(),
+                   " for a tensor of shape ", sizes());
+  TENSORGRAD_CHECK(grad.dtype() == dtype(), DTypeError, "assigned grad has data of a different type: ", grad.dtype(),
+                   " for a tensor of ", dtype());
+  TENSORGRAD_CHECK(grad.device() == device(), DeviceError,
+                   "assigned grad has data located on a different device: ", grad.device(), " for a tensor on ",
+                   device());
   TENSORGRAD_CHECK(!is_same(grad), ValueError, "can't assign Variable as its own grad");
   detail::ensure_meta(*this).grad = grad;
 }
 
 Tensor& Tensor::set_data(const Tensor& value) {
   TENSORGRAD_CHECK(defined() && value.defined(), ValueError, "set_data: the tensor is undefined");
-  TENSORGRAD_CHECK(!impl_->base && !impl_->grad_fn, AutogradError, "set_data: only a leaf that is no view can get other data");
+  TENSORGRAD_CHECK(!impl_->base && !impl_->grad_fn, AutogradError,
+                   "set_data: only a leaf that is no view can get other data");
   TENSORGRAD_CHECK(!impl_->requires_grad || value.is_floating_point(), DTypeError, "set_data: data of ", value.dtype(),
                    " cannot require a gradient");
   if (is_same(value)) return *this;
@@ -142,7 +164,8 @@ Tensor& Tensor::set_data(const Tensor& value) {
 }
 
 void Tensor::backward(const Tensor& gradient, std::optional<bool> retain_graph, bool create_graph) const {
-  tensorgrad::backward({*this}, gradient.defined() ? std::vector<Tensor>{gradient} : std::vector<Tensor>{}, retain_graph, create_graph);
+  tensorgrad::backward({*this}, gradient.defined() ? std::vector<Tensor>{gradient} : std::vector<Tensor>{},
+                       retain_graph, create_graph);
 }
 
 Tensor Tensor::detach() const { return detail::make_alias(*this); }
@@ -180,7 +203,9 @@ std::function<void()> register_hook(const Tensor& t, Node::Hook hook) {
 }
 
 std::function<void()> register_post_accumulate_grad_hook(const Tensor& t, std::function<void(const Tensor&)> hook) {
-  TENSORGRAD_CHECK(needs_grad(t) && t.is_leaf(), AutogradError, "post accumulate grad hooks cannot be registered on non-leaf tensors or tensors that don't require gradient");
+  TENSORGRAD_CHECK(
+      needs_grad(t) && t.is_leaf(), AutogradError,
+      "post accumulate grad hooks cannot be registered on non-leaf tensors or tensors that don't require gradient");
   detail::AutogradMeta& meta = detail::ensure_meta(t);
   static std::atomic<uint64_t> next{1};
   const uint64_t id = next.fetch_add(1);
@@ -194,7 +219,8 @@ std::function<void()> register_post_accumulate_grad_hook(const Tensor& t, std::f
 void set_name(const Tensor& t, std::string label) {
   detail::AutogradMeta& meta = detail::ensure_meta(t);
   meta.label = std::move(label);
-  if (const Edge e = gradient_edge(t); e.node && !e.node->is_leaf_accumulator()) e.node->annotate(e.input_nr, NodePtr::share(&meta));
+  if (const Edge e = gradient_edge(t); e.node && !e.node->is_leaf_accumulator())
+    e.node->annotate(e.input_nr, NodePtr::share(&meta));
 }
 std::string get_name(const Tensor& t) { return t.impl()->meta ? t.impl()->meta->label : std::string(); }
 

@@ -35,8 +35,8 @@ void set_contiguous_strides(TensorImpl* impl) {
 
 size_t checked_bytes(int64_t elements, DType dtype, IntArrayRef sizes) {
   size_t bytes = 0;
-  TENSORGRAD_CHECK(!__builtin_mul_overflow(static_cast<size_t>(elements), itemsize(dtype), &bytes), ShapeError, "sizes ", sizes,
-                   " of ", dtype, ": the number of bytes does not fit into 64 bits");
+  TENSORGRAD_CHECK(!__builtin_mul_overflow(static_cast<size_t>(elements), itemsize(dtype), &bytes), ShapeError,
+                   "sizes ", sizes, " of ", dtype, ": the number of bytes does not fit into 64 bits");
   return bytes;
 }
 
@@ -117,8 +117,8 @@ Tensor make_empty_like(const Tensor& t, DType dtype) {
 Tensor make_view(const Tensor& t, IntArrayRef sizes, IntArrayRef strides, int64_t offset) {
   TensorImpl* from = t.impl();
   from->storage->retain();
-  Tensor out = make_over(from->storage, from->data + offset * static_cast<int64_t>(itemsize(from->dtype)), sizes, strides,
-                         from->dtype);
+  Tensor out = make_over(from->storage, from->data + offset * static_cast<int64_t>(itemsize(from->dtype)), sizes,
+                         strides, from->dtype);
   TensorImpl* impl = out.impl();
   impl->base = from->base ? from->base : from;
   impl->base->retain();
@@ -141,8 +141,8 @@ Tensor make_alias(const Tensor& t) {
 
 int64_t wrap_dim(int64_t dim, int64_t ndim, const char* op) {
   const int64_t n = ndim > 0 ? ndim : 1;
-  TENSORGRAD_CHECK(dim >= -n && dim < n, IndexError, op, ": Dimension out of range (expected to be in range of [", -n, ", ", n - 1,
-                   "], but got ", dim, ")");
+  TENSORGRAD_CHECK(dim >= -n && dim < n, IndexError, op, ": Dimension out of range (expected to be in range of [", -n,
+                   ", ", n - 1, "], but got ", dim, ")");
   return dim < 0 ? dim + n : dim;
 }
 
@@ -208,12 +208,24 @@ bool may_self_overlap(const Tensor& t) {
 Tensor wrapped_scalar(Scalar value, Device device) {
   Tensor t = make_empty({}, value.dtype(), Device());
   switch (t.dtype()) {
-    case DType::boolean: *static_cast<bool*>(t.data_ptr()) = value.to<bool>(); break;
-    case DType::int64: *static_cast<int64_t*>(t.data_ptr()) = value.to_int(); break;
-    case DType::float32: *static_cast<float*>(t.data_ptr()) = value.to<float>(); break;
-    case DType::float64: *static_cast<double*>(t.data_ptr()) = value.to_double(); break;
-    case DType::float16: *static_cast<Half*>(t.data_ptr()) = Half(value.to<float>()); break;
-    default: *static_cast<BFloat16*>(t.data_ptr()) = BFloat16(value.to<float>()); break;
+    case DType::boolean:
+      *static_cast<bool*>(t.data_ptr()) = value.to<bool>();
+      break;
+    case DType::int64:
+      *static_cast<int64_t*>(t.data_ptr()) = value.to_int();
+      break;
+    case DType::float32:
+      *static_cast<float*>(t.data_ptr()) = value.to<float>();
+      break;
+    case DType::float64:
+      *static_cast<double*>(t.data_ptr()) = value.to_double();
+      break;
+    case DType::float16:
+      *static_cast<Half*>(t.data_ptr()) = Half(value.to<float>());
+      break;
+    default:
+      *static_cast<BFloat16*>(t.data_ptr()) = BFloat16(value.to<float>());
+      break;
   }
   t.impl()->is_wrapped_number = true;
   (void)device;  // a wrapped number stays on the CPU: 0-d CPU operands join any device
@@ -221,7 +233,8 @@ Tensor wrapped_scalar(Scalar value, Device device) {
 }
 
 namespace {
-// PyTorch's three ranks of operands. A rank counts only if no higher one is of at least its category (bool < int < float).
+// PyTorch's three ranks of operands. A rank counts only if no higher one is of at least its category (bool < int <
+// float).
 struct Promotion {
   std::optional<DType> dims, zero_dim, wrapped;
   static void merge(std::optional<DType>& into, DType t) { into = into ? promote_types(*into, t) : t; }
@@ -266,8 +279,9 @@ Device common_device(const char* op, std::initializer_list<const Tensor*> operan
       first = t;
       device = t->device();
     } else {
-      TENSORGRAD_CHECK(t->device() == device, DeviceError, op, ": Expected all tensors to be on the same device, but found ", device,
-                       " (shape ", first->sizes(), ") and ", t->device(), " (shape ", t->sizes(), "); move one with .to()");
+      TENSORGRAD_CHECK(t->device() == device, DeviceError, op,
+                       ": Expected all tensors to be on the same device, but found ", device, " (shape ",
+                       first->sizes(), ") and ", t->device(), " (shape ", t->sizes(), "); move one with .to()");
     }
   }
   return device;

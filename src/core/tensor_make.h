@@ -32,7 +32,8 @@ TENSORGRAD_API int64_t wrap_dim(int64_t dim, int64_t ndim, const char* op);
 // The elements of t on whatever device they are, for a kernel; DTypeError for another dtype.
 template <class T>
 T* elements(const Tensor& t) {
-  TENSORGRAD_CHECK(t.dtype() == dtype_of<T>, DTypeError, "expected a tensor of ", dtype_of<T>, " but got one of ", t.dtype());
+  TENSORGRAD_CHECK(t.dtype() == dtype_of<T>, DTypeError, "expected a tensor of ", dtype_of<T>, " but got one of ",
+                   t.dtype());
   return static_cast<T*>(t.data_ptr());
 }
 

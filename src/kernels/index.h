@@ -2,8 +2,8 @@
 
 // Reading and writing by position, and ordering.
 //
-// Arrays are dense unless strides are given; index arrays are int64. `item` is the size of an element in bytes: 1, 2, 4 or 8.
-// Where several writes meet in one place they happen in the order of the indices, however many threads there are.
+// Arrays are dense unless strides are given; index arrays are int64. `item` is the size of an element in bytes: 1, 2, 4
+// or 8. Where several writes meet in one place they happen in the order of the indices, however many threads there are.
 
 #include <cstdint>
 
@@ -16,9 +16,9 @@ namespace tensorgrad {
 // x and an array of index's shape (the result of a gather, the source of a scatter) side by side; strides in elements.
 struct GatherArgs {
   int ndim = 0;
-  int dim = 0;                         // the indexed one
-  const int64_t* sizes = nullptr;      // of index
-  const int64_t* index = nullptr;      // dense, all in [0, x's size of dim)
+  int dim = 0;                     // the indexed one
+  const int64_t* sizes = nullptr;  // of index
+  const int64_t* index = nullptr;  // dense, all in [0, x's size of dim)
   void* x = nullptr;
   const int64_t* x_strides = nullptr;
   void* other = nullptr;
@@ -26,11 +26,13 @@ struct GatherArgs {
 };
 
 struct IndexKernels {
-  // out[i] = (add ? out[i] : 0) + in[i] * stride, a negative in[i] counted from `size` where `negative` allows it. Returns the
-  // place of the first index out of range, or -1. out may be in.
-  int64_t (*wrap)(const int64_t* in, int64_t* out, int64_t n, int64_t size, int64_t stride, bool add, bool negative) = nullptr;
+  // out[i] = (add ? out[i] : 0) + in[i] * stride, a negative in[i] counted from `size` where `negative` allows it.
+  // Returns the place of the first index out of range, or -1. out may be in.
+  int64_t (*wrap)(const int64_t* in, int64_t* out, int64_t n, int64_t size, int64_t stride, bool add,
+                  bool negative) = nullptr;
   // out[o][j][i] = x[o][index[j]][i] for j < m.
-  void (*select)(int64_t item, const DimShape& x_shape, const void* x, const int64_t* index, int64_t m, void* out) = nullptr;
+  void (*select)(int64_t item, const DimShape& x_shape, const void* x, const int64_t* index, int64_t m,
+                 void* out) = nullptr;
   // x[o][index[j]][i] = source[o][j][i]; source has strides of its own.
   void (*put)(int64_t item, const DimShape& x_shape, void* x, const int64_t* index, int64_t m, const void* source,
               const DimStrides& strides) = nullptr;
@@ -47,13 +49,15 @@ struct IndexKernels {
   void (*compress)(int64_t item, const uint8_t* mask, const void* x, int64_t n, void* out) = nullptr;
   void (*place)(int64_t item, const uint8_t* mask, void* x, int64_t n, const void* source) = nullptr;
 
-  // Along n of a dense array: values and places in order, equal ones in their old order, NaN last (first when descending).
-  // dtype: float32, float64, integers, bool.
-  void (*sort)(DType dtype, const DimShape& shape, const void* in, void* values, int64_t* places, bool descending) = nullptr;
+  // Along n of a dense array: values and places in order, equal ones in their old order, NaN last (first when
+  // descending). dtype: float32, float64, integers, bool.
+  void (*sort)(DType dtype, const DimShape& shape, const void* in, void* values, int64_t* places,
+               bool descending) = nullptr;
   // The first k of that order, values and places (outer, k, inner).
-  void (*topk)(DType dtype, const DimShape& shape, const void* in, int64_t k, void* values, int64_t* places, bool largest) = nullptr;
-  // out[r][j] = the first place of row r of `ordered` (rows, n) whose entry is >= v[r][j], or > it with right. `rows` 1 serves
-  // all. dtype: float64 or int64.
+  void (*topk)(DType dtype, const DimShape& shape, const void* in, int64_t k, void* values, int64_t* places,
+               bool largest) = nullptr;
+  // out[r][j] = the first place of row r of `ordered` (rows, n) whose entry is >= v[r][j], or > it with right. `rows` 1
+  // serves all. dtype: float64 or int64.
   void (*search)(DType dtype, const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right,
                  int64_t* out) = nullptr;
 };

@@ -1,11 +1,12 @@
 #pragma once
 
-// Random numbers: Philox 4x32-10, which turns a key (the seed) and a counter (the block's number) into four 32-bit words.
+// Random numbers: Philox 4x32-10, which turns a key (the seed) and a counter (the block's number) into four 32-bit
+// words.
 //
-// Element i of a draw depends on seed, first block and i alone: not on threads, nor on the instruction set, nor on the device.
-// 16 blocks make a group. For 32-bit numbers element i is word w of block 16 * (i / 64) + i % 16, w = i / 16 % 4; for 64-bit
-// numbers words 2p (low) and 2p + 1 (high) of block 16 * (i / 32) + i % 16, p = i / 16 % 2. The counter is (block's low half,
-// block's high half, 0, 0), the key (seed's low half, seed's high half).
+// Element i of a draw depends on seed, first block and i alone: not on threads, nor on the instruction set, nor on the
+// device. 16 blocks make a group. For 32-bit numbers element i is word w of block 16 * (i / 64) + i % 16, w = i / 16 %
+// 4; for 64-bit numbers words 2p (low) and 2p + 1 (high) of block 16 * (i / 32) + i % 16, p = i / 16 % 2. The counter
+// is (block's low half, block's high half, 0, 0), the key (seed's low half, seed's high half).
 
 #include <cstdint>
 
@@ -24,13 +25,15 @@ inline uint64_t random_blocks(int64_t n, bool wide) {
 }
 
 struct RandomKernels {
-  // out[i] = from + (to - from) * u, u in [0, 1): the upper 24 bits of a 32-bit number for float32, the upper 53 of a 64-bit one
-  // for float64.
+  // out[i] = from + (to - from) * u, u in [0, 1): the upper 24 bits of a 32-bit number for float32, the upper 53 of a
+  // 64-bit one for float64.
   void (*uniform)(RandomStream stream, DType dtype, void* out, int64_t n, double from, double to) = nullptr;
-  // Box-Muller on two numbers a, b of a block, u = (a + 1) / 2^bits: out = mean + std * sqrt(-2 ln u) * (cos, sin)(2 pi b / 2^bits).
-  // float32: words 0, 1 make elements of words 0, 1; words 2, 3 the others. float64: of the block's two 64-bit numbers.
+  // Box-Muller on two numbers a, b of a block, u = (a + 1) / 2^bits: out = mean + std * sqrt(-2 ln u) * (cos, sin)(2 pi
+  // b / 2^bits). float32: words 0, 1 make elements of words 0, 1; words 2, 3 the others. float64: of the block's two
+  // 64-bit numbers.
   void (*normal)(RandomStream stream, DType dtype, void* out, int64_t n, double mean, double std) = nullptr;
-  // out[i] = from + number * range / 2^bits, int64; 32-bit numbers while range <= 2^32 (0 means 2^64), otherwise 64-bit ones.
+  // out[i] = from + number * range / 2^bits, int64; 32-bit numbers while range <= 2^32 (0 means 2^64), otherwise 64-bit
+  // ones.
   void (*integers)(RandomStream stream, int64_t* out, int64_t n, int64_t from, uint64_t range) = nullptr;
 };
 

@@ -2,8 +2,9 @@
 
 // Reductions over any dims of a strided array, running sums along a dim, and extremes with their places.
 //
-// The bits of a result depend on sizes and strides alone: long reductions are cut into fixed groups whose partial results are
-// combined in order, however many threads there are. Sums of float32 run in double beyond a few hundred terms.
+// The bits of a result depend on sizes and strides alone: long reductions are cut into fixed groups whose partial
+// results are combined in order, however many threads there are. Sums of float32 run in double beyond a few hundred
+// terms.
 
 #include <cstdint>
 
@@ -14,19 +15,31 @@
 namespace tensorgrad {
 
 enum class ReduceOp : uint8_t {
-  sum, nansum, prod, max, min, any, all, count_nonzero, sum_squares, sum_abs, max_abs, min_abs, sum_pow,
+  sum,
+  nansum,
+  prod,
+  max,
+  min,
+  any,
+  all,
+  count_nonzero,
+  sum_squares,
+  sum_abs,
+  max_abs,
+  min_abs,
+  sum_pow,
   sum_squares_centred  // of x - center
 };
 
 struct ReduceArgs {
   ReduceOp op{};
   int ndim = 0;
-  const int64_t* sizes = nullptr;       // of the input
+  const int64_t* sizes = nullptr;  // of the input
   const void* in = nullptr;
   DType in_dtype{};                     // float32, float64, integers or bool
   const int64_t* in_strides = nullptr;  // elements
-  void* out = nullptr;  // float: the input's dtype; integers: int64 for sum, prod, count_nonzero, the input's for max and min
-                        // count_nonzero: int64; any and all: bool
+  void* out = nullptr;  // float: the input's dtype; integers: int64 for sum, prod, count_nonzero, the input's for max
+                        // and min count_nonzero: int64; any and all: bool
   const int64_t* out_strides = nullptr;  // 0 along reduced dims
   const void* center = nullptr;          // sum_squares_centred: like out
   double power = 0;                      // sum_pow: sum of |x|^power
@@ -38,14 +51,16 @@ struct ReduceArgs {
 enum class ScanOp : uint8_t { sum, prod, max, min };
 
 struct ReduceKernels {
-  // Every output element is written; one that reduces no elements becomes the operation's neutral element (not for max, min,
-  // max_abs and min_abs, which need an element).
+  // Every output element is written; one that reduces no elements becomes the operation's neutral element (not for max,
+  // min, max_abs and min_abs, which need an element).
   void (*reduce)(const ReduceArgs& args) = nullptr;
-  // Running sums or products along n of a dense array: out[j] = in[0] op ... op in[j]. out may be in. dtype: float32, float64,
-  // int64. max, min: `indices` gets the place of the latest extreme.
+  // Running sums or products along n of a dense array: out[j] = in[0] op ... op in[j]. out may be in. dtype: float32,
+  // float64, int64. max, min: `indices` gets the place of the latest extreme.
   void (*scan)(ScanOp op, DType dtype, const DimShape& shape, const void* in, void* out, int64_t* indices) = nullptr;
-  // The first largest (smallest) element along n of a dense array, NaN above (below) all, and its place; values may be null.
-  void (*extreme)(bool largest, DType dtype, const DimShape& shape, const void* in, void* values, int64_t* indices) = nullptr;
+  // The first largest (smallest) element along n of a dense array, NaN above (below) all, and its place; values may be
+  // null.
+  void (*extreme)(bool largest, DType dtype, const DimShape& shape, const void* in, void* values,
+                  int64_t* indices) = nullptr;
 };
 
 namespace cpu {

@@ -1,7 +1,7 @@
 #pragma once
 
-// All kernels of a device: one member per family, filled by an explicit function (no self-registering statics, which linkers
-// drop). Operations call kernels(device).family.function(...). A new device is a new table.
+// All kernels of a device: one member per family, filled by an explicit function (no self-registering statics, which
+// linkers drop). Operations call kernels(device).family.function(...). A new device is a new table.
 
 #include <atomic>
 
@@ -9,16 +9,16 @@
 #include "core/runtime.h"
 #include "kernels/attention.h"
 #include "kernels/conv.h"
+#include "kernels/factory.h"
 #include "kernels/gemm.h"
+#include "kernels/index.h"
 #include "kernels/loss.h"
 #include "kernels/norm.h"
-#include "kernels/factory.h"
 #include "kernels/optim.h"
 #include "kernels/pointwise.h"
 #include "kernels/pool.h"
 #include "kernels/random.h"
 #include "kernels/reduce.h"
-#include "kernels/index.h"
 #include "kernels/softmax.h"
 #include "tensorgrad/device.h"
 
@@ -69,7 +69,8 @@ inline const KernelTable& kernels(Device device) {
 // A kernel that the device's table lacks: NotImplementedError naming the operation and the device.
 template <class F>
 inline F require_kernel(F kernel, const char* op, Device device) {
-  TENSORGRAD_CHECK(kernel, NotImplementedError, op, ": no kernel for device ", device, "; move the tensors to another device with .to()");
+  TENSORGRAD_CHECK(kernel, NotImplementedError, op, ": no kernel for device ", device,
+                   "; move the tensors to another device with .to()");
   return kernel;
 }
 

@@ -25,7 +25,9 @@ void copy_between(const Tensor& target, const Tensor& source, bool non_blocking)
   const Device device = target.device().is_cpu() ? source.device() : target.device();
   if (target.is_contiguous()) {
     const size_t bytes = static_cast<size_t>(target.numel()) * itemsize(target.dtype());
-    if (bytes) detail::runtime(device).copy(target.data_ptr(), target.device(), packed.data_ptr(), source.device(), bytes, non_blocking);
+    if (bytes)
+      detail::runtime(device).copy(target.data_ptr(), target.device(), packed.data_ptr(), source.device(), bytes,
+                                   non_blocking);
     return;
   }
   Tensor landed = detail::make_empty(target.sizes(), target.dtype(), target.device());
@@ -73,7 +75,8 @@ Tensor Tensor::to(Device device, DType dtype, bool non_blocking, bool copy) cons
   if (!copy && device == this->device() && dtype == this->dtype()) return *this;
   Tensor out = copied(*this, dtype, device, non_blocking);
   if (should_record(*this)) {
-    record("ToCopy", out, inputs(*this), [from = this->device()](const Tensor& g, const Context&) { return g.to(from); });
+    record("ToCopy", out, inputs(*this),
+           [from = this->device()](const Tensor& g, const Context&) { return g.to(from); });
   }
   return out;
 }
@@ -87,9 +90,10 @@ Tensor& Tensor::copy_(const Tensor& source, bool non_blocking) {
   const Tensor from = source.sizes() == sizes() ? source : source.expand(sizes());
   NodePtr node;
   if (should_record(*this, source)) {
-    node = make_node("CopyBackwards", inputs(*this, source), [from_device = source.device()](const Tensor& g, const Context& c) {
-      return Grads<2>{Tensor(), c.needs(1) ? g.to(from_device) : Tensor()};
-    });
+    node = make_node("CopyBackwards", inputs(*this, source),
+                     [from_device = source.device()](const Tensor& g, const Context& c) {
+                       return Grads<2>{Tensor(), c.needs(1) ? g.to(from_device) : Tensor()};
+                     });
   }
   {
     NoGradGuard guard;
@@ -104,7 +108,8 @@ Tensor& Tensor::copy_(const Tensor& source, bool non_blocking) {
 Tensor& Tensor::fill_(Scalar value) {
   check_inplace("fill_", *this);
   NodePtr node;
-  if (should_record(*this)) node = make_node("Fill", inputs(*this), [](const Tensor&, const Context&) { return Tensor(); });
+  if (should_record(*this))
+    node = make_node("Fill", inputs(*this), [](const Tensor&, const Context&) { return Tensor(); });
   if (numel() > 0) kernels(device()).pointwise.fill(pointwise_args(*this), value);
   finish_inplace(*this, std::move(node));
   return *this;

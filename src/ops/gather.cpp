@@ -17,20 +17,25 @@ namespace {
 
 // index fits x but for `dim`, and `other` (a scatter's source) everywhere.
 void check_gather(const char* op, const Tensor& x, int64_t d, const Tensor& index, const Tensor* other) {
-  TENSORGRAD_CHECK(index.dtype() == DType::int64 || index.dtype() == DType::int32, DTypeError, op, ": Expected dtype int64 for index, got ",
-                   index.dtype());
+  TENSORGRAD_CHECK(index.dtype() == DType::int64 || index.dtype() == DType::int32, DTypeError, op,
+                   ": Expected dtype int64 for index, got ", index.dtype());
   if (index.numel() == 0) return;
   const auto dims = std::max<int64_t>(x.dim(), 1);
-  TENSORGRAD_CHECK(std::max<int64_t>(index.dim(), 1) == dims, ShapeError, op, ": Index tensor must have the same number of dimensions as "
-                   "input tensor, got ", index.sizes(), " and ", x.sizes());
-  TENSORGRAD_CHECK(!other || std::max<int64_t>(other->dim(), 1) == dims, ShapeError, op, ": Index tensor must have the same number of "
-                   "dimensions as src tensor, got ", index.sizes(), " and ", other ? other->sizes() : IntArrayRef());
+  TENSORGRAD_CHECK(std::max<int64_t>(index.dim(), 1) == dims, ShapeError, op,
+                   ": Index tensor must have the same number of dimensions as "
+                   "input tensor, got ",
+                   index.sizes(), " and ", x.sizes());
+  TENSORGRAD_CHECK(!other || std::max<int64_t>(other->dim(), 1) == dims, ShapeError, op,
+                   ": Index tensor must have the same number of "
+                   "dimensions as src tensor, got ",
+                   index.sizes(), " and ", other ? other->sizes() : IntArrayRef());
   for (size_t i = 0; i < index.sizes().size(); ++i) {
     const int64_t n = index.sizes()[i], of_x = x.dim() == 0 ? 1 : x.sizes()[i];
-    TENSORGRAD_CHECK(static_cast<int64_t>(i) == d || n <= of_x, ShapeError, op, ": Size does not match at dimension ", i, " expected index ",
-                     index.sizes(), " to be no larger than self ", x.sizes(), " apart from dimension ", d);
-    TENSORGRAD_CHECK(!other || n <= (other->dim() == 0 ? 1 : other->sizes()[i]), ShapeError, op, ": expected index ", index.sizes(),
-                     " to be no larger than src ", other ? other->sizes() : IntArrayRef());
+    TENSORGRAD_CHECK(static_cast<int64_t>(i) == d || n <= of_x, ShapeError, op, ": Size does not match at dimension ",
+                     i, " expected index ", index.sizes(), " to be no larger than self ", x.sizes(),
+                     " apart from dimension ", d);
+    TENSORGRAD_CHECK(!other || n <= (other->dim() == 0 ? 1 : other->sizes()[i]), ShapeError, op, ": expected index ",
+                     index.sizes(), " to be no larger than src ", other ? other->sizes() : IntArrayRef());
   }
 }
 
@@ -76,18 +81,21 @@ Tensor source_gradient(const Tensor& g, int64_t d, const Tensor& index, const Sh
 }
 
 // self is x itself (in place) or its copy.
-void scatter_op(const char* op, Tensor& self, int64_t dim, const Tensor& index, const Tensor& source, bool add, bool in_place) {
+void scatter_op(const char* op, Tensor& self, int64_t dim, const Tensor& index, const Tensor& source, bool add,
+                bool in_place) {
   const int64_t d = wrap_dim(dim, self.dim(), op);
   check_gather(op, self, d, index, &source);
-  TENSORGRAD_CHECK(self.dtype() == source.dtype(), DTypeError, op, ": Expected self.dtype to be equal to src.dtype, got ", self.dtype(),
-                   " and ", source.dtype());
+  TENSORGRAD_CHECK(self.dtype() == source.dtype(), DTypeError, op,
+                   ": Expected self.dtype to be equal to src.dtype, got ", self.dtype(), " and ", source.dtype());
   if (in_place) check_inplace(op, self);
   const Tensor where = wrapped_index(index, indexed_size(self, d), d, op, false);
   NodePtr node;
   if (should_record(self, source)) {
     node = make_node(add ? "ScatterAdd" : "Scatter", inputs(self, source),
                      [d, where, add, sizes = Shape(source.sizes())](const Tensor& g, const Context& c) {
-                       return Grads<2>{!c.needs(0) ? Tensor() : add ? g : scatter(g, d, where, 0),
+                       return Grads<2>{!c.needs(0) ? Tensor()
+                                       : add       ? g
+                                                   : scatter(g, d, where, 0),
                                        c.needs(1) ? source_gradient(g, d, where, sizes) : Tensor()};
                      });
   }
@@ -102,10 +110,12 @@ void scatter_value(Tensor& self, int64_t dim, const Tensor& index, Scalar value,
   const Tensor where = wrapped_index(index, indexed_size(self, d), d, "scatter", false);
   NodePtr node;
   if (should_record(self)) {
-    node = make_node("Scatter", inputs(self), [d, where](const Tensor& g, const Context&) { return scatter(g, d, where, 0); });
+    node = make_node("Scatter", inputs(self),
+                     [d, where](const Tensor& g, const Context&) { return scatter(g, d, where, 0); });
   }
   const NoGradGuard guard;
-  scatter_into(self, d, where, full({}, value, {.dtype = self.dtype(), .device = self.device()}).expand(where.sizes()), false);
+  scatter_into(self, d, where, full({}, value, {.dtype = self.dtype(), .device = self.device()}).expand(where.sizes()),
+               false);
   finish_inplace(self, std::move(node));
 }
 
@@ -118,7 +128,8 @@ Tensor gather(const Tensor& x, int64_t dim, const Tensor& index) {
   Tensor out = detail::make_empty(index.sizes(), x.dtype(), x.device());
   if (out.numel() > 0) {
     const NoGradGuard guard;
-    with_gather_args(x.detach(), d, where, out, [&](const GatherArgs& args) { kernels(x.device()).index.gather(x.element_size(), args); });
+    with_gather_args(x.detach(), d, where, out,
+                     [&](const GatherArgs& args) { kernels(x.device()).index.gather(x.element_size(), args); });
   }
   if (should_record(x)) {
     record("Gather", out, inputs(x), [d, where, sizes = Shape(x.sizes())](const Tensor& g, const Context&) {
@@ -159,8 +170,9 @@ Tensor& Tensor::scatter_add_(int64_t dim, const Tensor& index, const Tensor& sou
 Tensor take_along_dim(const Tensor& x, const Tensor& index, std::optional<int64_t> dim) {
   if (!dim) return gather(x.reshape({-1}), 0, index.reshape({-1}));
   const int64_t d = wrap_dim(*dim, x.dim(), "take_along_dim");
-  TENSORGRAD_CHECK(x.dim() == index.dim(), ShapeError, "take_along_dim: input and indices should have the same number of dimensions, but got ",
-                   x.dim(), " and ", index.dim());
+  TENSORGRAD_CHECK(x.dim() == index.dim(), ShapeError,
+                   "take_along_dim: input and indices should have the same number of dimensions, but got ", x.dim(),
+                   " and ", index.dim());
   Shape of_x(x.sizes()), of_index(index.sizes());
   if (x.dim() > 0) of_x[static_cast<size_t>(d)] = of_index[static_cast<size_t>(d)] = 1;
   Shape wide_x = broadcast_shapes(of_x, of_index, "take_along_dim"), wide_index = wide_x;
@@ -196,8 +208,8 @@ void check_rows(const char* op, const Tensor& x, int64_t d, const Tensor& index,
   const int64_t rows = source.dim() == 0 ? 1 : d < source.dim() ? source.size(d) : -1;
   bool fits = std::max<int64_t>(x.dim(), 1) == std::max<int64_t>(source.dim(), 1) && rows == index.numel();
   for (int64_t i = 0; fits && i < std::min(x.dim(), source.dim()); ++i) fits = i == d || x.size(i) == source.size(i);
-  TENSORGRAD_CHECK(fits, ShapeError, op, ": source of shape ", source.sizes(), " does not fit an index of ", index.numel(),
-                   " entries at dim ", d, " of shape ", x.sizes());
+  TENSORGRAD_CHECK(fits, ShapeError, op, ": source of shape ", source.sizes(), " does not fit an index of ",
+                   index.numel(), " entries at dim ", d, " of shape ", x.sizes());
 }
 
 void index_add_op(Tensor& self, int64_t dim, const Tensor& index, const Tensor& source, Scalar alpha, bool in_place) {
@@ -207,9 +219,10 @@ void index_add_op(Tensor& self, int64_t dim, const Tensor& index, const Tensor& 
   const detail::IndexPlan plan = row_plan("index_add", self, d, index);
   NodePtr node;
   if (should_record(self, source)) {
-    node = make_node("IndexAdd", inputs(self, source), [d, where = plan.linear, alpha, sizes = Shape(source.sizes())](const Tensor& g, const Context& c) {
-      return Grads<2>{g, c.needs(1) ? index_select(g, d, where).mul(alpha).reshape(sizes) : Tensor()};
-    });
+    node = make_node("IndexAdd", inputs(self, source),
+                     [d, where = plan.linear, alpha, sizes = Shape(source.sizes())](const Tensor& g, const Context& c) {
+                       return Grads<2>{g, c.needs(1) ? index_select(g, d, where).mul(alpha).reshape(sizes) : Tensor()};
+                     });
   }
   {
     const NoGradGuard guard;
@@ -262,7 +275,8 @@ Tensor take(const Tensor& x, const Tensor& index) {
 // --- masks and positions
 
 Tensor masked_select(const Tensor& x, const Tensor& mask) {
-  TENSORGRAD_CHECK(mask.dtype() == DType::boolean, DTypeError, "masked_select: expected BoolTensor for mask, got ", mask.dtype());
+  TENSORGRAD_CHECK(mask.dtype() == DType::boolean, DTypeError, "masked_select: expected BoolTensor for mask, got ",
+                   mask.dtype());
   const Shape sizes = broadcast_shapes(x.sizes(), mask.sizes(), "masked_select");
   Tensor out, wide_mask;
   {
@@ -273,7 +287,9 @@ Tensor masked_select(const Tensor& x, const Tensor& mask) {
     const int64_t count =
         from.numel() ? k.nonzero(DType::boolean, wide_mask.data_ptr(), from.numel(), 0, nullptr, nullptr) : 0;
     out = detail::make_empty({count}, x.dtype(), x.device());
-    if (count > 0) k.compress(x.element_size(), static_cast<const uint8_t*>(wide_mask.data_ptr()), from.data_ptr(), from.numel(), out.data_ptr());
+    if (count > 0)
+      k.compress(x.element_size(), static_cast<const uint8_t*>(wide_mask.data_ptr()), from.data_ptr(), from.numel(),
+                 out.data_ptr());
   }
   if (should_record(x)) {
     record("MaskedSelect", out, inputs(x), [wide_mask, sizes](const Tensor& g, const Context&) {
@@ -284,9 +300,11 @@ Tensor masked_select(const Tensor& x, const Tensor& mask) {
 }
 
 Tensor masked_scatter(const Tensor& x, const Tensor& mask, const Tensor& source) {
-  TENSORGRAD_CHECK(mask.dtype() == DType::boolean, DTypeError, "masked_scatter: expected BoolTensor for mask, got ", mask.dtype());
-  TENSORGRAD_CHECK(x.dtype() == source.dtype(), DTypeError, "masked_scatter: expected self and source to have same dtypes but got ", x.dtype(),
-                   " and ", source.dtype());
+  TENSORGRAD_CHECK(mask.dtype() == DType::boolean, DTypeError, "masked_scatter: expected BoolTensor for mask, got ",
+                   mask.dtype());
+  TENSORGRAD_CHECK(x.dtype() == source.dtype(), DTypeError,
+                   "masked_scatter: expected self and source to have same dtypes but got ", x.dtype(), " and ",
+                   source.dtype());
   const Shape sizes = broadcast_shapes(x.sizes(), mask.sizes(), "masked_scatter");
   Tensor out, wide_mask;
   {
@@ -296,22 +314,28 @@ Tensor masked_scatter(const Tensor& x, const Tensor& mask, const Tensor& source)
     out.copy_(x.detach());
     const Tensor from = source.detach().contiguous();
     const IndexKernels& k = kernels(x.device()).index;
-    const int64_t count = out.numel() ? k.nonzero(DType::boolean, wide_mask.data_ptr(), out.numel(), 0, nullptr, nullptr) : 0;
-    TENSORGRAD_CHECK(count <= source.numel(), ShapeError, "masked_scatter: expected source to have at least as many elements as the mask has "
-                     "true ones (", count, "), got ", source.numel());
-    if (count > 0) k.place(x.element_size(), static_cast<const uint8_t*>(wide_mask.data_ptr()), out.data_ptr(), out.numel(), from.data_ptr());
+    const int64_t count =
+        out.numel() ? k.nonzero(DType::boolean, wide_mask.data_ptr(), out.numel(), 0, nullptr, nullptr) : 0;
+    TENSORGRAD_CHECK(count <= source.numel(), ShapeError,
+                     "masked_scatter: expected source to have at least as many elements as the mask has "
+                     "true ones (",
+                     count, "), got ", source.numel());
+    if (count > 0)
+      k.place(x.element_size(), static_cast<const uint8_t*>(wide_mask.data_ptr()), out.data_ptr(), out.numel(),
+              from.data_ptr());
   }
   if (should_record(x, source)) {
-    record("MaskedScatter", out, inputs(x, source), [wide_mask, of_source = Shape(source.sizes())](const Tensor& g, const Context& c) {
-      Tensor second;
-      if (c.needs(1)) {
-        second = masked_select(g, wide_mask);
-        const int64_t missing = numel_of(of_source) - second.numel();
-        if (missing > 0) second = cat({second, zeros({missing}, {.dtype = g.dtype(), .device = g.device()})});
-        second = second.reshape(of_source);
-      }
-      return Grads<2>{c.needs(0) ? g.masked_fill(wide_mask, 0) : Tensor(), second};
-    });
+    record("MaskedScatter", out, inputs(x, source),
+           [wide_mask, of_source = Shape(source.sizes())](const Tensor& g, const Context& c) {
+             Tensor second;
+             if (c.needs(1)) {
+               second = masked_select(g, wide_mask);
+               const int64_t missing = numel_of(of_source) - second.numel();
+               if (missing > 0) second = cat({second, zeros({missing}, {.dtype = g.dtype(), .device = g.device()})});
+               second = second.reshape(of_source);
+             }
+             return Grads<2>{c.needs(0) ? g.masked_fill(wide_mask, 0) : Tensor(), second};
+           });
   }
   return out;
 }
@@ -323,9 +347,11 @@ Tensor nonzero(const Tensor& x) {
   in = in.contiguous();
   const int ndim = static_cast<int>(x.dim());
   const IndexKernels& k = kernels(x.device()).index;
-  const int64_t count = x.numel() ? k.nonzero(in.dtype(), in.data_ptr(), x.numel(), ndim, x.sizes().data(), nullptr) : 0;
+  const int64_t count =
+      x.numel() ? k.nonzero(in.dtype(), in.data_ptr(), x.numel(), ndim, x.sizes().data(), nullptr) : 0;
   Tensor out = detail::make_empty({count, x.dim()}, DType::int64, x.device());
-  if (out.numel() > 0) k.nonzero(in.dtype(), in.data_ptr(), x.numel(), ndim, x.sizes().data(), detail::elements<int64_t>(out));
+  if (out.numel() > 0)
+    k.nonzero(in.dtype(), in.data_ptr(), x.numel(), ndim, x.sizes().data(), detail::elements<int64_t>(out));
   return out;
 }
 std::vector<Tensor> nonzero_as_tuple(const Tensor& x) {
@@ -338,7 +364,8 @@ std::vector<Tensor> nonzero_as_tuple(const Tensor& x) {
 Tensor argwhere(const Tensor& x) { return nonzero(x); }
 
 Tensor one_hot(const Tensor& x, int64_t num_classes) {
-  TENSORGRAD_CHECK(x.dtype() == DType::int64, DTypeError, "one_hot: is only applicable to index tensor of type int64, got ", x.dtype());
+  TENSORGRAD_CHECK(x.dtype() == DType::int64, DTypeError,
+                   "one_hot: is only applicable to index tensor of type int64, got ", x.dtype());
   const NoGradGuard guard;
   int64_t classes = num_classes;
   if (x.numel() == 0) {
@@ -347,8 +374,8 @@ Tensor one_hot(const Tensor& x, int64_t num_classes) {
     TENSORGRAD_CHECK(x.min().item<int64_t>() >= 0, ValueError, "one_hot: class values must be non-negative");
     const int64_t largest = x.max().item<int64_t>();
     if (classes == -1) classes = largest + 1;
-    TENSORGRAD_CHECK(classes >= 1 && largest < classes, ValueError, "one_hot: class values must be smaller than num_classes, got ", largest,
-                     " and ", classes);
+    TENSORGRAD_CHECK(classes >= 1 && largest < classes, ValueError,
+                     "one_hot: class values must be smaller than num_classes, got ", largest, " and ", classes);
   }
   Shape sizes(x.sizes());
   sizes.push_back(classes);
@@ -367,7 +394,9 @@ Tensor Tensor::scatter(int64_t dim, const Tensor& index, Scalar value) const {
 Tensor Tensor::scatter_add(int64_t dim, const Tensor& index, const Tensor& source) const {
   return tensorgrad::scatter_add(*this, dim, index, source);
 }
-Tensor Tensor::index_select(int64_t dim, const Tensor& index) const { return tensorgrad::index_select(*this, dim, index); }
+Tensor Tensor::index_select(int64_t dim, const Tensor& index) const {
+  return tensorgrad::index_select(*this, dim, index);
+}
 Tensor Tensor::index_add(int64_t dim, const Tensor& index, const Tensor& source, Scalar alpha) const {
   return tensorgrad::index_add(*this, dim, index, source, alpha);
 }

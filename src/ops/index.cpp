@@ -16,7 +16,8 @@ namespace detail {
 
 Tensor index_tensor(const Tensor& index, const char* op) {
   TENSORGRAD_CHECK(index.defined(), ValueError, op, ": an index tensor is undefined");
-  TENSORGRAD_CHECK(is_integral(index.dtype()), DTypeError, op, ": tensors used as indices must be integers or bool, got ", index.dtype());
+  TENSORGRAD_CHECK(is_integral(index.dtype()), DTypeError, op,
+                   ": tensors used as indices must be integers or bool, got ", index.dtype());
   const NoGradGuard guard;
   return index.detach().to(DType::int64).contiguous();
 }
@@ -25,10 +26,11 @@ Tensor wrapped_index(const Tensor& index, int64_t size, int64_t dim, const char*
   const Tensor in = index_tensor(index, op);
   Tensor out = make_empty(in.sizes(), DType::int64, in.device());
   if (in.numel() == 0) return out;
-  const int64_t bad =
-      kernels(in.device()).index.wrap(detail::elements<int64_t>(in), detail::elements<int64_t>(out), in.numel(), size, 1, false, negative);
-  TENSORGRAD_CHECK(bad < 0, IndexError, op, ": index ", in.reshape({-1}).select(0, bad).item<int64_t>(), " is out of bounds for dimension ",
-                   dim, " with size ", size);
+  const int64_t bad = kernels(in.device())
+                          .index.wrap(detail::elements<int64_t>(in), detail::elements<int64_t>(out), in.numel(), size,
+                                      1, false, negative);
+  TENSORGRAD_CHECK(bad < 0, IndexError, op, ": index ", in.reshape({-1}).select(0, bad).item<int64_t>(),
+                   " is out of bounds for dimension ", dim, " with size ", size);
   return out;
 }
 
@@ -75,7 +77,9 @@ IndexPlan plan_index(const Tensor& x, const std::vector<Tensor>& tensors, const 
     const Tensor index = tensors[d].expand(common).contiguous();
     const int64_t n = plan.sizes[d];
     stride = n > 0 ? stride / n : 0;
-    const int64_t bad = kernels(x.device()).index.wrap(detail::elements<int64_t>(index), detail::elements<int64_t>(plan.linear), index.numel(), n, stride, add, true);
+    const int64_t bad = kernels(x.device())
+                            .index.wrap(detail::elements<int64_t>(index), detail::elements<int64_t>(plan.linear),
+                                        index.numel(), n, stride, add, true);
     TENSORGRAD_CHECK(bad < 0, IndexError, op, ": index ", index.reshape({-1}).select(0, bad).item<int64_t>(),
                      " is out of bounds for dimension ", static_cast<int64_t>(d), " with size ", n);
     add = true;
@@ -99,7 +103,8 @@ Tensor index_backward(const Tensor& g, const IndexPlan& plan) {
     put_by_plan(out, plan, g, true);
   }
   if (should_record(g)) {
-    record("IndexBackward", out, inputs(g), [plan](const Tensor& gg, const Context&) { return index_by_plan(gg, plan); });
+    record("IndexBackward", out, inputs(g),
+           [plan](const Tensor& gg, const Context&) { return index_by_plan(gg, plan); });
   }
   return out;
 }
@@ -110,8 +115,9 @@ Tensor index_by_plan(const Tensor& x, const IndexPlan& plan) {
   if (out.numel() > 0) {
     const NoGradGuard guard;
     const Tensor ordered = in_order(plan.order) ? x : x.permute(plan.order);
-    kernels(x.device()).index.select(x.element_size(), plan.shape, ordered.contiguous().data_ptr(), detail::elements<int64_t>(plan.linear),
-                                     plan.linear.numel(), out.data_ptr());
+    kernels(x.device())
+        .index.select(x.element_size(), plan.shape, ordered.contiguous().data_ptr(),
+                      detail::elements<int64_t>(plan.linear), plan.linear.numel(), out.data_ptr());
   }
   if (should_record(x)) {
     record("Index", out, inputs(x), [plan](const Tensor& g, const Context&) { return index_backward(g, plan); });
@@ -135,7 +141,8 @@ void put_by_plan(Tensor& x, const IndexPlan& plan, const Tensor& value, bool acc
   if (accumulate) {
     k.add(x.dtype(), s, target.data_ptr(), detail::elements<int64_t>(plan.linear), m, source.data_ptr(), strides);
   } else {
-    k.put(x.element_size(), s, target.data_ptr(), detail::elements<int64_t>(plan.linear), m, source.data_ptr(), strides);
+    k.put(x.element_size(), s, target.data_ptr(), detail::elements<int64_t>(plan.linear), m, source.data_ptr(),
+          strides);
   }
   if (!direct) ordered.copy_(target);
 }
@@ -155,12 +162,14 @@ struct Parsed {
 int64_t dims_taken(const TensorIndex& i) {
   switch (i.kind) {
     case TensorIndex::Kind::integer:
-    case TensorIndex::Kind::slice: return 1;
+    case TensorIndex::Kind::slice:
+      return 1;
     case TensorIndex::Kind::tensor: {
       const bool mask = i.tensor.dtype() == DType::boolean || i.tensor.dtype() == DType::uint8;
       return mask ? i.tensor.dim() : 1;
     }
-    default: return 0;
+    default:
+      return 0;
   }
 }
 
@@ -199,8 +208,8 @@ Parsed parse(const Tensor& x, const std::vector<TensorIndex>& indices) {
     dots += i.kind == TensorIndex::Kind::ellipsis;
   }
   TENSORGRAD_CHECK(dots <= 1, IndexError, "index: an index can only have a single ellipsis ('...')");
-  TENSORGRAD_CHECK(taken <= x.dim(), IndexError, "index: too many indices for tensor of dimension ", x.dim(), " (got ", taken, ", shape ",
-                   x.sizes(), ")");
+  TENSORGRAD_CHECK(taken <= x.dim(), IndexError, "index: too many indices for tensor of dimension ", x.dim(), " (got ",
+                   taken, ", shape ", x.sizes(), ")");
   Parsed p;
   p.view = x;
   if (indices.size() == 1 && indices[0].kind == TensorIndex::Kind::tensor) {
@@ -210,10 +219,18 @@ Parsed parse(const Tensor& x, const std::vector<TensorIndex>& indices) {
   int64_t d = 0;
   for (const TensorIndex& i : indices) {
     switch (i.kind) {
-      case TensorIndex::Kind::integer: p.view = select(p.view, d, i.integer); break;
-      case TensorIndex::Kind::slice: p.view = one_slice(p.view, d++, i.slice); break;
-      case TensorIndex::Kind::none: p.view = p.view.unsqueeze(d++); break;
-      case TensorIndex::Kind::ellipsis: d += x.dim() - taken; break;
+      case TensorIndex::Kind::integer:
+        p.view = select(p.view, d, i.integer);
+        break;
+      case TensorIndex::Kind::slice:
+        p.view = one_slice(p.view, d++, i.slice);
+        break;
+      case TensorIndex::Kind::none:
+        p.view = p.view.unsqueeze(d++);
+        break;
+      case TensorIndex::Kind::ellipsis:
+        d += x.dim() - taken;
+        break;
       case TensorIndex::Kind::truth:
         p.view = p.view.unsqueeze(d);
         add_tensor(p, d++, zeros({i.integer ? 1 : 0}, {.dtype = DType::int64, .device = x.device()}));
@@ -254,7 +271,8 @@ Tensor without_indexed(const Tensor& g, const IndexPlan& plan) {
     detail::put_by_plan(out, plan, zeros({}, {.dtype = g.dtype(), .device = g.device()}), false);
   }
   if (should_record(g)) {
-    record("IndexPutBackward", out, inputs(g), [plan](const Tensor& gg, const Context&) { return without_indexed(gg, plan); });
+    record("IndexPutBackward", out, inputs(g),
+           [plan](const Tensor& gg, const Context&) { return without_indexed(gg, plan); });
   }
   return out;
 }

@@ -62,29 +62,33 @@ void draw_integers(Tensor& self, int64_t from, uint64_t range, Generator* genera
 }
 
 void check_range(const char* op, int64_t low, int64_t high, DType dtype) {
-  TENSORGRAD_CHECK(low < high, ValueError, op, ": expects 'from' to be less than 'to', but got from=", low, " >= to=", high);
+  TENSORGRAD_CHECK(low < high, ValueError, op, ": expects 'from' to be less than 'to', but got from=", low,
+                   " >= to=", high);
   constexpr double limits[kDTypeCount] = {1, 255, 127, 32767, 2147483647.0, 9.3e18, 65504, 3.4e38, 3.4e38, 1.7e308};
   const double limit = limits[static_cast<int>(dtype)];
   const double floor = is_floating_point(dtype) ? -limit : is_signed(dtype) ? -limit - 1 : 0;
-  TENSORGRAD_CHECK(static_cast<double>(low) >= floor && static_cast<double>(high - 1) <= limit, ValueError, op, ": [", low, ", ", high,
-                   ") is out of bounds for ", dtype);
+  TENSORGRAD_CHECK(static_cast<double>(low) >= floor && static_cast<double>(high - 1) <= limit, ValueError, op, ": [",
+                   low, ", ", high, ") is out of bounds for ", dtype);
 }
 
 }  // namespace
 
 Tensor& Tensor::uniform_(double from, double to, Generator* generator) {
-  TENSORGRAD_CHECK(from <= to, ValueError, "uniform_: expects to return a [from, to) range, but found from=", from, " > to=", to);
-  draw_floats("uniform_", *this, generator, [=](const RandomKernels& k, RandomStream s, DType type, void* out, int64_t n) {
-    k.uniform(s, type, out, n, from, to);
-  });
+  TENSORGRAD_CHECK(from <= to, ValueError, "uniform_: expects to return a [from, to) range, but found from=", from,
+                   " > to=", to);
+  draw_floats("uniform_", *this, generator,
+              [=](const RandomKernels& k, RandomStream s, DType type, void* out, int64_t n) {
+                k.uniform(s, type, out, n, from, to);
+              });
   return *this;
 }
 
 Tensor& Tensor::normal_(double mean, double std, Generator* generator) {
   TENSORGRAD_CHECK(std >= 0, ValueError, "normal_: expects std >= 0.0, but found std ", std);
-  draw_floats("normal_", *this, generator, [=](const RandomKernels& k, RandomStream s, DType type, void* out, int64_t n) {
-    k.normal(s, type, out, n, mean, std);
-  });
+  draw_floats("normal_", *this, generator,
+              [=](const RandomKernels& k, RandomStream s, DType type, void* out, int64_t n) {
+                k.normal(s, type, out, n, mean, std);
+              });
   return *this;
 }
 
@@ -93,7 +97,8 @@ Tensor& Tensor::random_(int64_t from, int64_t to, Generator* generator) {
   check_range("random_", from, to, dtype());
   check_inplace("random_", *this);
   NodePtr node;
-  if (should_record(*this)) node = make_node("Random", inputs(*this), [](const Tensor&, const Context&) { return Tensor(); });
+  if (should_record(*this))
+    node = make_node("Random", inputs(*this), [](const Tensor&, const Context&) { return Tensor(); });
   draw_integers(*this, from, static_cast<uint64_t>(to) - static_cast<uint64_t>(from), generator);
   finish_inplace(*this, std::move(node));
   return *this;
@@ -104,7 +109,8 @@ Tensor& Tensor::bernoulli_(double p, Generator* generator) {
   TENSORGRAD_CHECK(defined(), ValueError, "bernoulli_: the tensor is undefined");
   check_inplace("bernoulli_", *this);
   NodePtr node;
-  if (should_record(*this)) node = make_node("Bernoulli", inputs(*this), [](const Tensor&, const Context&) { return Tensor(); });
+  if (should_record(*this))
+    node = make_node("Bernoulli", inputs(*this), [](const Tensor&, const Context&) { return Tensor(); });
   {
     const NoGradGuard guard;
     copy_(rand(sizes(), {.dtype = float32, .device = device()}, generator).lt(p));
@@ -165,7 +171,8 @@ Tensor randperm(int64_t n, const TensorOptions& options, Generator* generator) {
 }
 
 Tensor bernoulli(const Tensor& x, Generator* generator) {
-  TENSORGRAD_CHECK(x.is_floating_point(), DTypeError, "bernoulli: expected a floating point tensor of probabilities, got ", x.dtype());
+  TENSORGRAD_CHECK(x.is_floating_point(), DTypeError,
+                   "bernoulli: expected a floating point tensor of probabilities, got ", x.dtype());
   Tensor out;
   {
     const NoGradGuard guard;
@@ -188,7 +195,8 @@ Tensor bernoulli(const Tensor& x, double p, Generator* generator) {
 Tensor normal(const Tensor& mean, const Tensor& std, Generator* generator) {
   const NoGradGuard guard;
   const Shape sizes = broadcast_shapes(mean.sizes(), std.sizes(), "normal");
-  TENSORGRAD_CHECK(std.numel() == 0 || std.ge(0).all().item<bool>(), ValueError, "normal: expects all elements of std >= 0.0");
+  TENSORGRAD_CHECK(std.numel() == 0 || std.ge(0).all().item<bool>(), ValueError,
+                   "normal: expects all elements of std >= 0.0");
   const DType type = promote_types(mean.dtype(), std.dtype());
   return randn(sizes, {.dtype = type, .device = mean.device()}, generator).mul(std).add(mean);
 }
@@ -223,17 +231,20 @@ Tensor draw_with_replacement(const Tensor& weights, int64_t count, Generator* ge
 }  // namespace
 
 Tensor multinomial(const Tensor& weights, int64_t num_samples, bool replacement, Generator* generator) {
-  TENSORGRAD_CHECK(weights.is_floating_point(), DTypeError, "multinomial: only supports floating-point dtypes for input, got ",
-                   weights.dtype());
-  TENSORGRAD_CHECK(weights.dim() == 1 || weights.dim() == 2, ShapeError, "multinomial: prob_dist must be 1 or 2 dim, got ", weights.sizes());
+  TENSORGRAD_CHECK(weights.is_floating_point(), DTypeError,
+                   "multinomial: only supports floating-point dtypes for input, got ", weights.dtype());
+  TENSORGRAD_CHECK(weights.dim() == 1 || weights.dim() == 2, ShapeError,
+                   "multinomial: prob_dist must be 1 or 2 dim, got ", weights.sizes());
   TENSORGRAD_CHECK(num_samples > 0, ValueError, "multinomial: cannot sample n_sample <= 0 samples");
   const NoGradGuard guard;
   const Tensor w = weights.detach(), rows = w.dim() == 1 ? w.unsqueeze(0) : w;
-  TENSORGRAD_CHECK(replacement || num_samples <= rows.size(1), ValueError, "multinomial: cannot sample n_sample > prob_dist.size(-1) "
+  TENSORGRAD_CHECK(replacement || num_samples <= rows.size(1), ValueError,
+                   "multinomial: cannot sample n_sample > prob_dist.size(-1) "
                    "samples without replacement");
   TENSORGRAD_CHECK(w.isfinite().logical_and(w.ge(0)).all().item<bool>(), ValueError,
                    "multinomial: probability tensor contains either `inf`, `nan` or element < 0");
-  TENSORGRAD_CHECK(rows.sum(-1).gt(0).all().item<bool>(), ValueError, "multinomial: invalid multinomial distribution (sum of probabilities <= 0)");
+  TENSORGRAD_CHECK(rows.sum(-1).gt(0).all().item<bool>(), ValueError,
+                   "multinomial: invalid multinomial distribution (sum of probabilities <= 0)");
   Tensor out;
   if (replacement) {
     out = draw_with_replacement(rows, num_samples, generator);

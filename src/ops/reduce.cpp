@@ -10,8 +10,8 @@
 
 namespace tensorgrad {
 
-using detail::ReducedDims;
 using detail::reduced_dims;
+using detail::ReducedDims;
 using detail::reducible;
 using detail::run_reduction;
 using detail::spread;
@@ -23,7 +23,8 @@ ReducedDims reduced_dims(const Tensor& x, IntArrayRef dim, const char* op) {
   if (dim.empty()) r.mask = x.dim() == 64 ? ~uint64_t{0} : (uint64_t{1} << x.dim()) - 1;
   for (int64_t d : dim) {
     const int64_t w = wrap_dim(d, x.dim(), op);
-    TENSORGRAD_CHECK(!(r.mask >> w & 1), ShapeError, op, ": dim ", d, " appears multiple times in the list of dims ", dim);
+    TENSORGRAD_CHECK(!(r.mask >> w & 1), ShapeError, op, ": dim ", d, " appears multiple times in the list of dims ",
+                     dim);
     r.mask |= uint64_t{1} << w;
   }
   for (size_t i = 0; i < x.sizes().size(); ++i) {
@@ -126,7 +127,9 @@ Tensor sum_over(const Tensor& x, ReducedDims dims, bool keepdim, std::optional<D
 
 }  // namespace
 
-Tensor sum(const Tensor& x, std::optional<DType> dtype) { return sum_over(x, reduced_dims(x, {}, "sum"), false, dtype); }
+Tensor sum(const Tensor& x, std::optional<DType> dtype) {
+  return sum_over(x, reduced_dims(x, {}, "sum"), false, dtype);
+}
 Tensor sum(const Tensor& x, IntArrayRef dim, bool keepdim, std::optional<DType> dtype) {
   return sum_over(x, reduced_dims(x, dim, "sum"), keepdim, dtype);
 }
@@ -134,7 +137,8 @@ Tensor sum(const Tensor& x, IntArrayRef dim, bool keepdim, std::optional<DType> 
 Tensor sum_to_size(const Tensor& t, IntArrayRef sizes) {
   if (t.sizes() == sizes) return t;
   const size_t n = t.sizes().size();
-  TENSORGRAD_CHECK(sizes.size() <= n, ShapeError, "sum_to_size: size ", sizes, " is not expandable to size ", t.sizes());
+  TENSORGRAD_CHECK(sizes.size() <= n, ShapeError, "sum_to_size: size ", sizes, " is not expandable to size ",
+                   t.sizes());
   const size_t lead = n - sizes.size();
   ReducedDims dims;
   for (size_t i = 0; i < n; ++i) {
@@ -143,7 +147,8 @@ Tensor sum_to_size(const Tensor& t, IntArrayRef sizes) {
       continue;
     }
     const int64_t want = sizes[i - lead], have = t.sizes()[i];
-    TENSORGRAD_CHECK(want == have || want == 1, ShapeError, "sum_to_size: size ", sizes, " is not expandable to size ", t.sizes());
+    TENSORGRAD_CHECK(want == have || want == 1, ShapeError, "sum_to_size: size ", sizes, " is not expandable to size ",
+                     t.sizes());
     if (want != have) dims.mask |= uint64_t{1} << i;
   }
   const Tensor s = sum_over(t, dims, true, t.dtype());
@@ -163,7 +168,8 @@ Tensor nansum(const Tensor& x, IntArrayRef dim, bool keepdim, std::optional<DTyp
 }
 
 Tensor nanmean(const Tensor& x, IntArrayRef dim, bool keepdim, std::optional<DType> dtype) {
-  TENSORGRAD_CHECK(x.is_floating_point(), DTypeError, "nanmean: expected input to have floating point dtype but got ", x.dtype());
+  TENSORGRAD_CHECK(x.is_floating_point(), DTypeError, "nanmean: expected input to have floating point dtype but got ",
+                   x.dtype());
   const Tensor count = sum(x.detach().isnan().logical_not(), dim.empty() ? IntArrayRef() : dim, keepdim);
   return nansum(x, dim, keepdim, dtype) / count;
 }
@@ -171,8 +177,10 @@ Tensor nanmean(const Tensor& x, IntArrayRef dim, bool keepdim, std::optional<DTy
 namespace {
 Tensor mean_over(const Tensor& x, ReducedDims dims, bool keepdim, std::optional<DType> dtype) {
   const DType type = dtype.value_or(x.dtype());
-  TENSORGRAD_CHECK(is_floating_point(type), DTypeError, "mean: could not infer output dtype. Input dtype must be a floating point dtype. "
-                   "Got: ", type);
+  TENSORGRAD_CHECK(is_floating_point(type), DTypeError,
+                   "mean: could not infer output dtype. Input dtype must be a floating point dtype. "
+                   "Got: ",
+                   type);
   const auto n = static_cast<double>(dims.count);
   Tensor out = run_sum(ReduceOp::sum, x, dims, keepdim, type, n);
   if (should_record(x)) {
@@ -184,7 +192,9 @@ Tensor mean_over(const Tensor& x, ReducedDims dims, bool keepdim, std::optional<
 }
 }  // namespace
 
-Tensor mean(const Tensor& x, std::optional<DType> dtype) { return mean_over(x, reduced_dims(x, {}, "mean"), false, dtype); }
+Tensor mean(const Tensor& x, std::optional<DType> dtype) {
+  return mean_over(x, reduced_dims(x, {}, "mean"), false, dtype);
+}
 Tensor mean(const Tensor& x, IntArrayRef dim, bool keepdim, std::optional<DType> dtype) {
   return mean_over(x, reduced_dims(x, dim, "mean"), keepdim, dtype);
 }
@@ -243,13 +253,15 @@ Tensor prod(const Tensor& x, int64_t dim, bool keepdim, std::optional<DType> dty
   const ReducedDims dims = reduced_dims(x, d, "prod");
   Tensor out = prod_over(x, dims, keepdim, dtype);
   if (should_record(x)) {
-    record("Prod", out, inputs(x), [x = Saved(x), y = Saved::output(out), dims, keepdim, d](const Tensor& g, const Context& c) {
-      const Tensor v = x(c);
-      if (v.numel() == 0) return Tensor();
-      if (v.dim() == 0) return g;
-      const Shape sizes(v.sizes());
-      return prod_backward(detail::keep_dims(g, sizes, dims, keepdim), v, detail::keep_dims(y(c), sizes, dims, keepdim), d);
-    });
+    record("Prod", out, inputs(x),
+           [x = Saved(x), y = Saved::output(out), dims, keepdim, d](const Tensor& g, const Context& c) {
+             const Tensor v = x(c);
+             if (v.numel() == 0) return Tensor();
+             if (v.dim() == 0) return g;
+             const Shape sizes(v.sizes());
+             return prod_backward(detail::keep_dims(g, sizes, dims, keepdim), v,
+                                  detail::keep_dims(y(c), sizes, dims, keepdim), d);
+           });
   }
   return out;
 }

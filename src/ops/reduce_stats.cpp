@@ -10,8 +10,8 @@
 namespace tensorgrad {
 
 using detail::keep_dims;
-using detail::ReducedDims;
 using detail::reduced_dims;
+using detail::ReducedDims;
 using detail::reducible;
 using detail::run_reduction;
 using detail::spread;
@@ -51,22 +51,24 @@ Tensor var_backward(const Tensor& g, const Tensor& x, ReducedDims dims, double c
   const Tensor center = sum_to_size(x, kept).div(static_cast<double>(dims.count));
   return keep_dims(g, sizes, dims, keepdim).mul(2.0 / divide) * (x - center);
 }
-Tensor std_backward(const Tensor& g, const Tensor& y, const Tensor& x, ReducedDims dims, double correction, bool keepdim) {
+Tensor std_backward(const Tensor& g, const Tensor& y, const Tensor& x, ReducedDims dims, double correction,
+                    bool keepdim) {
   const Tensor half = (g / y.mul(2)).masked_fill(y.detach().eq(0), 0);
   return var_backward(half, x, dims, correction, keepdim);
 }
 
 IntArrayRef as_ref(const std::optional<std::vector<int64_t>>& dim) { return dim ? IntArrayRef(*dim) : IntArrayRef(); }
 
-Tensor spread_of(const char* name, const char* op, const Tensor& x, const std::optional<std::vector<int64_t>>& dim, double correction,
-                 bool keepdim, bool root) {
+Tensor spread_of(const char* name, const char* op, const Tensor& x, const std::optional<std::vector<int64_t>>& dim,
+                 double correction, bool keepdim, bool root) {
   const ReducedDims dims = reduced_dims(x, as_ref(dim), op);
   Tensor out = moments(op, x, dims, correction, keepdim, root).spread_value;
   if (should_record(x)) {
     if (root) {
-      record(name, out, inputs(x), [x = Saved(x), y = Saved::output(out), dims, correction, keepdim](const Tensor& g, const Context& c) {
-        return std_backward(g, y(c), x(c), dims, correction, keepdim);
-      });
+      record(name, out, inputs(x),
+             [x = Saved(x), y = Saved::output(out), dims, correction, keepdim](const Tensor& g, const Context& c) {
+               return std_backward(g, y(c), x(c), dims, correction, keepdim);
+             });
     } else {
       record(name, out, inputs(x), [x = Saved(x), dims, correction, keepdim](const Tensor& g, const Context& c) {
         return var_backward(g, x(c), dims, correction, keepdim);
@@ -77,23 +79,27 @@ Tensor spread_of(const char* name, const char* op, const Tensor& x, const std::o
 }
 
 std::pair<Tensor, Tensor> spread_and_mean(const char* name, const char* op, const Tensor& x,
-                                          const std::optional<std::vector<int64_t>>& dim, double correction, bool keepdim, bool root) {
+                                          const std::optional<std::vector<int64_t>>& dim, double correction,
+                                          bool keepdim, bool root) {
   const ReducedDims dims = reduced_dims(x, as_ref(dim), op);
   Moments m = moments(op, x, dims, correction, keepdim, root);
   if (should_record(x)) {
-    NodePtr node = make_node(name, inputs(x), [x = Saved(x), y = root ? Saved::output(m.spread_value) : Saved(), dims, correction, keepdim](
-                                                  const Tensor* g, const Context& c) {
-      const Tensor v = x(c);
-      Tensor total;
-      if (g[0].defined()) {
-        total = y.defined() ? std_backward(g[0], y(c), v, dims, correction, keepdim) : var_backward(g[0], v, dims, correction, keepdim);
-      }
-      if (g[1].defined()) {
-        const Tensor of_mean = spread(g[1].div(static_cast<double>(dims.count)), Shape(v.sizes()), dims, keepdim);
-        total = total.defined() ? total + of_mean : of_mean;
-      }
-      return total;
-    });
+    NodePtr node = make_node(name, inputs(x),
+                             [x = Saved(x), y = root ? Saved::output(m.spread_value) : Saved(), dims, correction,
+                              keepdim](const Tensor* g, const Context& c) {
+                               const Tensor v = x(c);
+                               Tensor total;
+                               if (g[0].defined()) {
+                                 total = y.defined() ? std_backward(g[0], y(c), v, dims, correction, keepdim)
+                                                     : var_backward(g[0], v, dims, correction, keepdim);
+                               }
+                               if (g[1].defined()) {
+                                 const Tensor of_mean =
+                                     spread(g[1].div(static_cast<double>(dims.count)), Shape(v.sizes()), dims, keepdim);
+                                 total = total.defined() ? total + of_mean : of_mean;
+                               }
+                               return total;
+                             });
     attach(m.spread_value, node);
     attach(m.mean, node);
   }
@@ -108,10 +114,12 @@ Tensor var(const Tensor& x, std::optional<std::vector<int64_t>> dim, double corr
 Tensor std(const Tensor& x, std::optional<std::vector<int64_t>> dim, double correction, bool keepdim) {
   return spread_of("Std", "std", x, dim, correction, keepdim, true);
 }
-std::pair<Tensor, Tensor> var_mean(const Tensor& x, std::optional<std::vector<int64_t>> dim, double correction, bool keepdim) {
+std::pair<Tensor, Tensor> var_mean(const Tensor& x, std::optional<std::vector<int64_t>> dim, double correction,
+                                   bool keepdim) {
   return spread_and_mean("VarMean", "var_mean", x, dim, correction, keepdim, false);
 }
-std::pair<Tensor, Tensor> std_mean(const Tensor& x, std::optional<std::vector<int64_t>> dim, double correction, bool keepdim) {
+std::pair<Tensor, Tensor> std_mean(const Tensor& x, std::optional<std::vector<int64_t>> dim, double correction,
+                                   bool keepdim) {
   return spread_and_mean("StdMean", "std_mean", x, dim, correction, keepdim, true);
 }
 
@@ -136,7 +144,8 @@ ReduceArgs norm_args(double p) {
   return args;
 }
 
-Tensor norm_backward(const Tensor& upstream, const Tensor& x, const Tensor& result, double p, ReducedDims dims, bool keepdim) {
+Tensor norm_backward(const Tensor& upstream, const Tensor& x, const Tensor& result, double p, ReducedDims dims,
+                     bool keepdim) {
   if (p == 0) return Tensor();
   const Shape sizes(x.sizes());
   const Tensor g = keep_dims(upstream, sizes, dims, keepdim), y = keep_dims(result, sizes, dims, keepdim);
@@ -164,14 +173,16 @@ Tensor norm_over(const Tensor& x, double p, ReducedDims dims, bool keepdim) {
       out = run_reduction(args, in, dims, keepdim, DType::int64).to(x.dtype());
     } else {
       TENSORGRAD_CHECK(!(std::isinf(p) || p < 0) || dims.count > 0, ShapeError, "norm: cannot compute the ", p,
-                       " norm on an empty dimension because the operation does not have an identity, shape ", x.sizes());
+                       " norm on an empty dimension because the operation does not have an identity, shape ",
+                       x.sizes());
       out = run_reduction(norm_args(p), in, dims, keepdim, in.dtype()).to(x.dtype());
     }
   }
   if (should_record(x)) {
-    record("Norm", out, inputs(x), [x = Saved(x), y = Saved::output(out), p, dims, keepdim](const Tensor& g, const Context& c) {
-      return norm_backward(g, x(c), y(c), p, dims, keepdim);
-    });
+    record("Norm", out, inputs(x),
+           [x = Saved(x), y = Saved::output(out), p, dims, keepdim](const Tensor& g, const Context& c) {
+             return norm_backward(g, x(c), y(c), p, dims, keepdim);
+           });
   }
   return out;
 }
@@ -203,14 +214,15 @@ Tensor logsumexp(const Tensor& x, IntArrayRef dim, bool keepdim) {
     out = out.to(x.dtype());
   }
   if (should_record(x)) {
-    record("Logsumexp", out, inputs(x), [x = Saved(x), y = Saved::output(out), dims, keepdim](const Tensor& g, const Context& c) {
-      const Tensor v = x(c);
-      const Shape sizes(v.sizes());
-      const Tensor yk = keep_dims(y(c), sizes, dims, keepdim);
-      // Where all of x is -inf, so is y: those take no gradient.
-      const Tensor d = (v - yk.masked_fill(yk.detach().eq(-std::numeric_limits<double>::infinity()), 0)).exp();
-      return keep_dims(g, sizes, dims, keepdim) * d;
-    });
+    record("Logsumexp", out, inputs(x),
+           [x = Saved(x), y = Saved::output(out), dims, keepdim](const Tensor& g, const Context& c) {
+             const Tensor v = x(c);
+             const Shape sizes(v.sizes());
+             const Tensor yk = keep_dims(y(c), sizes, dims, keepdim);
+             // Where all of x is -inf, so is y: those take no gradient.
+             const Tensor d = (v - yk.masked_fill(yk.detach().eq(-std::numeric_limits<double>::infinity()), 0)).exp();
+             return keep_dims(g, sizes, dims, keepdim) * d;
+           });
   }
   return out;
 }

@@ -9,13 +9,15 @@ namespace {
 
 Tensor run_scan(ScanOp op, const Tensor& x, int64_t d, DType dtype, Tensor* places = nullptr) {
   const NoGradGuard guard;
-  const DType type = is_floating_point(dtype) ? (dtype == DType::float64 ? DType::float64 : DType::float32) : DType::int64;
+  const DType type =
+      is_floating_point(dtype) ? (dtype == DType::float64 ? DType::float64 : DType::float32) : DType::int64;
   // Through the result's dtype first: a float summed as int64 is truncated element by element.
   const Tensor in = x.detach().to(dtype).to(type).contiguous();
   Tensor out = detail::make_empty(x.sizes(), type, x.device());
   if (x.numel() > 0) {
-    kernels(x.device()).reduce.scan(op, type, detail::dim_shape(x, d), in.data_ptr(), out.data_ptr(),
-                                    places ? places->data<int64_t>() : nullptr);
+    kernels(x.device())
+        .reduce.scan(op, type, detail::dim_shape(x, d), in.data_ptr(), out.data_ptr(),
+                     places ? places->data<int64_t>() : nullptr);
   }
   return out.to(dtype);
 }
@@ -83,8 +85,12 @@ Tensor cumprod(const Tensor& x, int64_t dim, std::optional<DType> dtype) {
   return out;
 }
 
-std::pair<Tensor, Tensor> cummax(const Tensor& x, int64_t dim) { return running_extreme("Cummax", "cummax", ScanOp::max, x, dim); }
-std::pair<Tensor, Tensor> cummin(const Tensor& x, int64_t dim) { return running_extreme("Cummin", "cummin", ScanOp::min, x, dim); }
+std::pair<Tensor, Tensor> cummax(const Tensor& x, int64_t dim) {
+  return running_extreme("Cummax", "cummax", ScanOp::max, x, dim);
+}
+std::pair<Tensor, Tensor> cummin(const Tensor& x, int64_t dim) {
+  return running_extreme("Cummin", "cummin", ScanOp::min, x, dim);
+}
 
 Tensor Tensor::cumsum(int64_t dim, std::optional<DType> dtype) const { return tensorgrad::cumsum(*this, dim, dtype); }
 Tensor Tensor::cumprod(int64_t dim, std::optional<DType> dtype) const { return tensorgrad::cumprod(*this, dim, dtype); }

@@ -32,7 +32,9 @@ std::pair<Tensor, Tensor> sort(const Tensor& x, int64_t dim, bool descending) {
     const Tensor in = detail::reducible(x).detach().contiguous();
     values = detail::make_empty(x.sizes(), in.dtype(), x.device());
     if (x.numel() > 0) {
-      kernels(x.device()).index.sort(in.dtype(), detail::dim_shape(x, d), in.data_ptr(), values.data_ptr(), detail::elements<int64_t>(places), descending);
+      kernels(x.device())
+          .index.sort(in.dtype(), detail::dim_shape(x, d), in.data_ptr(), values.data_ptr(),
+                      detail::elements<int64_t>(places), descending);
     }
     values = values.to(x.dtype());
   }
@@ -47,7 +49,8 @@ Tensor msort(const Tensor& x) { return sort(x, 0).first; }
 
 std::pair<Tensor, Tensor> topk(const Tensor& x, int64_t k, int64_t dim, bool largest, bool) {
   const int64_t d = wrap_dim(dim, x.dim(), "topk"), n = x.dim() == 0 ? 1 : x.size(d);
-  TENSORGRAD_CHECK(k >= 0 && k <= n, ShapeError, "topk: selected index k out of range: k = ", k, ", dim ", d, " has size ", n);
+  TENSORGRAD_CHECK(k >= 0 && k <= n, ShapeError, "topk: selected index k out of range: k = ", k, ", dim ", d,
+                   " has size ", n);
   Shape sizes(x.sizes());
   if (x.dim() > 0) sizes[static_cast<size_t>(d)] = k;
   Tensor values, places = detail::make_empty(sizes, DType::int64, x.device());
@@ -56,7 +59,9 @@ std::pair<Tensor, Tensor> topk(const Tensor& x, int64_t k, int64_t dim, bool lar
     const Tensor in = detail::reducible(x).detach().contiguous();
     values = detail::make_empty(sizes, in.dtype(), x.device());
     if (values.numel() > 0 && k > 0) {
-      kernels(x.device()).index.topk(in.dtype(), detail::dim_shape(x, d), in.data_ptr(), k, values.data_ptr(), detail::elements<int64_t>(places), largest);
+      kernels(x.device())
+          .index.topk(in.dtype(), detail::dim_shape(x, d), in.data_ptr(), k, values.data_ptr(),
+                      detail::elements<int64_t>(places), largest);
     }
     values = values.to(x.dtype());
   }
@@ -66,7 +71,8 @@ std::pair<Tensor, Tensor> topk(const Tensor& x, int64_t k, int64_t dim, bool lar
 
 namespace {
 // The element at `place` (a tensor of int64, x's sizes with d at 1) of the ordered row.
-std::pair<Tensor, Tensor> pick(const char* name, const Tensor& x, const Tensor& values, const Tensor& places, int64_t d, bool keepdim) {
+std::pair<Tensor, Tensor> pick(const char* name, const Tensor& x, const Tensor& values, const Tensor& places, int64_t d,
+                               bool keepdim) {
   record_places(name, x, values, places, d);
   if (keepdim || x.dim() == 0) return {values, places};
   return {values.squeeze(d), places.squeeze(d)};
@@ -75,11 +81,13 @@ std::pair<Tensor, Tensor> pick(const char* name, const Tensor& x, const Tensor& 
 
 std::pair<Tensor, Tensor> kthvalue(const Tensor& x, int64_t k, int64_t dim, bool keepdim) {
   const int64_t d = wrap_dim(dim, x.dim(), "kthvalue"), n = x.dim() == 0 ? 1 : x.size(d);
-  TENSORGRAD_CHECK(k >= 1 && k <= n, ShapeError, "kthvalue: selected number k out of range for dimension ", d, ": k = ", k, ", size ", n);
+  TENSORGRAD_CHECK(k >= 1 && k <= n, ShapeError, "kthvalue: selected number k out of range for dimension ", d,
+                   ": k = ", k, ", size ", n);
   Tensor values, places;
   {
     const NoGradGuard guard;
-    const auto [v, p] = x.dim() == 0 ? std::pair{x.detach().clone(), zeros({}, {.dtype = DType::int64})} : topk(x, k, d, false);
+    const auto [v, p] =
+        x.dim() == 0 ? std::pair{x.detach().clone(), zeros({}, {.dtype = DType::int64})} : topk(x, k, d, false);
     values = x.dim() == 0 ? v : v.narrow(d, k - 1, 1).clone();
     places = x.dim() == 0 ? p : p.narrow(d, k - 1, 1).clone();
   }
@@ -88,7 +96,8 @@ std::pair<Tensor, Tensor> kthvalue(const Tensor& x, int64_t k, int64_t dim, bool
 
 std::pair<Tensor, Tensor> median(const Tensor& x, int64_t dim, bool keepdim) {
   const int64_t d = wrap_dim(dim, x.dim(), "median"), n = x.dim() == 0 ? 1 : x.size(d);
-  TENSORGRAD_CHECK(n > 0, IndexError, "median: Expected reduction dim ", d, " to have non-zero size, shape ", x.sizes());
+  TENSORGRAD_CHECK(n > 0, IndexError, "median: Expected reduction dim ", d, " to have non-zero size, shape ",
+                   x.sizes());
   Tensor values, places;
   {
     const NoGradGuard guard;
@@ -110,7 +119,8 @@ std::pair<Tensor, Tensor> median(const Tensor& x, int64_t dim, bool keepdim) {
   return pick("Median", x, values, places, d, keepdim);
 }
 Tensor median(const Tensor& x) {
-  if (x.numel() == 0) return full({}, std::numeric_limits<double>::quiet_NaN(), {.dtype = x.dtype(), .device = x.device()});
+  if (x.numel() == 0)
+    return full({}, std::numeric_limits<double>::quiet_NaN(), {.dtype = x.dtype(), .device = x.device()});
   return median(x.reshape({-1}), 0).first;
 }
 
@@ -122,7 +132,8 @@ std::tuple<Tensor, Tensor, Tensor> unique(const Tensor& x) {
   if (n == 0) return {flat.clone(), zeros(x.sizes(), whole), zeros({0}, whole)};
   const auto [ordered, from] = sort(flat, 0);
   // Where a new element begins; its number; how many carry that number.
-  const Tensor begins = cat({ones({1}, {.dtype = boolean, .device = x.device()}), ordered.narrow(0, 1, n - 1).ne(ordered.narrow(0, 0, n - 1))});
+  const Tensor begins = cat({ones({1}, {.dtype = boolean, .device = x.device()}),
+                             ordered.narrow(0, 1, n - 1).ne(ordered.narrow(0, 0, n - 1))});
   const Tensor number = cumsum(begins, 0).sub(1);
   const Tensor distinct = masked_select(ordered, begins);
   Tensor inverse = zeros({n}, whole), counts = zeros({distinct.numel()}, whole);
@@ -137,8 +148,11 @@ Tensor searchsorted(const Tensor& boundaries, const Tensor& v, bool right) {
   const bool shared = boundaries.dim() == 1;
   bool fits = shared || boundaries.dim() == v.dim();
   for (int64_t i = 0; fits && !shared && i + 1 < v.dim(); ++i) fits = boundaries.size(i) == v.size(i);
-  TENSORGRAD_CHECK(fits, ShapeError, "searchsorted: boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor ",
-                   "and input value tensor must match, but we got boundaries tensor ", boundaries.sizes(), " and input value tensor ", v.sizes());
+  TENSORGRAD_CHECK(
+      fits, ShapeError,
+      "searchsorted: boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor ",
+      "and input value tensor must match, but we got boundaries tensor ", boundaries.sizes(),
+      " and input value tensor ", v.sizes());
   const NoGradGuard guard;
   const bool real = boundaries.is_floating_point() || v.is_floating_point();
   const DType type = real ? DType::float64 : DType::int64;
@@ -146,29 +160,37 @@ Tensor searchsorted(const Tensor& boundaries, const Tensor& v, bool right) {
   Tensor out = detail::make_empty(v.sizes(), DType::int64, v.device());
   if (out.numel() > 0) {
     const int64_t rows = shared ? 1 : out.numel() / v.size(-1);
-    kernels(v.device()).index.search(type, ordered.data_ptr(), rows, n, values.data_ptr(), out.numel() / rows, right, detail::elements<int64_t>(out));
+    kernels(v.device())
+        .index.search(type, ordered.data_ptr(), rows, n, values.data_ptr(), out.numel() / rows, right,
+                      detail::elements<int64_t>(out));
   }
   return out;
 }
 Tensor bucketize(const Tensor& v, const Tensor& boundaries, bool right) {
-  TENSORGRAD_CHECK(boundaries.dim() == 1, ShapeError, "bucketize: boundaries tensor must be 1 dimension, but got ", boundaries.sizes());
+  TENSORGRAD_CHECK(boundaries.dim() == 1, ShapeError, "bucketize: boundaries tensor must be 1 dimension, but got ",
+                   boundaries.sizes());
   return searchsorted(boundaries, v, right);
 }
 
 Tensor bincount(const Tensor& x, const Tensor& weights, int64_t minlength) {
-  TENSORGRAD_CHECK(is_integral(x.dtype()) && x.dim() == 1, DTypeError, "bincount: only supports 1-d non-negative integral inputs, got ",
-                   x.dtype(), " of shape ", x.sizes());
+  TENSORGRAD_CHECK(is_integral(x.dtype()) && x.dim() == 1, DTypeError,
+                   "bincount: only supports 1-d non-negative integral inputs, got ", x.dtype(), " of shape ",
+                   x.sizes());
   TENSORGRAD_CHECK(minlength >= 0, ValueError, "bincount: minlength should be >= 0, got ", minlength);
-  TENSORGRAD_CHECK(!weights.defined() || weights.sizes() == x.sizes(), ShapeError, "bincount: weights should be 1-d and have the same length "
-                   "as input, got ", x.sizes(), " and ", weights.defined() ? weights.sizes() : IntArrayRef());
+  TENSORGRAD_CHECK(!weights.defined() || weights.sizes() == x.sizes(), ShapeError,
+                   "bincount: weights should be 1-d and have the same length "
+                   "as input, got ",
+                   x.sizes(), " and ", weights.defined() ? weights.sizes() : IntArrayRef());
   const NoGradGuard guard;
   const Tensor at = x.detach().to(DType::int64);
-  TENSORGRAD_CHECK(x.numel() == 0 || at.min().item<int64_t>() >= 0, ValueError, "bincount: only supports 1-d non-negative integral inputs");
+  TENSORGRAD_CHECK(x.numel() == 0 || at.min().item<int64_t>() >= 0, ValueError,
+                   "bincount: only supports 1-d non-negative integral inputs");
   const int64_t bins = std::max(minlength, x.numel() == 0 ? 0 : at.max().item<int64_t>() + 1);
   DType type = DType::int64;
   if (weights.defined()) type = weights.dtype() == DType::float32 ? DType::float32 : DType::float64;
   Tensor out = zeros({bins}, {.dtype = type, .device = x.device()});
-  out.scatter_add_(0, at, weights.defined() ? weights.detach().to(type) : ones(x.sizes(), {.dtype = type, .device = x.device()}));
+  out.scatter_add_(
+      0, at, weights.defined() ? weights.detach().to(type) : ones(x.sizes(), {.dtype = type, .device = x.device()}));
   return out;
 }
 
@@ -184,7 +206,9 @@ Tensor isin(const Tensor& x, const Tensor& elements) {
 std::pair<Tensor, Tensor> Tensor::topk(int64_t k, int64_t dim, bool largest, bool sorted) const {
   return tensorgrad::topk(*this, k, dim, largest, sorted);
 }
-std::pair<Tensor, Tensor> Tensor::sort(int64_t dim, bool descending) const { return tensorgrad::sort(*this, dim, descending); }
+std::pair<Tensor, Tensor> Tensor::sort(int64_t dim, bool descending) const {
+  return tensorgrad::sort(*this, dim, descending);
+}
 Tensor Tensor::argsort(int64_t dim, bool descending) const { return tensorgrad::argsort(*this, dim, descending); }
 
 }  // namespace tensorgrad

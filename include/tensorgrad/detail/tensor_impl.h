@@ -27,7 +27,7 @@ struct alignas(64) Storage {
   void (*deleter)(void* context, void* data) = nullptr;  // foreign memory only
   void* context = nullptr;
   Device device{};
-  uint8_t kind = 0;       // allocator's private mark
+  uint8_t kind = 0;  // allocator's private mark
   uint8_t size_class = 0;
   uint32_t pad = 0;
 
@@ -45,7 +45,7 @@ struct TensorImpl {
   std::atomic<uint32_t> refs{1};
   DType dtype{};
   Device device{};
-  uint8_t ndim = 0;  // at most 64
+  uint8_t ndim = 0;            // at most 64
   bool requires_grad = false;  // of a leaf; a non-leaf has grad_fn
   bool contiguous = true;
   bool is_wrapped_number = false;  // made from a Scalar: promotes like a Python number
@@ -55,10 +55,10 @@ struct TensorImpl {
   char* data = nullptr;
   int64_t* sizes = inline_dims;  // strides follow the sizes
   Node* grad_fn = nullptr;
-  uint32_t output_nr = 0;     // which output of grad_fn this is
-  uint32_t view_version = 0;  // storage version at which grad_fn of a view is current
-  AutogradMeta* meta = nullptr;  // gradient, hooks, name; made on demand
-  TensorImpl* base = nullptr;    // of a view: the tensor whose memory it looks into (never itself a view)
+  uint32_t output_nr = 0;         // which output of grad_fn this is
+  uint32_t view_version = 0;      // storage version at which grad_fn of a view is current
+  AutogradMeta* meta = nullptr;   // gradient, hooks, name; made on demand
+  TensorImpl* base = nullptr;     // of a view: the tensor whose memory it looks into (never itself a view)
   void* python_object = nullptr;  // weak: the Python wrapper, if one is alive
   int64_t inline_dims[2 * kInlineDims];
 

@@ -47,8 +47,7 @@ Tensor tensor(std::span<const T> values, const TensorOptions& options = {}) {
   return detail::tensor_from(values.data(), static_cast<int64_t>(values.size()), dtype_of<T>, options);
 }
 template <class T>
-  requires(!std::is_same_v<T, bool>)
-Tensor tensor(const std::vector<T>& values, const TensorOptions& options = {}) {
+requires(!std::is_same_v<T, bool>) Tensor tensor(const std::vector<T>& values, const TensorOptions& options = {}) {
   return tensor(std::span<const T>(values), options);
 }
 namespace detail {

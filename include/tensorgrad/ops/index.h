@@ -4,13 +4,14 @@
 
 #include "tensorgrad/tensor.h"
 
-// Reading and writing by position. Index tensors are int64 (int32 is taken too); a negative index counts from the end where
-// PyTorch lets it. An index out of range is an IndexError that names the index, the dim and its size. Sums over repeated
-// indices are made in the order of the indices: the same bits on any number of threads.
+// Reading and writing by position. Index tensors are int64 (int32 is taken too); a negative index counts from the end
+// where PyTorch lets it. An index out of range is an IndexError that names the index, the dim and its size. Sums over
+// repeated indices are made in the order of the indices: the same bits on any number of threads.
 namespace tensorgrad {
 
-// x[indices]: ints, Slice, None, Ellipsis, bool, bool masks, index tensors, as in Python. Ints and slices alone give a view.
-// Index tensors broadcast against each other; their dims replace the indexed ones, in front when those are not adjacent.
+// x[indices]: ints, Slice, None, Ellipsis, bool, bool masks, index tensors, as in Python. Ints and slices alone give a
+// view. Index tensors broadcast against each other; their dims replace the indexed ones, in front when those are not
+// adjacent.
 //   index(x, {1, Slice(0, 4), None, Ellipsis, mask})
 TENSORGRAD_API Tensor index(const Tensor& x, const std::vector<TensorIndex>& indices);
 // x with x[indices] = value (broadcast), or += with accumulate. In place: Tensor::index_put_.
@@ -30,7 +31,8 @@ TENSORGRAD_API Tensor take_along_dim(const Tensor& x, const Tensor& index, std::
 // Entries index[0], index[1], ... of dim `dim`; index is 1-d.
 TENSORGRAD_API Tensor index_select(const Tensor& x, int64_t dim, const Tensor& index);
 // x with entry index[i] of `dim` increased by alpha times entry i of source; replaced by it; filled.
-TENSORGRAD_API Tensor index_add(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source, Scalar alpha = 1);
+TENSORGRAD_API Tensor index_add(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source,
+                                Scalar alpha = 1);
 TENSORGRAD_API Tensor index_copy(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source);
 TENSORGRAD_API Tensor index_fill(const Tensor& x, int64_t dim, const Tensor& index, Scalar value);
 // The elements where mask (broadcast) is true, 1-d.
@@ -63,8 +65,8 @@ TENSORGRAD_API Tensor median(const Tensor& x);
 TENSORGRAD_API std::pair<Tensor, Tensor> median(const Tensor& x, int64_t dim, bool keepdim = false);
 // The distinct elements in order, 1-d; and which of them each element is; and how often each occurs.
 TENSORGRAD_API std::tuple<Tensor, Tensor, Tensor> unique(const Tensor& x);
-// Where v would go into an ordered row: the first place with entry >= v, with right > v. boundaries is 1-d, or has v's leading
-// sizes. int64.
+// Where v would go into an ordered row: the first place with entry >= v, with right > v. boundaries is 1-d, or has v's
+// leading sizes. int64.
 TENSORGRAD_API Tensor searchsorted(const Tensor& boundaries, const Tensor& v, bool right = false);
 TENSORGRAD_API Tensor bucketize(const Tensor& v, const Tensor& boundaries, bool right = false);
 // How often each of 0 .. max(x) occurs in a 1-d tensor of non-negative integers, or the sum of the weights there.

@@ -2,10 +2,11 @@
 
 #include "tensorgrad/tensor.h"
 
-// Reductions. `dim` is one dim or several, negative ones counted from the end; an empty list means all. With keepdim the
-// reduced dims stay with size 1. NaN counts as the largest and as the smallest element. float16 and bfloat16 are reduced in
-// float32. A float sum of n terms is off by a few units in the last place, whatever n is, and has the same bits on any number of
-// threads. Errors: IndexError for a dim out of range, ShapeError for a repeated dim, DTypeError for a dtype without a meaning.
+// Reductions. `dim` is one dim or several, negative ones counted from the end; an empty list means all. With keepdim
+// the reduced dims stay with size 1. NaN counts as the largest and as the smallest element. float16 and bfloat16 are
+// reduced in float32. A float sum of n terms is off by a few units in the last place, whatever n is, and has the same
+// bits on any number of threads. Errors: IndexError for a dim out of range, ShapeError for a repeated dim, DTypeError
+// for a dtype without a meaning.
 namespace tensorgrad {
 
 // Sums t over the dims that were broadcast from `sizes`: the gradient of an expand.
@@ -17,16 +18,18 @@ TENSORGRAD_API Tensor sum_to_size(const Tensor& t, IntArrayRef sizes);
 TENSORGRAD_API Tensor sum(const Tensor& x, std::optional<DType> dtype = {});
 TENSORGRAD_API Tensor sum(const Tensor& x, IntArrayRef dim, bool keepdim = false, std::optional<DType> dtype = {});
 // The sum with NaN counted as 0; the mean of what is not NaN.
-TENSORGRAD_API Tensor nansum(const Tensor& x, IntArrayRef dim = {}, bool keepdim = false, std::optional<DType> dtype = {});
-TENSORGRAD_API Tensor nanmean(const Tensor& x, IntArrayRef dim = {}, bool keepdim = false, std::optional<DType> dtype = {});
+TENSORGRAD_API Tensor nansum(const Tensor& x, IntArrayRef dim = {}, bool keepdim = false,
+                             std::optional<DType> dtype = {});
+TENSORGRAD_API Tensor nanmean(const Tensor& x, IntArrayRef dim = {}, bool keepdim = false,
+                              std::optional<DType> dtype = {});
 // sum / n, of floating-point tensors only; NaN for no elements.
 TENSORGRAD_API Tensor mean(const Tensor& x, std::optional<DType> dtype = {});
 TENSORGRAD_API Tensor mean(const Tensor& x, IntArrayRef dim, bool keepdim = false, std::optional<DType> dtype = {});
 TENSORGRAD_API Tensor prod(const Tensor& x, std::optional<DType> dtype = {});
 TENSORGRAD_API Tensor prod(const Tensor& x, int64_t dim, bool keepdim = false, std::optional<DType> dtype = {});
 
-// The extreme of all elements (the gradient is shared between equals); with a dim: values and the int64 place of one of them,
-// which takes the gradient. ShapeError or IndexError when there is nothing to reduce.
+// The extreme of all elements (the gradient is shared between equals); with a dim: values and the int64 place of one of
+// them, which takes the gradient. ShapeError or IndexError when there is nothing to reduce.
 TENSORGRAD_API Tensor max(const Tensor& x);
 TENSORGRAD_API Tensor min(const Tensor& x);
 TENSORGRAD_API std::pair<Tensor, Tensor> max(const Tensor& x, int64_t dim, bool keepdim = false);
@@ -34,7 +37,8 @@ TENSORGRAD_API std::pair<Tensor, Tensor> min(const Tensor& x, int64_t dim, bool 
 // The extreme over several dims; the gradient is shared between equals.
 TENSORGRAD_API Tensor amax(const Tensor& x, IntArrayRef dim = {}, bool keepdim = false);
 TENSORGRAD_API Tensor amin(const Tensor& x, IntArrayRef dim = {}, bool keepdim = false);
-TENSORGRAD_API std::pair<Tensor, Tensor> aminmax(const Tensor& x, std::optional<int64_t> dim = {}, bool keepdim = false);
+TENSORGRAD_API std::pair<Tensor, Tensor> aminmax(const Tensor& x, std::optional<int64_t> dim = {},
+                                                 bool keepdim = false);
 // The int64 place of the first extreme, in the flattened tensor when no dim is given.
 TENSORGRAD_API Tensor argmax(const Tensor& x, std::optional<int64_t> dim = {}, bool keepdim = false);
 TENSORGRAD_API Tensor argmin(const Tensor& x, std::optional<int64_t> dim = {}, bool keepdim = false);

@@ -79,12 +79,18 @@ int64_t nonzero(DType dtype, const void* x, int64_t n, int ndim, const int64_t* 
   switch (dtype) {
     case DType::boolean:
     case DType::uint8:
-    case DType::int8: return nonzero_typed<uint8_t>(x, n, ndim, sizes, out);
-    case DType::int16: return nonzero_typed<int16_t>(x, n, ndim, sizes, out);
-    case DType::int32: return nonzero_typed<int32_t>(x, n, ndim, sizes, out);
-    case DType::int64: return nonzero_typed<int64_t>(x, n, ndim, sizes, out);
-    case DType::float32: return nonzero_typed<float>(x, n, ndim, sizes, out);
-    default: return nonzero_typed<double>(x, n, ndim, sizes, out);
+    case DType::int8:
+      return nonzero_typed<uint8_t>(x, n, ndim, sizes, out);
+    case DType::int16:
+      return nonzero_typed<int16_t>(x, n, ndim, sizes, out);
+    case DType::int32:
+      return nonzero_typed<int32_t>(x, n, ndim, sizes, out);
+    case DType::int64:
+      return nonzero_typed<int64_t>(x, n, ndim, sizes, out);
+    case DType::float32:
+      return nonzero_typed<float>(x, n, ndim, sizes, out);
+    default:
+      return nonzero_typed<double>(x, n, ndim, sizes, out);
   }
 }
 
@@ -100,18 +106,24 @@ void move_masked(const uint8_t* mask, void* a, int64_t n, void* b) {
     int64_t k = starts[p];
     for (int64_t i = begin; i < end; ++i) {
       if (!mask[i]) continue;
-      if constexpr (kGather) packed[k++] = x[i];
-      else x[i] = packed[k++];
+      if constexpr (kGather)
+        packed[k++] = x[i];
+      else
+        x[i] = packed[k++];
     }
   });
 }
 template <bool kGather>
 void move_masked(int64_t item, const uint8_t* mask, void* x, int64_t n, void* packed) {
   switch (item) {
-    case 1: return move_masked<uint8_t, kGather>(mask, x, n, packed);
-    case 2: return move_masked<uint16_t, kGather>(mask, x, n, packed);
-    case 4: return move_masked<uint32_t, kGather>(mask, x, n, packed);
-    default: return move_masked<uint64_t, kGather>(mask, x, n, packed);
+    case 1:
+      return move_masked<uint8_t, kGather>(mask, x, n, packed);
+    case 2:
+      return move_masked<uint16_t, kGather>(mask, x, n, packed);
+    case 4:
+      return move_masked<uint32_t, kGather>(mask, x, n, packed);
+    default:
+      return move_masked<uint64_t, kGather>(mask, x, n, packed);
   }
 }
 void compress(int64_t item, const uint8_t* mask, const void* x, int64_t n, void* out) {
@@ -122,7 +134,8 @@ void place(int64_t item, const uint8_t* mask, void* x, int64_t n, const void* so
 }
 
 template <class T>
-void search_typed(const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right, int64_t* out) {
+void search_typed(const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right,
+                  int64_t* out) {
   const T* all = static_cast<const T*>(ordered);
   const T* values = static_cast<const T*>(v);
   const int64_t count = rows * per_row;
@@ -131,12 +144,14 @@ void search_typed(const void* ordered, int64_t rows, int64_t n, const void* v, i
   parallel_for(0, count, 2048, [&](int64_t b, int64_t e) {
     for (int64_t i = b; i < e; ++i) {
       const T* row = all + (rows == 1 ? 0 : i / per_row) * n;
-      const T* at = right ? std::upper_bound(row, row + n, values[i], below) : std::lower_bound(row, row + n, values[i], below);
+      const T* at =
+          right ? std::upper_bound(row, row + n, values[i], below) : std::lower_bound(row, row + n, values[i], below);
       out[i] = at - row;
     }
   });
 }
-void search(DType dtype, const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right, int64_t* out) {
+void search(DType dtype, const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right,
+            int64_t* out) {
   if (dtype == DType::float64) return search_typed<double>(ordered, rows, n, v, per_row, right, out);
   search_typed<int64_t>(ordered, rows, n, v, per_row, right, out);
 }
@@ -145,9 +160,15 @@ void search(DType dtype, const void* ordered, int64_t rows, int64_t n, const voi
 
 void fill_cpu(IndexKernels& k, Level level) {
   switch (level) {
-    case Level::avx512: avx512::fill(k); break;
-    case Level::avx2: avx2::fill(k); break;
-    case Level::baseline: baseline::fill(k); break;
+    case Level::avx512:
+      avx512::fill(k);
+      break;
+    case Level::avx2:
+      avx2::fill(k);
+      break;
+    case Level::baseline:
+      baseline::fill(k);
+      break;
   }
   k.nonzero = nonzero;
   k.compress = compress;

@@ -67,9 +67,12 @@ void fill(ReduceKernels& kernels);
 
 void fill_cpu(ReduceKernels& kernels, Level level) {
   switch (level) {
-    case Level::avx512: return avx512::fill(kernels);
-    case Level::avx2: return avx2::fill(kernels);
-    case Level::baseline: return baseline::fill(kernels);
+    case Level::avx512:
+      return avx512::fill(kernels);
+    case Level::avx2:
+      return avx2::fill(kernels);
+    case Level::baseline:
+      return baseline::fill(kernels);
   }
 }
 void fill_cpu(ReduceKernels& kernels) { fill_cpu(kernels, isa_level()); }

@@ -1,6 +1,7 @@
 #pragma once
 
-// How a reduction walks memory: dims of size 1 dropped, the rest ordered by stride and merged where they lie in memory like one.
+// How a reduction walks memory: dims of size 1 dropped, the rest ordered by stride and merged where they lie in memory
+// like one.
 
 #include "kernels/reduce.h"
 

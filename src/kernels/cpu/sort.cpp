@@ -1,6 +1,6 @@
-// Sorting and the k first. An element becomes an unsigned key that orders as PyTorch does (NaN last, -0 equal to 0); with its
-// place behind it no two are equal, so any sorting algorithm is stable and gives one answer. Short rows are sorted by
-// comparison, long ones by digits.
+// Sorting and the k first. An element becomes an unsigned key that orders as PyTorch does (NaN last, -0 equal to 0);
+// with its place behind it no two are equal, so any sorting algorithm is stable and gives one answer. Short rows are
+// sorted by comparison, long ones by digits.
 
 #include <algorithm>
 #include <cstring>
@@ -65,7 +65,8 @@ void sort_by_digits(Item* items, Item* spare, int64_t n) {
   std::memset(counts, 0, sizeof(uint32_t) * kDigits * kPasses);
   for (int64_t i = 0; i < n; ++i) {
     const auto key = items[i].key();
-    for (int p = 0; p < kPasses; ++p) ++counts[static_cast<uint32_t>(p) * kDigits + (key >> (p * kBits) & (kDigits - 1))];
+    for (int p = 0; p < kPasses; ++p)
+      ++counts[static_cast<uint32_t>(p) * kDigits + (key >> (p * kBits) & (kDigits - 1))];
   }
   Item *from = items, *to = spare;
   for (int p = 0; p < kPasses; ++p) {
@@ -175,14 +176,21 @@ void topk_typed(const DimShape& s, const void* in, int64_t k, void* values, int6
 template <class F>
 void by_dtype(DType dtype, F f) {
   switch (dtype) {
-    case DType::float32: return f(float{});
-    case DType::float64: return f(double{});
+    case DType::float32:
+      return f(float{});
+    case DType::float64:
+      return f(double{});
     case DType::boolean:
-    case DType::uint8: return f(uint8_t{});
-    case DType::int8: return f(int8_t{});
-    case DType::int16: return f(int16_t{});
-    case DType::int32: return f(int32_t{});
-    default: return f(int64_t{});
+    case DType::uint8:
+      return f(uint8_t{});
+    case DType::int8:
+      return f(int8_t{});
+    case DType::int16:
+      return f(int16_t{});
+    case DType::int32:
+      return f(int32_t{});
+    default:
+      return f(int64_t{});
   }
 }
 

@@ -1,6 +1,7 @@
-// Attention by tiles in shared memory with an online softmax: forward, and a backward in two kernels (keys and values; queries) that
-// recompute the scores from the saved logarithms, so that nothing of size queries x keys touches memory and no atomics are needed (the
-// same bits every run). A block is 16 x 16 threads; a thread owns rows ty*R .. and columns tx, tx+16, ... of each tile.
+// Attention by tiles in shared memory with an online softmax: forward, and a backward in two kernels (keys and values;
+// queries) that recompute the scores from the saved logarithms, so that nothing of size queries x keys touches memory
+// and no atomics are needed (the same bits every run). A block is 16 x 16 threads; a thread owns rows ty*R .. and
+// columns tx, tx+16, ... of each tile.
 
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/reduce_rows.cuh"
@@ -56,7 +57,8 @@ __device__ inline void product_nn(T (&acc)[R][C], const T* a, const T* b, int de
   for (int k = 0; k < depth; ++k) {
     T av[R], bv[C];
 #pragma unroll
-    for (int i = 0; i < R; ++i) av[i] = Transposed ? a[k * PitchA + threadIdx.y * R + i] : a[(threadIdx.y * R + i) * PitchA + k];
+    for (int i = 0; i < R; ++i)
+      av[i] = Transposed ? a[k * PitchA + threadIdx.y * R + i] : a[(threadIdx.y * R + i) * PitchA + k];
 #pragma unroll
     for (int j = 0; j < C; ++j) bv[j] = b[k * PitchB + threadIdx.x + kSide * j];
 #pragma unroll
@@ -93,7 +95,8 @@ __device__ inline T row_max(T v) {
 }
 
 template <class T, int D, int B>
-__global__ void __launch_bounds__(kSide * kSide) forward_kernel(const AttentionShape s, const T* query, const T* key, const T* value, T* output, T* log_sum) {
+__global__ void __launch_bounds__(kSide* kSide)
+    forward_kernel(const AttentionShape s, const T* query, const T* key, const T* value, T* output, T* log_sum) {
   constexpr int R = B / kSide, Pitch = D + 1, ScorePitch = B + 1;
   extern __shared__ __align__(16) char memory[];
   T* tq = reinterpret_cast<T*>(memory);
@@ -156,7 +159,8 @@ __global__ void __launch_bounds__(kSide * kSide) forward_kernel(const AttentionS
       const int c = threadIdx.x + kSide * j;
       if (c < value_size) o[row * s.output.row + c] = out[i][j] * scale;
     }
-    if (threadIdx.x == 0) log_sum[(b * s.heads + h) * s.queries + row] = total[i] > T(0) ? most[i] + logarithm(total[i]) : T(INFINITY);
+    if (threadIdx.x == 0)
+      log_sum[(b * s.heads + h) * s.queries + row] = total[i] > T(0) ? most[i] + logarithm(total[i]) : T(INFINITY);
   }
 }
 
@@ -185,7 +189,8 @@ struct Backward {
 
 // P and dS of one tile from the scores and dP. `rows` of the tile are queries.
 template <class T, int R, int ScorePitch>
-__device__ inline void probabilities(const Backward<T>& a, int64_t b, int64_t h, int64_t q0, int64_t k0, T (&score)[R][R], T (&dp)[R][R], T* tp, T* ts) {
+__device__ inline void probabilities(const Backward<T>& a, int64_t b, int64_t h, int64_t q0, int64_t k0,
+                                     T (&score)[R][R], T (&dp)[R][R], T* tp, T* ts) {
 #pragma unroll
   for (int i = 0; i < R; ++i) {
     const int64_t row = q0 + threadIdx.y * R + i;
@@ -204,7 +209,7 @@ __device__ inline void probabilities(const Backward<T>& a, int64_t b, int64_t h,
 }
 
 template <class T, int D, int B>
-__global__ void __launch_bounds__(kSide * kSide) key_value_kernel(const Backward<T> a) {
+__global__ void __launch_bounds__(kSide* kSide) key_value_kernel(const Backward<T> a) {
   constexpr int R = B / kSide, Pitch = D + 1, ScorePitch = B + 1;
   extern __shared__ __align__(16) char memory[];
   T* tk = reinterpret_cast<T*>(memory);
@@ -248,7 +253,7 @@ __global__ void __launch_bounds__(kSide * kSide) key_value_kernel(const Backward
 }
 
 template <class T, int D, int B>
-__global__ void __launch_bounds__(kSide * kSide) query_kernel(const Backward<T> a) {
+__global__ void __launch_bounds__(kSide* kSide) query_kernel(const Backward<T> a) {
   constexpr int R = B / kSide, Pitch = D + 1, ScorePitch = B + 1;
   extern __shared__ __align__(16) char memory[];
   T* tq = reinterpret_cast<T*>(memory);
@@ -288,24 +293,27 @@ __global__ void __launch_bounds__(kSide * kSide) query_kernel(const Backward<T> 
   }
 }
 
-// Calls body(D, B) with the smallest compiled head size that fits; the tile shrinks so that shared memory suffices on every card.
+// Calls body(D, B) with the smallest compiled head size that fits; the tile shrinks so that shared memory suffices on
+// every card.
 template <class T, class Body>
 void with_size(const AttentionShape& s, Body body) {
   const int64_t d = std::max(s.head_size, s.value_size);
   constexpr bool wide = sizeof(T) == 8;
   using std::integral_constant;
-  if (d <= 16) return body(integral_constant<int, 16>(), integral_constant<int, wide ? 32 : 64>());
-  if (d <= 32) return body(integral_constant<int, 32>(), integral_constant<int, wide ? 32 : 64>());
-  if (d <= 64) return body(integral_constant<int, 64>(), integral_constant<int, wide ? 32 : 64>());
+  if (d <= 16) return body(integral_constant<int, 16>(), integral_constant < int, wide ? 32 : 64 > ());
+  if (d <= 32) return body(integral_constant<int, 32>(), integral_constant < int, wide ? 32 : 64 > ());
+  if (d <= 64) return body(integral_constant<int, 64>(), integral_constant < int, wide ? 32 : 64 > ());
   if (d <= 128) return body(integral_constant<int, 128>(), integral_constant<int, 32>());
-  TENSORGRAD_CHECK(d <= 256, NotImplementedError, "scaled_dot_product_attention: head size ", d, " above 256 has no CUDA kernel");
-  body(integral_constant<int, 256>(), integral_constant<int, wide ? 16 : 32>());
+  TENSORGRAD_CHECK(d <= 256, NotImplementedError, "scaled_dot_product_attention: head size ", d,
+                   " above 256 has no CUDA kernel");
+  body(integral_constant<int, 256>(), integral_constant < int, wide ? 16 : 32 > ());
 }
 
 template <class K>
 void allow_shared(K kernel, size_t bytes) {
   if (bytes > 48 * 1024) {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "attention's shared memory");
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+          "attention's shared memory");
   }
 }
 
@@ -337,25 +345,30 @@ void forward(const AttentionShape& s, const T* query, const T* key, const T* val
 }
 
 template <class T>
-void backward(const AttentionShape& s, const T* query, const T* key, const T* value, const T* output, const T* log_sum, const T* grad_output,
-              const HeadStrides& gs, T* dq, const HeadStrides& dqs, T* dk, const HeadStrides& dks, T* dv, const HeadStrides& dvs) {
+void backward(const AttentionShape& s, const T* query, const T* key, const T* value, const T* output, const T* log_sum,
+              const T* grad_output, const HeadStrides& gs, T* dq, const HeadStrides& dqs, T* dk, const HeadStrides& dks,
+              T* dv, const HeadStrides& dvs) {
   const int64_t rows = s.batch * s.heads * s.queries;
   if (s.batch * s.heads == 0) return;
   const Scratch scratch(static_cast<size_t>(rows + 1) * sizeof(T));
   T* delta = scratch.as<T>();
-  if (rows) delta_kernel<<<static_cast<unsigned>((rows + 7) / 8), 256, 0, stream()>>>(s, output, grad_output, gs, delta);
+  if (rows)
+    delta_kernel<<<static_cast<unsigned>((rows + 7) / 8), 256, 0, stream()>>>(s, output, grad_output, gs, delta);
   const Backward<T> a{s, query, key, value, log_sum, grad_output, delta, gs, dq, dk, dv, dqs, dks, dvs};
   with_size<T>(s, [&](auto d, auto b) {
     constexpr int D = d.value, B = b.value;
-    constexpr size_t both = (4 * B * (D + 1) + 2 * B * (B + 1)) * sizeof(T), one = (4 * B * (D + 1) + B * (B + 1)) * sizeof(T);
+    constexpr size_t both = (4 * B * (D + 1) + 2 * B * (B + 1)) * sizeof(T),
+                     one = (4 * B * (D + 1) + B * (B + 1)) * sizeof(T);
     const auto heads = static_cast<unsigned>(s.batch * s.heads);
     if (s.keys) {
       allow_shared(key_value_kernel<T, D, B>, both);
-      key_value_kernel<T, D, B><<<dim3(static_cast<unsigned>((s.keys + B - 1) / B), heads), dim3(kSide, kSide), both, stream()>>>(a);
+      key_value_kernel<T, D, B>
+          <<<dim3(static_cast<unsigned>((s.keys + B - 1) / B), heads), dim3(kSide, kSide), both, stream()>>>(a);
     }
     if (s.queries) {
       allow_shared(query_kernel<T, D, B>, one);
-      query_kernel<T, D, B><<<dim3(static_cast<unsigned>((s.queries + B - 1) / B), heads), dim3(kSide, kSide), one, stream()>>>(a);
+      query_kernel<T, D, B>
+          <<<dim3(static_cast<unsigned>((s.queries + B - 1) / B), heads), dim3(kSide, kSide), one, stream()>>>(a);
     }
   });
   check_launch("attention backward");

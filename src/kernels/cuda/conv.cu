@@ -1,5 +1,5 @@
-// Convolutions by cuDNN graphs: forward, gradient of the input, gradient of the weight. One execution plan per shape, the fastest
-// of the heuristic's first suggestions as measured on the first call, kept for the life of the process.
+// Convolutions by cuDNN graphs: forward, gradient of the input, gradient of the weight. One execution plan per shape,
+// the fastest of the heuristic's first suggestions as measured on the first call, kept for the life of the process.
 
 #include <cstring>
 #include <mutex>
@@ -22,7 +22,8 @@ const Api& api() {
     void* library = open_library("libcudnn.so.9", "nvidia-cudnn-cu13");
     Api r{};
     const auto get = [&](auto& f, const char* name) {
-      f = reinterpret_cast<std::remove_reference_t<decltype(f)>>(find_symbol(library, (std::string("cudnn") + name).c_str()));
+      f = reinterpret_cast<std::remove_reference_t<decltype(f)>>(
+          find_symbol(library, (std::string("cudnn") + name).c_str()));
     };
     get(r.Create, "Create");
     get(r.SetStream, "SetStream");
@@ -63,7 +64,9 @@ class Desc {
   void set(int attribute, int type, int64_t count, const void* values, const char* what) {
     check_dnn(api().BackendSetAttribute(d_, attribute, type, count, values), what);
   }
-  void set(int attribute, const Desc& other, const char* what) { set(attribute, dnn::kTypeDescriptor, 1, &other.d_, what); }
+  void set(int attribute, const Desc& other, const char* what) {
+    set(attribute, dnn::kTypeDescriptor, 1, &other.d_, what);
+  }
   void finalize(const char* what) { check_dnn(api().BackendFinalize(d_), what); }
   dnn::Descriptor get() const { return d_; }
   dnn::Descriptor* address() { return &d_; }
@@ -125,13 +128,17 @@ struct GraphParts {
 void make_graph(GraphParts& p, dnn::Handle handle, const ConvShape& s, Direction direction, int type) {
   const int n = space_dims(s), first = 3 - n;
   const int64_t in[3] = {s.in_depth, s.in_height, s.in_width}, out[3] = {s.out_depth, s.out_height, s.out_width};
-  const int64_t kernel[3] = {s.kernel_depth, s.kernel_height, s.kernel_width}, stride[3] = {s.stride_depth, s.stride_height, s.stride_width};
-  const int64_t pad[3] = {s.pad_depth, s.pad_height, s.pad_width}, dilation[3] = {s.dilation_depth, s.dilation_height, s.dilation_width};
-  int64_t post[3], x[5] = {s.batch, s.in_channels}, w[5] = {s.out_channels, s.in_channels / s.groups}, y[5] = {s.batch, s.out_channels};
+  const int64_t kernel[3] = {s.kernel_depth, s.kernel_height, s.kernel_width},
+                stride[3] = {s.stride_depth, s.stride_height, s.stride_width};
+  const int64_t pad[3] = {s.pad_depth, s.pad_height, s.pad_width},
+                dilation[3] = {s.dilation_depth, s.dilation_height, s.dilation_width};
+  int64_t post[3], x[5] = {s.batch, s.in_channels}, w[5] = {s.out_channels, s.in_channels / s.groups},
+                   y[5] = {s.batch, s.out_channels};
   for (int i = 0; i < n; ++i) {
     const int j = first + i;
     x[2 + i] = in[j], w[2 + i] = kernel[j], y[2 + i] = out[j];
-    // What the output's size says about the padding behind the last element (it may differ from the one before the first).
+    // What the output's size says about the padding behind the last element (it may differ from the one before the
+    // first).
     const int64_t reach = (out[j] - 1) * stride[j] + dilation[j] * (kernel[j] - 1) + 1;
     post[j] = std::max<int64_t>(reach - in[j] - pad[j], 0);
   }
@@ -157,7 +164,8 @@ void make_graph(GraphParts& p, dnn::Handle handle, const ConvShape& s, Direction
   const float one_f = 1, zero_f = 0;
   const bool wide = type == dnn::kDouble;
   p.op.set(base, wide ? dnn::kTypeDouble : dnn::kTypeFloat, 1, wide ? static_cast<const void*>(&one) : &one_f, "alpha");
-  p.op.set(base + 1, wide ? dnn::kTypeDouble : dnn::kTypeFloat, 1, wide ? static_cast<const void*>(&zero) : &zero_f, "beta");
+  p.op.set(base + 1, wide ? dnn::kTypeDouble : dnn::kTypeFloat, 1, wide ? static_cast<const void*>(&zero) : &zero_f,
+           "beta");
   p.op.set(base + 2, p.conv, "convolution of the operation");
   // forward: W X Y; data: W DX DY; filter: DW X DY
   p.op.set(base + 3, p.w, "weight");
@@ -174,7 +182,8 @@ void make_graph(GraphParts& p, dnn::Handle handle, const ConvShape& s, Direction
 bool uses_tensor_core(const Desc& config) {
   Desc engine(dnn::kEngine);
   int64_t got = 0;
-  if (api().BackendGetAttribute(config.get(), dnn::kConfigEngine, dnn::kTypeDescriptor, 1, &got, engine.address()) != 0) return true;
+  if (api().BackendGetAttribute(config.get(), dnn::kConfigEngine, dnn::kTypeDescriptor, 1, &got, engine.address()) != 0)
+    return true;
   int notes[16];
   got = 0;
   api().BackendGetAttribute(engine.get(), dnn::kEngineNumericalNote, dnn::kTypeNumericalNote, 16, &got, notes);
@@ -196,7 +205,8 @@ std::vector<Desc> suggestions(const Desc& graph, int mode, int64_t most) {
     raw.push_back(configs.back().get());
   }
   int64_t got = 0;
-  check_dnn(api().BackendGetAttribute(heuristic.get(), dnn::kHeurResults, dnn::kTypeDescriptor, most, &got, raw.data()), "heuristic");
+  check_dnn(api().BackendGetAttribute(heuristic.get(), dnn::kHeurResults, dnn::kTypeDescriptor, most, &got, raw.data()),
+            "heuristic");
   configs.resize(static_cast<size_t>(got));
   return configs;
 }
@@ -226,7 +236,8 @@ bool try_plan(dnn::Handle handle, Desc& config, Plan& plan) {
   if (a.BackendSetAttribute(plan.plan.get(), dnn::kPlanHandle, dnn::kTypeHandle, 1, &handle) != 0) return false;
   if (a.BackendFinalize(plan.plan.get()) != 0) return false;
   int64_t got = 0;
-  if (a.BackendGetAttribute(plan.plan.get(), dnn::kPlanWorkspace, dnn::kTypeInt64, 1, &got, &plan.workspace) != 0) return false;
+  if (a.BackendGetAttribute(plan.plan.get(), dnn::kPlanWorkspace, dnn::kTypeInt64, 1, &got, &plan.workspace) != 0)
+    return false;
   plan.config = std::move(config);
   return plan.workspace <= (int64_t{4} << 30);
 }
@@ -255,7 +266,8 @@ float time_plan(dnn::Handle handle, const Plan& plan, const void* x, const void*
   return best;
 }
 
-Plan choose(dnn::Handle handle, const ConvShape& s, Direction direction, int type, bool tf32, const void* x, const void* w, const void* y) {
+Plan choose(dnn::Handle handle, const ConvShape& s, Direction direction, int type, bool tf32, const void* x,
+            const void* w, const void* y) {
   GraphParts parts;
   make_graph(parts, handle, s, direction, type);
   const bool measure = !capturing();
@@ -278,16 +290,18 @@ Plan choose(dnn::Handle handle, const ConvShape& s, Direction direction, int typ
       if (tried >= 6) return best;
     }
   }
-  TENSORGRAD_CHECK(tried > 0, NotImplementedError, "convolution: cuDNN offers no engine for batch ", s.batch, ", channels ", s.in_channels, " to ",
-                   s.out_channels, ", groups ", s.groups);
+  TENSORGRAD_CHECK(tried > 0, NotImplementedError, "convolution: cuDNN offers no engine for batch ", s.batch,
+                   ", channels ", s.in_channels, " to ", s.out_channels, ", groups ", s.groups);
   return best;
 }
 
 void run(const ConvShape& s, Direction direction, int type, const void* x, const void* w, const void* y) {
   const bool tf32 = cuda::allow_tf32_conv();
-  const Key key{{s.batch, s.groups, s.in_channels, s.out_channels, s.in_depth, s.in_height, s.in_width, s.out_depth, s.out_height, s.out_width,
-                 s.kernel_depth, s.kernel_height, s.kernel_width, s.stride_depth, s.stride_height, s.stride_width, s.pad_depth, s.pad_height,
-                 s.pad_width, s.dilation_depth, s.dilation_height, s.dilation_width, direction, type, tf32}};
+  const Key key{{s.batch,           s.groups,         s.in_channels,  s.out_channels, s.in_depth,
+                 s.in_height,       s.in_width,       s.out_depth,    s.out_height,   s.out_width,
+                 s.kernel_depth,    s.kernel_height,  s.kernel_width, s.stride_depth, s.stride_height,
+                 s.stride_width,    s.pad_depth,      s.pad_height,   s.pad_width,    s.dilation_depth,
+                 s.dilation_height, s.dilation_width, direction,      type,           tf32}};
   int device = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
   Cache& cache = cache_of(device);
@@ -295,7 +309,8 @@ void run(const ConvShape& s, Direction direction, int type, const void* x, const
   if (!cache.handle) check_dnn(api().Create(&cache.handle), "Create");
   check_dnn(api().SetStream(cache.handle, stream()), "SetStream");
   auto it = cache.plans.find(key);
-  if (it == cache.plans.end()) it = cache.plans.emplace(key, choose(cache.handle, s, direction, type, tf32, x, w, y)).first;
+  if (it == cache.plans.end())
+    it = cache.plans.emplace(key, choose(cache.handle, s, direction, type, tf32, x, w, y)).first;
   const Plan& plan = it->second;
   if (plan.workspace == 0) return execute(cache.handle, plan, x, w, y, nullptr);
   const Scratch workspace(static_cast<size_t>(plan.workspace));
@@ -327,7 +342,8 @@ void forward(const ConvShape& s, const T* input, const T* weight, const T* bias,
 }
 
 template <class T, int Type>
-void backward(const ConvShape& s, const T* grad_output, const T* input, const T* weight, T* grad_input, T* grad_weight, T* grad_bias) {
+void backward(const ConvShape& s, const T* grad_output, const T* input, const T* weight, T* grad_input, T* grad_weight,
+              T* grad_bias) {
   const int64_t area = s.out_depth * s.out_height * s.out_width;
   const bool empty = s.batch * s.out_channels * area == 0 || s.in_channels == 0;
   const auto zero = [&](T* p, int64_t n) {

@@ -1,7 +1,7 @@
 #pragma once
 
-// The part of cuBLASLt's C interface that we call. The library is opened at run time (the CUDA toolkit's or the PyPI wheel's), and
-// declared here so that building needs nvcc alone. Values are those of cublasLt.h of CUDA 12 and 13.
+// The part of cuBLASLt's C interface that we call. The library is opened at run time (the CUDA toolkit's or the PyPI
+// wheel's), and declared here so that building needs nvcc alone. Values are those of cublasLt.h of CUDA 12 and 13.
 
 #include <cuda_runtime.h>
 #include <library_types.h>
@@ -43,10 +43,11 @@ struct Api {
   int (*MatmulPreferenceCreate)(Preference*);
   int (*MatmulPreferenceDestroy)(Preference);
   int (*MatmulPreferenceSetAttribute)(Preference, int attribute, const void* value, size_t bytes);
-  int (*MatmulAlgoGetHeuristic)(Handle, MatmulDesc, Layout a, Layout b, Layout c, Layout d, Preference, int wanted, Heuristic* results,
-                                int* found);
-  int (*Matmul)(Handle, MatmulDesc, const void* alpha, const void* a, Layout, const void* b, Layout, const void* beta, const void* c,
-                Layout, void* d, Layout, const Algo*, void* workspace, size_t workspace_bytes, cudaStream_t);
+  int (*MatmulAlgoGetHeuristic)(Handle, MatmulDesc, Layout a, Layout b, Layout c, Layout d, Preference, int wanted,
+                                Heuristic* results, int* found);
+  int (*Matmul)(Handle, MatmulDesc, const void* alpha, const void* a, Layout, const void* b, Layout, const void* beta,
+                const void* c, Layout, void* d, Layout, const Algo*, void* workspace, size_t workspace_bytes,
+                cudaStream_t);
 };
 
 // Opened once; throws DeviceError that says where it looked.

@@ -1,7 +1,7 @@
 #pragma once
 
-// The part of cuDNN 9's graph interface that convolutions need, opened at run time and declared here so that building needs nvcc
-// alone. Values are those of cudnn_graph.h.
+// The part of cuDNN 9's graph interface that convolutions need, opened at run time and declared here so that building
+// needs nvcc alone. Values are those of cudnn_graph.h.
 
 #include <cuda_runtime.h>
 
@@ -13,23 +13,76 @@ using Handle = void*;
 using Descriptor = void*;
 
 enum DescriptorType : int {
-  kConvolution = 1, kEngine = 2, kEngineConfig = 3, kEngineHeuristic = 4, kExecutionPlan = 5, kForward = 10, kBackwardFilter = 11,
-  kBackwardData = 12, kOperationGraph = 15, kVariantPack = 16, kTensor = 17
+  kConvolution = 1,
+  kEngine = 2,
+  kEngineConfig = 3,
+  kEngineHeuristic = 4,
+  kExecutionPlan = 5,
+  kForward = 10,
+  kBackwardFilter = 11,
+  kBackwardData = 12,
+  kOperationGraph = 15,
+  kVariantPack = 16,
+  kTensor = 17
 };
 enum ValueType : int {
-  kTypeHandle = 0, kTypeDataType = 1, kTypeBool = 2, kTypeInt64 = 3, kTypeFloat = 4, kTypeDouble = 5, kTypePointer = 6,
-  kTypeConvMode = 7, kTypeHeurMode = 8, kTypeNumericalNote = 11, kTypeDescriptor = 15
+  kTypeHandle = 0,
+  kTypeDataType = 1,
+  kTypeBool = 2,
+  kTypeInt64 = 3,
+  kTypeFloat = 4,
+  kTypeDouble = 5,
+  kTypePointer = 6,
+  kTypeConvMode = 7,
+  kTypeHeurMode = 8,
+  kTypeNumericalNote = 11,
+  kTypeDescriptor = 15
 };
 enum Attribute : int {
-  kConvCompType = 100, kConvMode = 101, kConvDilations = 102, kConvStrides = 103, kConvPostPaddings = 104, kConvPrePaddings = 105,
-  kConvSpatialDims = 106, kHeurMode = 200, kHeurGraph = 201, kHeurResults = 202, kConfigEngine = 300, kPlanHandle = 400,
-  kPlanConfig = 401, kPlanWorkspace = 402,
+  kConvCompType = 100,
+  kConvMode = 101,
+  kConvDilations = 102,
+  kConvStrides = 103,
+  kConvPostPaddings = 104,
+  kConvPrePaddings = 105,
+  kConvSpatialDims = 106,
+  kHeurMode = 200,
+  kHeurGraph = 201,
+  kHeurResults = 202,
+  kConfigEngine = 300,
+  kPlanHandle = 400,
+  kPlanConfig = 401,
+  kPlanWorkspace = 402,
   // alpha, beta, convolution, then the three tensors
-  kForwardAlpha = 700, kForwardBeta = 701, kForwardConv = 702, kForwardW = 703, kForwardX = 704, kForwardY = 705,
-  kDataAlpha = 706, kDataBeta = 707, kDataConv = 708, kDataW = 709, kDataDx = 710, kDataDy = 711,
-  kFilterAlpha = 712, kFilterBeta = 713, kFilterConv = 714, kFilterDw = 715, kFilterX = 716, kFilterDy = 717,
-  kGraphHandle = 800, kGraphOps = 801, kTensorAlignment = 900, kTensorDataType = 901, kTensorDims = 902, kTensorStrides = 903,
-  kTensorId = 906, kPackIds = 1000, kPackPointers = 1001, kPackWorkspace = 1003, kEngineNumericalNote = 1303
+  kForwardAlpha = 700,
+  kForwardBeta = 701,
+  kForwardConv = 702,
+  kForwardW = 703,
+  kForwardX = 704,
+  kForwardY = 705,
+  kDataAlpha = 706,
+  kDataBeta = 707,
+  kDataConv = 708,
+  kDataW = 709,
+  kDataDx = 710,
+  kDataDy = 711,
+  kFilterAlpha = 712,
+  kFilterBeta = 713,
+  kFilterConv = 714,
+  kFilterDw = 715,
+  kFilterX = 716,
+  kFilterDy = 717,
+  kGraphHandle = 800,
+  kGraphOps = 801,
+  kTensorAlignment = 900,
+  kTensorDataType = 901,
+  kTensorDims = 902,
+  kTensorStrides = 903,
+  kTensorId = 906,
+  kPackIds = 1000,
+  kPackPointers = 1001,
+  kPackWorkspace = 1003,
+  kEngineNumericalNote = 1303
 };
 enum DataType : int { kFloat = 0, kDouble = 1, kHalf = 2, kBFloat16 = 9 };
 enum HeuristicMode : int { kModeFallback = 2, kModeA = 3 };

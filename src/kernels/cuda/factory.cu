@@ -27,14 +27,16 @@ void linspace(DType dtype, void* out, int64_t n, double start, double end, doubl
   if (n == 0) return;
   const double step = n > 1 ? (end - start) / static_cast<double>(n - 1) : 0.0;
   each<<<blocks_for(n, kThreads), kThreads, 0, stream()>>>(n, [=] __device__(int64_t i) {
-    const double v = i < n / 2 || n == 1 ? start + static_cast<double>(i) * step : end - static_cast<double>(n - 1 - i) * step;
+    const double v =
+        i < n / 2 || n == 1 ? start + static_cast<double>(i) * step : end - static_cast<double>(n - 1 - i) * step;
     store(out, dtype, i, base != 0 ? pow(base, v) : v);
   });
   check_launch("linspace");
 }
 
 template <class T>
-void triangle_of(const void* in, void* out, int64_t batch, int64_t rows, int64_t columns, int64_t diagonal, bool upper) {
+void triangle_of(const void* in, void* out, int64_t batch, int64_t rows, int64_t columns, int64_t diagonal,
+                 bool upper) {
   const int64_t n = batch * rows * columns;
   if (n == 0) return;
   const T* x = static_cast<const T*>(in);
@@ -45,12 +47,17 @@ void triangle_of(const void* in, void* out, int64_t batch, int64_t rows, int64_t
   });
   check_launch("tril/triu");
 }
-void triangle(int64_t item, const void* in, void* out, int64_t batch, int64_t rows, int64_t columns, int64_t diagonal, bool upper) {
+void triangle(int64_t item, const void* in, void* out, int64_t batch, int64_t rows, int64_t columns, int64_t diagonal,
+              bool upper) {
   switch (item) {
-    case 1: return triangle_of<uint8_t>(in, out, batch, rows, columns, diagonal, upper);
-    case 2: return triangle_of<uint16_t>(in, out, batch, rows, columns, diagonal, upper);
-    case 4: return triangle_of<uint32_t>(in, out, batch, rows, columns, diagonal, upper);
-    default: return triangle_of<uint64_t>(in, out, batch, rows, columns, diagonal, upper);
+    case 1:
+      return triangle_of<uint8_t>(in, out, batch, rows, columns, diagonal, upper);
+    case 2:
+      return triangle_of<uint16_t>(in, out, batch, rows, columns, diagonal, upper);
+    case 4:
+      return triangle_of<uint32_t>(in, out, batch, rows, columns, diagonal, upper);
+    default:
+      return triangle_of<uint64_t>(in, out, batch, rows, columns, diagonal, upper);
   }
 }
 

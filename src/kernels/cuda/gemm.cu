@@ -27,7 +27,8 @@ const Api& api() {
     }
     Api r{};
     const auto get = [&](auto& f, const char* name) {
-      f = reinterpret_cast<std::remove_reference_t<decltype(f)>>(find_symbol(library, (std::string("cublasLt") + name).c_str()));
+      f = reinterpret_cast<std::remove_reference_t<decltype(f)>>(
+          find_symbol(library, (std::string("cublasLt") + name).c_str()));
     };
     get(r.Create, "Create");
     get(r.MatmulDescCreate, "MatmulDescCreate");
@@ -77,8 +78,8 @@ struct Prepared {
   bool has_bias = false;
 };
 
-// A matrix as cuBLASLt (column-major) sees it. Ours is row-major, so we ask for Cᵀ = Bᵀ Aᵀ: a row-major matrix with leading
-// dimension ld is a column-major transposed one.
+// A matrix as cuBLASLt (column-major) sees it. Ours is row-major, so we ask for Cᵀ = Bᵀ Aᵀ: a row-major matrix with
+// leading dimension ld is a column-major transposed one.
 struct Operand {
   bool transposed;  // relative to the column-major matrix wanted
   int64_t ld;
@@ -113,14 +114,17 @@ Cache& cache_of(int device) {
   return caches[device];
 }
 
-lt::Layout make_layout(cudaDataType type, int64_t rows, int64_t cols, const Operand& o, int64_t batch, int64_t batch_step) {
+lt::Layout make_layout(cudaDataType type, int64_t rows, int64_t cols, const Operand& o, int64_t batch,
+                       int64_t batch_step) {
   lt::Layout l;
   if (o.transposed) std::swap(rows, cols);
-  check_lt(api().MatrixLayoutCreate(&l, type, static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), o.ld), "MatrixLayoutCreate");
+  check_lt(api().MatrixLayoutCreate(&l, type, static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), o.ld),
+           "MatrixLayoutCreate");
   if (batch > 1) {
     const auto count = static_cast<int32_t>(batch);
     check_lt(api().MatrixLayoutSetAttribute(l, lt::kBatchCount, &count, sizeof count), "layout batch");
-    check_lt(api().MatrixLayoutSetAttribute(l, lt::kBatchOffset, &batch_step, sizeof batch_step), "layout batch offset");
+    check_lt(api().MatrixLayoutSetAttribute(l, lt::kBatchOffset, &batch_step, sizeof batch_step),
+             "layout batch offset");
   }
   return l;
 }
@@ -139,11 +143,12 @@ Factor factor(double v, const Call& call) {
   return x;
 }
 
-int launch(Cache& cache, const Prepared& p, const GemmArgs& g, const Call& call, const lt::Algo& algo, void* workspace) {
+int launch(Cache& cache, const Prepared& p, const GemmArgs& g, const Call& call, const lt::Algo& algo,
+           void* workspace) {
   const Factor alpha = factor(g.alpha, call), beta = factor(g.beta, call);
   // Column-major: D (n x m) = op(B') (n x k) * op(A') (k x m)
-  return api().Matmul(cache.handle, p.desc, &alpha, g.b, p.b, g.a, p.a, &beta, g.c, p.c, g.c, p.c, &algo, workspace, workspace ? kWorkspaceBytes : 0,
-                      stream());
+  return api().Matmul(cache.handle, p.desc, &alpha, g.b, p.b, g.a, p.a, &beta, g.c, p.c, g.c, p.c, &algo, workspace,
+                      workspace ? kWorkspaceBytes : 0, stream());
 }
 
 // Times the first few suggestions on the real data: the call overwrites C anyway (beta 0), so trying costs only time.
@@ -151,7 +156,8 @@ void choose(Cache& cache, Prepared& p, const GemmArgs& g, const Call& call, lt::
   p.best = found[0];
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   cudaStreamIsCapturing(stream(), &status);
-  const double work = 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) * static_cast<double>(g.batch);
+  const double work = 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) *
+                      static_cast<double>(g.batch);
   if (count < 2 || g.beta != 0 || status != cudaStreamCaptureStatusNone || work < 1e6) return;
   const Scratch workspace(kWorkspaceBytes);
   cudaEvent_t start, stop;
@@ -176,11 +182,14 @@ void choose(Cache& cache, Prepared& p, const GemmArgs& g, const Call& call, lt::
   cudaEventDestroy(stop);
 }
 
-const Prepared& prepare(Cache& cache, const GemmArgs& g, const Call& call, const Operand& a, const Operand& b, const Operand& c) {
+const Prepared& prepare(Cache& cache, const GemmArgs& g, const Call& call, const Operand& a, const Operand& b,
+                        const Operand& c) {
   const Key key{{g.m, g.n, g.k, g.batch, a.ld, b.ld, c.ld, g.a_batch, g.b_batch, g.c_batch,
                  (int64_t{a.transposed} << 1) | int64_t{b.transposed}, static_cast<int64_t>(call.type), call.compute,
                  (int64_t{g.bias_n != nullptr} << 1) | int64_t{g.activation == GemmActivation::relu}, g.beta == 0,
-                 static_cast<int64_t>((reinterpret_cast<uintptr_t>(g.a) | reinterpret_cast<uintptr_t>(g.b) | reinterpret_cast<uintptr_t>(g.c)) & 15)}};
+                 static_cast<int64_t>((reinterpret_cast<uintptr_t>(g.a) | reinterpret_cast<uintptr_t>(g.b) |
+                                       reinterpret_cast<uintptr_t>(g.c)) &
+                                      15)}};
   auto [it, fresh] = cache.prepared.try_emplace(key);
   Prepared& p = it->second;
   if (!fresh) return p;
@@ -202,13 +211,15 @@ const Prepared& prepare(Cache& cache, const GemmArgs& g, const Call& call, const
     lt::Preference preference;
     check_lt(api().MatmulPreferenceCreate(&preference), "PreferenceCreate");
     const size_t workspace = kWorkspaceBytes;
-    check_lt(api().MatmulPreferenceSetAttribute(preference, lt::kMaxWorkspace, &workspace, sizeof workspace), "workspace");
+    check_lt(api().MatmulPreferenceSetAttribute(preference, lt::kMaxWorkspace, &workspace, sizeof workspace),
+             "workspace");
     lt::Heuristic found[8];
     int count = 0;
-    const int status = api().MatmulAlgoGetHeuristic(cache.handle, p.desc, p.b, p.a, p.c, p.c, preference, 8, found, &count);
+    const int status =
+        api().MatmulAlgoGetHeuristic(cache.handle, p.desc, p.b, p.a, p.c, p.c, preference, 8, found, &count);
     api().MatmulPreferenceDestroy(preference);
-    TENSORGRAD_CHECK(status == 0 && count > 0, Error, "matmul: cuBLASLt offers no algorithm for m=", g.m, " n=", g.n, " k=", g.k,
-                     " (status ", status, ")");
+    TENSORGRAD_CHECK(status == 0 && count > 0, Error, "matmul: cuBLASLt offers no algorithm for m=", g.m, " n=", g.n,
+                     " k=", g.k, " (status ", status, ")");
     choose(cache, p, g, call, found, count);
   } catch (...) {
     cache.prepared.erase(it);
@@ -247,18 +258,21 @@ void plain(const GemmArgs& g) {
   check_launch("matmul");
 }
 
-// to[t][r][c] = from[t * batch + r * row + c * col], for an operand whose strides cuBLASLt does not take (broadcast ones, mostly).
+// to[t][r][c] = from[t * batch + r * row + c * col], for an operand whose strides cuBLASLt does not take (broadcast
+// ones, mostly).
 template <class T>
-__global__ void pack_kernel(const T* from, int64_t batches, int64_t rows, int64_t cols, int64_t batch, int64_t row, int64_t col, T* to) {
+__global__ void pack_kernel(const T* from, int64_t batches, int64_t rows, int64_t cols, int64_t batch, int64_t row,
+                            int64_t col, T* to) {
   const int64_t total = batches * rows * cols;
   for (int64_t at = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; at < total; at += int64_t{gridDim.x} * blockDim.x) {
     to[at] = from[at / (rows * cols) * batch + at / cols % rows * row + at % cols * col];
   }
 }
 template <class T>
-void pack(const void* from, int64_t batches, int64_t rows, int64_t cols, int64_t batch, int64_t row, int64_t col, T* to) {
-  pack_kernel<<<blocks_for(batches * rows * cols, kThreads * 4), kThreads, 0, stream()>>>(static_cast<const T*>(from), batches, rows, cols, batch, row,
-                                                                                         col, to);
+void pack(const void* from, int64_t batches, int64_t rows, int64_t cols, int64_t batch, int64_t row, int64_t col,
+          T* to) {
+  pack_kernel<<<blocks_for(batches * rows * cols, kThreads * 4), kThreads, 0, stream()>>>(
+      static_cast<const T*>(from), batches, rows, cols, batch, row, col, to);
 }
 
 template <class T, class Acc>
@@ -268,7 +282,8 @@ void product(const GemmArgs& g, Call call);
 template <class T, class Acc>
 void packed_product(const GemmArgs& g, Call call, bool pack_a, bool pack_b) {
   const int64_t a_batches = g.a_batch == 0 ? 1 : g.batch, b_batches = g.b_batch == 0 ? 1 : g.batch;
-  const size_t a_count = pack_a ? static_cast<size_t>(a_batches * g.m * g.k) : 0, b_count = pack_b ? static_cast<size_t>(b_batches * g.k * g.n) : 0;
+  const size_t a_count = pack_a ? static_cast<size_t>(a_batches * g.m * g.k) : 0,
+               b_count = pack_b ? static_cast<size_t>(b_batches * g.k * g.n) : 0;
   const size_t b_start = (a_count * sizeof(T) + 255) / 256 * 256;  // cuBLASLt's fast kernels want alignment
   const Scratch scratch(b_start + b_count * sizeof(T));
   GemmArgs t = g;
@@ -299,7 +314,8 @@ void product(const GemmArgs& g, Call call) {
     std::swap(t.bias_n, t.bias_m);
     return product<T, Acc>(t, call);
   }
-  const Operand b = operand(g.n, g.k, g.b_col, g.b_row), a = operand(g.k, g.m, g.a_col, g.a_row), c = operand(g.n, g.m, g.c_col, g.c_row);
+  const Operand b = operand(g.n, g.k, g.b_col, g.b_row), a = operand(g.k, g.m, g.a_col, g.a_row),
+                c = operand(g.n, g.m, g.c_col, g.c_row);
   if (!c.ok || c.transposed || g.bias_m || g.pack_b || g.batch > 65535) return plain<T, Acc>(g);
   if (!a.ok || !b.ok) return packed_product<T, Acc>(g, call, !a.ok, !b.ok);
   int device = 0;

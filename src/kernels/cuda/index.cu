@@ -1,9 +1,10 @@
-// Reading and writing by position. Where several writes meet in one place: put and scatter leave one of them, add and scatter_add add
-// all (float sums in no fixed order, as the device's atomics happen).
+// Reading and writing by position. Where several writes meet in one place: put and scatter leave one of them, add and
+// scatter_add add all (float sums in no fixed order, as the device's atomics happen).
+
+#include <thrust/iterator/counting_iterator.h>
 
 #include <cub/device/device_scan.cuh>
 #include <cub/device/device_select.cuh>
-#include <thrust/iterator/counting_iterator.h>
 
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/pointwise.cuh"
@@ -25,17 +26,23 @@ void launch(int64_t n, const char* what, F f) {
 template <class Body>
 void with_item(int64_t item, Body body) {
   switch (item) {
-    case 1: return body(uint8_t());
-    case 2: return body(uint16_t());
-    case 4: return body(uint32_t());
-    default: return body(uint64_t());
+    case 1:
+      return body(uint8_t());
+    case 2:
+      return body(uint16_t());
+    case 4:
+      return body(uint32_t());
+    default:
+      return body(uint64_t());
   }
 }
 
 __device__ inline void atomic_add(float* p, float v) { atomicAdd(p, v); }
 __device__ inline void atomic_add(double* p, double v) { atomicAdd(p, v); }
 __device__ inline void atomic_add(int32_t* p, int32_t v) { atomicAdd(p, v); }
-__device__ inline void atomic_add(int64_t* p, int64_t v) { atomicAdd(reinterpret_cast<unsigned long long*>(p), static_cast<unsigned long long>(v)); }
+__device__ inline void atomic_add(int64_t* p, int64_t v) {
+  atomicAdd(reinterpret_cast<unsigned long long*>(p), static_cast<unsigned long long>(v));
+}
 // Types without an atomic of their own: compare and swap on the word around them.
 template <class T>
 __device__ inline void atomic_add_narrow(T* p, T v) {
@@ -57,14 +64,22 @@ __device__ inline void atomic_add(uint8_t* p, uint8_t v) { atomic_add_narrow(p, 
 template <class Body>
 void with_number(DType dtype, const char* what, Body body) {
   switch (dtype) {
-    case DType::float32: return body(float());
-    case DType::float64: return body(double());
-    case DType::int64: return body(int64_t());
-    case DType::int32: return body(int32_t());
-    case DType::int16: return body(int16_t());
-    case DType::int8: return body(int8_t());
-    case DType::uint8: return body(uint8_t());
-    default: TENSORGRAD_RAISE(NotImplementedError, what, ": no CUDA kernel for ", dtype);
+    case DType::float32:
+      return body(float());
+    case DType::float64:
+      return body(double());
+    case DType::int64:
+      return body(int64_t());
+    case DType::int32:
+      return body(int32_t());
+    case DType::int16:
+      return body(int16_t());
+    case DType::int8:
+      return body(int8_t());
+    case DType::uint8:
+      return body(uint8_t());
+    default:
+      TENSORGRAD_RAISE(NotImplementedError, what, ": no CUDA kernel for ", dtype);
   }
 }
 
@@ -102,7 +117,8 @@ void put_as(const DimShape& d, T* x, const int64_t* index, int64_t m, const T* s
     x[(o * d.n + index[j]) * d.inner + i] = source[o * w.outer + j * w.n + i * w.inner];
   });
 }
-void put(int64_t item, const DimShape& s, void* x, const int64_t* index, int64_t m, const void* source, const DimStrides& strides) {
+void put(int64_t item, const DimShape& s, void* x, const int64_t* index, int64_t m, const void* source,
+         const DimStrides& strides) {
   with_item(item, [&](auto zero) {
     using T = decltype(zero);
     put_as(s, static_cast<T*>(x), index, m, static_cast<const T*>(source), strides);
@@ -115,7 +131,8 @@ void add_as(const DimShape& d, T* x, const int64_t* index, int64_t m, const T* s
     atomic_add(x + (o * d.n + index[j]) * d.inner + i, source[o * w.outer + j * w.n + i * w.inner]);
   });
 }
-void add(DType dtype, const DimShape& s, void* x, const int64_t* index, int64_t m, const void* source, const DimStrides& strides) {
+void add(DType dtype, const DimShape& s, void* x, const int64_t* index, int64_t m, const void* source,
+         const DimStrides& strides) {
   with_number(dtype, "index_add", [&](auto zero) {
     using T = decltype(zero);
     add_as(s, static_cast<T*>(x), index, m, static_cast<const T*>(source), strides);
@@ -139,7 +156,8 @@ struct Places {
   }
 };
 Places places(const GatherArgs& a) {
-  TENSORGRAD_CHECK(a.ndim <= kMaxDims, NotImplementedError, "gather: more than ", kMaxDims, " dims have no CUDA kernel");
+  TENSORGRAD_CHECK(a.ndim <= kMaxDims, NotImplementedError, "gather: more than ", kMaxDims,
+                   " dims have no CUDA kernel");
   Places p{a.ndim, a.dim, 1, {}, {}, {}, a.index};
   for (int d = 0; d < a.ndim; ++d) {
     p.count *= a.sizes[d];
@@ -226,7 +244,8 @@ int64_t nonzero(DType dtype, const void* x, int64_t n, int ndim, const int64_t* 
     flags[i] = floating ? load<double>(x, dtype, i) != 0.0 : load<int64_t>(x, dtype, i) != 0;
   });
   with_temporary("nonzero", [&](void* t, size_t& bytes) {
-    return cub::DeviceSelect::Flagged(t, bytes, thrust::make_counting_iterator<int64_t>(0), flags, flat, count, n, stream());
+    return cub::DeviceSelect::Flagged(t, bytes, thrust::make_counting_iterator<int64_t>(0), flags, flat, count, n,
+                                      stream());
   });
   const int64_t total = fetch(count, "nonzero");
   if (!out) return total;
@@ -252,7 +271,8 @@ void with_ranks(const uint8_t* mask, int64_t n, const char* what, Use use) {
   auto* flags = scratch.as<int64_t>();
   auto* ranks = flags + n;
   widen_flags(mask, n, flags, what);
-  with_temporary(what, [&](void* t, size_t& bytes) { return cub::DeviceScan::ExclusiveSum(t, bytes, flags, ranks, n, stream()); });
+  with_temporary(
+      what, [&](void* t, size_t& bytes) { return cub::DeviceScan::ExclusiveSum(t, bytes, flags, ranks, n, stream()); });
   use(ranks);
 }
 template <class T>
@@ -303,7 +323,8 @@ void search_as(const T* all, int64_t rows, int64_t n, const T* values, int64_t p
     out[at] = low;
   });
 }
-void search(DType dtype, const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right, int64_t* out) {
+void search(DType dtype, const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right,
+            int64_t* out) {
   if (dtype == DType::float64) {
     search_as(static_cast<const double*>(ordered), rows, n, static_cast<const double*>(v), per_row, right, out);
   } else {

@@ -43,8 +43,10 @@ void* open_library(const char* name, const char* wheel) {
   }
   places.emplace_back(name);
   for (const char* up : {"/..", "/../.."}) add_matches(places, own_folder() + up + "/nvidia/*/lib/" + name);
-  if (const char* venv = std::getenv("VIRTUAL_ENV")) add_matches(places, std::string(venv) + "/lib/python3*/site-packages/nvidia/*/lib/" + name);
-  for (const char* root : {"/usr/local/cuda/lib64/", "/usr/lib/x86_64-linux-gnu/"}) places.push_back(std::string(root) + name);
+  if (const char* venv = std::getenv("VIRTUAL_ENV"))
+    add_matches(places, std::string(venv) + "/lib/python3*/site-packages/nvidia/*/lib/" + name);
+  for (const char* root : {"/usr/local/cuda/lib64/", "/usr/lib/x86_64-linux-gnu/"})
+    places.push_back(std::string(root) + name);
   for (const std::string& place : places) {
     if (void* library = dlopen(place.c_str(), RTLD_NOW | RTLD_GLOBAL)) return library;
   }

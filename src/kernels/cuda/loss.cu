@@ -1,5 +1,6 @@
-// Losses over classes and embeddings. A block takes a row of scores (spatial 1) or a thread a column. An index out of range cannot
-// raise at the launch: the kernel notes it (common.cuh, fault_word) and goes on without touching memory outside.
+// Losses over classes and embeddings. A block takes a row of scores (spatial 1) or a thread a column. An index out of
+// range cannot raise at the launch: the kernel notes it (common.cuh, fault_word) and goes on without touching memory
+// outside.
 
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/reduce_rows.cuh"
@@ -7,11 +8,14 @@
 namespace tensorgrad::gpu {
 namespace {
 
-__device__ inline void complain(unsigned long long* fault, int64_t position) { *fault = static_cast<unsigned long long>(position) + 1; }
+__device__ inline void complain(unsigned long long* fault, int64_t position) {
+  *fault = static_cast<unsigned long long>(position) + 1;
+}
 
 // The loss of one row: L and the loss before any reduction. Threads of the block share the work.
 template <class T>
-__global__ void cross_entropy_rows(const ClassLoss s, const T* x, T* log_sum, T* losses, T* weights, unsigned long long* fault) {
+__global__ void cross_entropy_rows(const ClassLoss s, const T* x, T* log_sum, T* losses, T* weights,
+                                   unsigned long long* fault) {
   const int64_t row = blockIdx.x, n = row / s.spatial, p = row % s.spatial;
   const T* v = x + n * s.classes * s.spatial + p;
   const T* w = static_cast<const T*>(s.weight);
@@ -51,7 +55,8 @@ __global__ void cross_entropy_rows(const ClassLoss s, const T* x, T* log_sum, T*
 template <class T>
 __global__ void nll_rows(const ClassLoss s, const T* x, T* losses, T* weights, unsigned long long* fault) {
   const int64_t rows = s.batch * s.spatial;
-  for (int64_t row = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; row < rows; row += int64_t{gridDim.x} * blockDim.x) {
+  for (int64_t row = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; row < rows;
+       row += int64_t{gridDim.x} * blockDim.x) {
     const int64_t t = s.target[row];
     T weight = T(0), loss = T(0);
     if (t != s.ignore) {
@@ -69,7 +74,8 @@ __global__ void nll_rows(const ClassLoss s, const T* x, T* losses, T* weights, u
 
 // One block: the sums of losses and weights in a fixed order.
 template <class T>
-__global__ void collect(int64_t rows, const T* losses, const T* weights, bool reduce, bool mean, T* out, T* total_weight) {
+__global__ void collect(int64_t rows, const T* losses, const T* weights, bool reduce, bool mean, T* out,
+                        T* total_weight) {
   T loss = T(0), weight = T(0);
   for (int64_t i = threadIdx.x; i < rows; i += blockDim.x) loss += losses[i], weight += weights[i];
   loss = block_sum(loss);
@@ -91,14 +97,17 @@ int64_t cross_entropy_forward(const ClassLoss& s, const T* x, T* log_sum, T* out
   T* weights = scratch.as<T>();
   T* losses = s.reduce ? weights + rows : out;
   const int threads = s.classes >= 4096 ? 1024 : s.classes >= 256 ? 256 : 32;
-  if (rows) cross_entropy_rows<<<static_cast<unsigned>(rows), threads, 0, stream()>>>(s, x, log_sum, losses, weights, fault_word());
+  if (rows)
+    cross_entropy_rows<<<static_cast<unsigned>(rows), threads, 0, stream()>>>(s, x, log_sum, losses, weights,
+                                                                              fault_word());
   finish(s, losses, weights, out, total_weight);
   check_launch("cross_entropy");
   return -1;
 }
 
 template <class T>
-__global__ void cross_entropy_dx(const ClassLoss s, const T* x, const T* log_sum, const T* grad, const T* total_weight, T* dx) {
+__global__ void cross_entropy_dx(const ClassLoss s, const T* x, const T* log_sum, const T* grad, const T* total_weight,
+                                 T* dx) {
   const int64_t row = blockIdx.x, n = row / s.spatial, p = row % s.spatial;
   const int64_t at = n * s.classes * s.spatial + p, t = s.target[row];
   const T* w = static_cast<const T*>(s.weight);
@@ -124,7 +133,8 @@ __global__ void cross_entropy_dx(const ClassLoss s, const T* x, const T* log_sum
   }
 }
 template <class T>
-void cross_entropy_backward(const ClassLoss& s, const T* x, const T* log_sum, const T* grad, const T* total_weight, T* dx) {
+void cross_entropy_backward(const ClassLoss& s, const T* x, const T* log_sum, const T* grad, const T* total_weight,
+                            T* dx) {
   const int64_t rows = s.batch * s.spatial;
   if (rows * s.classes == 0) return;
   const int threads = s.classes >= 4096 ? 1024 : s.classes >= 256 ? 256 : 32;
@@ -146,12 +156,14 @@ int64_t nll_forward(const ClassLoss& s, const T* x, T* out, T* total_weight) {
 template <class T>
 __global__ void nll_dx(const ClassLoss s, const T* grad, const T* total_weight, T* dx) {
   const int64_t rows = s.batch * s.spatial;
-  for (int64_t row = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; row < rows; row += int64_t{gridDim.x} * blockDim.x) {
+  for (int64_t row = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; row < rows;
+       row += int64_t{gridDim.x} * blockDim.x) {
     const int64_t t = s.target[row];
     if (t == s.ignore || t < 0 || t >= s.classes) continue;
     T g = s.reduce ? *grad : grad[row];
     if (s.reduce && s.mean) g /= *total_weight;
-    dx[(row / s.spatial * s.classes + t) * s.spatial + row % s.spatial] = -g * (s.weight ? static_cast<const T*>(s.weight)[t] : T(1));
+    dx[(row / s.spatial * s.classes + t) * s.spatial + row % s.spatial] =
+        -g * (s.weight ? static_cast<const T*>(s.weight)[t] : T(1));
   }
 }
 template <class T>
@@ -166,7 +178,8 @@ void nll_backward(const ClassLoss& s, const T* grad, const T* total_weight, T* d
 // ---- embedding
 
 template <class T>
-__global__ void gather_rows(int64_t count, int64_t rows, int64_t size, const T* weight, const int64_t* index, T* out, unsigned long long* fault) {
+__global__ void gather_rows(int64_t count, int64_t rows, int64_t size, const T* weight, const int64_t* index, T* out,
+                            unsigned long long* fault) {
   for (int64_t i = blockIdx.x; i < count; i += gridDim.x) {
     const int64_t r = index[i];
     const bool inside = r >= 0 && r < rows;
@@ -177,8 +190,8 @@ __global__ void gather_rows(int64_t count, int64_t rows, int64_t size, const T* 
 template <class T>
 int64_t embedding_forward(int64_t count, int64_t rows, int64_t size, const T* weight, const int64_t* index, T* out) {
   if (count * size == 0) return -1;
-  gather_rows<<<static_cast<unsigned>(std::min<int64_t>(count, 65536)), size >= 256 ? 256 : 64, 0, stream()>>>(count, rows, size, weight, index, out,
-                                                                                                            fault_word());
+  gather_rows<<<static_cast<unsigned>(std::min<int64_t>(count, 65536)), size >= 256 ? 256 : 64, 0, stream()>>>(
+      count, rows, size, weight, index, out, fault_word());
   check_launch("embedding");
   return -1;
 }
@@ -211,7 +224,8 @@ __global__ void row_starts(int64_t rows, const unsigned* counts, unsigned* start
     __syncthreads();
   }
 }
-__global__ void place_rows(int64_t count, int64_t rows, const int64_t* index, const unsigned* starts, unsigned* filled, unsigned* places) {
+__global__ void place_rows(int64_t count, int64_t rows, const int64_t* index, const unsigned* starts, unsigned* filled,
+                           unsigned* places) {
   for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < count; i += int64_t{gridDim.x} * blockDim.x) {
     const int64_t r = index[i];
     if (r >= 0 && r < rows) places[starts[r] + atomicAdd(filled + r, 1u)] = static_cast<unsigned>(i);
@@ -219,8 +233,8 @@ __global__ void place_rows(int64_t count, int64_t rows, const int64_t* index, co
 }
 // A block a row of the table: sorts the row's few places so that the sum's order is fixed, then adds.
 template <class T>
-__global__ void add_rows(int64_t rows, int64_t size, const T* grad, const unsigned* counts, const unsigned* starts, unsigned* places, int64_t padding,
-                         bool by_frequency, T* dweight) {
+__global__ void add_rows(int64_t rows, int64_t size, const T* grad, const unsigned* counts, const unsigned* starts,
+                         unsigned* places, int64_t padding, bool by_frequency, T* dweight) {
   for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
     const unsigned n = r == padding ? 0 : counts[r];
     unsigned* mine = places + starts[r];
@@ -244,7 +258,8 @@ __global__ void add_rows(int64_t rows, int64_t size, const T* grad, const unsign
   }
 }
 template <class T>
-void embedding_backward(int64_t count, int64_t rows, int64_t size, const T* grad, const int64_t* index, int64_t padding, bool by_frequency, T* dweight) {
+void embedding_backward(int64_t count, int64_t rows, int64_t size, const T* grad, const int64_t* index, int64_t padding,
+                        bool by_frequency, T* dweight) {
   if (rows * size == 0) return;
   const Scratch scratch((static_cast<size_t>(rows) * 3 + static_cast<size_t>(count)) * sizeof(unsigned));
   auto* counts = scratch.as<unsigned>();
@@ -253,14 +268,15 @@ void embedding_backward(int64_t count, int64_t rows, int64_t size, const T* grad
   if (count) count_rows<<<blocks_for(count, 256), 256, 0, stream()>>>(count, rows, index, counts);
   row_starts<<<1, 1024, 0, stream()>>>(rows, counts, starts);
   if (count) place_rows<<<blocks_for(count, 256), 256, 0, stream()>>>(count, rows, index, starts, filled, places);
-  add_rows<<<static_cast<unsigned>(std::min<int64_t>(rows, 65536)), size >= 256 ? 256 : 64, 0, stream()>>>(rows, size, grad, counts, starts, places, padding,
-                                                                                                        by_frequency, dweight);
+  add_rows<<<static_cast<unsigned>(std::min<int64_t>(rows, 65536)), size >= 256 ? 256 : 64, 0, stream()>>>(
+      rows, size, grad, counts, starts, places, padding, by_frequency, dweight);
   check_launch("embedding backward");
 }
 
 template <class T>
 LossFunctions<T> functions() {
-  return {cross_entropy_forward<T>, cross_entropy_backward<T>, nll_forward<T>, nll_backward<T>, embedding_forward<T>, embedding_backward<T>};
+  return {cross_entropy_forward<T>, cross_entropy_backward<T>, nll_forward<T>,
+          nll_backward<T>,          embedding_forward<T>,      embedding_backward<T>};
 }
 
 }  // namespace

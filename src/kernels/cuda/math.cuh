@@ -11,11 +11,11 @@
 namespace tensorgrad::gpu {
 
 #define TENSORGRAD_DEVICE static __device__ __forceinline__
-#define TENSORGRAD_MATH1(name)                                       \
-  TENSORGRAD_DEVICE float name(float x) { return ::name##f(x); }     \
+#define TENSORGRAD_MATH1(name)                                   \
+  TENSORGRAD_DEVICE float name(float x) { return ::name##f(x); } \
   TENSORGRAD_DEVICE double name(double x) { return ::name(x); }
-#define TENSORGRAD_MATH2(name)                                                    \
-  TENSORGRAD_DEVICE float name(float a, float b) { return ::name##f(a, b); }      \
+#define TENSORGRAD_MATH2(name)                                               \
+  TENSORGRAD_DEVICE float name(float a, float b) { return ::name##f(a, b); } \
   TENSORGRAD_DEVICE double name(double a, double b) { return ::name(a, b); }
 
 namespace formulas {
@@ -90,7 +90,10 @@ TENSORGRAD_DEVICE T digamma(T x) {
     x += T(1);
   }
   const T r = T(1) / (x * x);
-  const T series = r * (T(1) / T(12) - r * (T(1) / T(120) - r * (T(1) / T(252) - r * (T(1) / T(240) - r * (T(1) / T(132) - r * (T(691) / T(32760) - r / T(12)))))));
+  const T series =
+      r * (T(1) / T(12) -
+           r * (T(1) / T(120) -
+                r * (T(1) / T(252) - r * (T(1) / T(240) - r * (T(1) / T(132) - r * (T(691) / T(32760) - r / T(12)))))));
   return result + log(x) - T(0.5) / x - series;
 }
 // The derivative of digamma: recurrence up to 10, then the asymptotic series; reflection for negative arguments.
@@ -108,7 +111,9 @@ TENSORGRAD_DEVICE T trigamma(T x) {
     x += T(1);
   }
   const T r = T(1) / (x * x);
-  result += (T(1) + T(1) / (T(2) * x) + r * (T(1) / T(6) - r * (T(1) / T(30) - r * (T(1) / T(42) - r * (T(1) / T(30) - r * T(5) / T(66)))))) / x;
+  result += (T(1) + T(1) / (T(2) * x) +
+             r * (T(1) / T(6) - r * (T(1) / T(30) - r * (T(1) / T(42) - r * (T(1) / T(30) - r * T(5) / T(66)))))) /
+            x;
   return sign * result;
 }
 }  // namespace formulas

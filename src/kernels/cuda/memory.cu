@@ -1,5 +1,3 @@
-#include "kernels/cuda/memory.h"
-
 #include <algorithm>
 #include <bit>
 #include <memory>
@@ -9,6 +7,7 @@
 
 #include "core/allocator.h"
 #include "kernels/cuda/common.cuh"
+#include "kernels/cuda/memory.h"
 
 namespace tensorgrad::gpu {
 namespace {
@@ -17,7 +16,8 @@ constexpr int kClasses = 8 * 48;
 constexpr size_t kSmallest = 512, kSlab = size_t{2} << 20, kSlabMax = size_t{1} << 20;
 constexpr int kMaxDevices = 16;
 
-// Sizes in steps of an eighth of the power of two below: at most an eighth is wasted, and a class is found without a search.
+// Sizes in steps of an eighth of the power of two below: at most an eighth is wasted, and a class is found without a
+// search.
 int class_of(size_t bytes) {
   if (bytes <= kSmallest) return 0;
   const int exponent = std::bit_width(bytes - 1) - 1;  // 2^exponent < bytes <= 2^(exponent + 1)
@@ -201,9 +201,9 @@ detail::Storage* allocate_from(Pool* pool, size_t bytes, Device device) {
     size_t free_bytes = 0, total = 0;
     cudaMemGetInfo(&free_bytes, &total);
     const MemoryStats s = stats(device);
-    TENSORGRAD_RAISE(OutOfMemoryError, "CUDA out of memory: tried to allocate ", bytes, " bytes on ", device, " (in use by tensors ",
-                     s.allocated, ", reserved ", s.reserved, ", free on the device ", free_bytes, " of ", total,
-                     "); free tensors or use smaller batches");
+    TENSORGRAD_RAISE(OutOfMemoryError, "CUDA out of memory: tried to allocate ", bytes, " bytes on ", device,
+                     " (in use by tensors ", s.allocated, ", reserved ", s.reserved, ", free on the device ",
+                     free_bytes, " of ", total, "); free tensors or use smaller batches");
   }
   auto* s = new (detail::small_alloc(sizeof(detail::Storage))) detail::Storage;
   s->data = data;

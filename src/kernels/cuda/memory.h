@@ -1,7 +1,8 @@
 #pragma once
 
-// The caching allocator of CUDA memory. A pool belongs to one stream of one device, so that a block freed by the host can be
-// reused at once: whatever still runs on it runs earlier on the same stream. A captured graph has a pool of its own.
+// The caching allocator of CUDA memory. A pool belongs to one stream of one device, so that a block freed by the host
+// can be reused at once: whatever still runs on it runs earlier on the same stream. A captured graph has a pool of its
+// own.
 
 #include <cuda_runtime.h>
 

@@ -1,5 +1,6 @@
-// Layer, RMS, group and batch norm. A block takes a row: the mean, then the squares around it (a large mean costs no digits), both
-// mostly from the cache. The gradients of the weights are column sums over fixed groups of rows, added in order.
+// Layer, RMS, group and batch norm. A block takes a row: the mean, then the squares around it (a large mean costs no
+// digits), both mostly from the cache. The gradients of the weights are column sums over fixed groups of rows, added in
+// order.
 
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/reduce_rows.cuh"
@@ -17,8 +18,8 @@ __device__ inline T block_total(int64_t n, F f) {
 
 // One block a row. weight and bias are indexed by i / step (step 1: layer norm; spatial: group norm).
 template <class T, bool Centre>
-__global__ void row_forward(int64_t n, const T* x, const T* weight, const T* bias, T eps, int64_t step, int64_t rows_per_cycle,
-                            T* y, T* mean_out, T* rstd_out) {
+__global__ void row_forward(int64_t n, const T* x, const T* weight, const T* bias, T eps, int64_t step,
+                            int64_t rows_per_cycle, T* y, T* mean_out, T* rstd_out) {
   const int64_t row = blockIdx.x;
   x += row * n, y += row * n;
   T mean = T(0);
@@ -38,8 +39,8 @@ __global__ void row_forward(int64_t n, const T* x, const T* weight, const T* bia
 }
 
 template <class T, bool Centre>
-__global__ void row_backward(int64_t n, const T* g, const T* x, const T* mean_in, const T* rstd_in, const T* weight, int64_t step,
-                             int64_t rows_per_cycle, T* dx) {
+__global__ void row_backward(int64_t n, const T* g, const T* x, const T* mean_in, const T* rstd_in, const T* weight,
+                             int64_t step, int64_t rows_per_cycle, T* dx) {
   const int64_t row = blockIdx.x;
   g += row * n, x += row * n, dx += row * n;
   const T mean = Centre ? mean_in[row] : T(0), rstd = rstd_in[row];
@@ -56,11 +57,11 @@ __global__ void row_backward(int64_t n, const T* g, const T* x, const T* mean_in
   for (int64_t i = threadIdx.x; i < n; i += blockDim.x) dx[i] = rstd * (upstream(i) - su - (x[i] - mean) * rstd * sux);
 }
 
-// dweight and dbias of a (rows, n) layer norm: a block takes 32 columns and a fixed slice of rows, partial[slice][n]; a second pass
-// adds the slices in order.
+// dweight and dbias of a (rows, n) layer norm: a block takes 32 columns and a fixed slice of rows, partial[slice][n]; a
+// second pass adds the slices in order.
 template <class T, bool Centre>
-__global__ void column_partials(int64_t rows, int64_t n, const T* g, const T* x, const T* mean, const T* rstd, int64_t rows_per_slice,
-                                T* pw, T* pb) {
+__global__ void column_partials(int64_t rows, int64_t n, const T* g, const T* x, const T* mean, const T* rstd,
+                                int64_t rows_per_slice, T* pw, T* pb) {
   const int64_t c = blockIdx.x * int64_t{32} + threadIdx.x;
   const int64_t begin = blockIdx.y * rows_per_slice, end = min(rows, begin + rows_per_slice);
   T w = T(0), b = T(0);
@@ -94,7 +95,8 @@ __global__ void add_partials(int64_t slices, int64_t n, const T* pw, const T* pb
 int row_threads(int64_t n) { return n >= 4096 ? 512 : n >= 512 ? 256 : n >= 128 ? 128 : 64; }
 
 template <class T>
-void layer_forward(int64_t rows, int64_t n, const T* x, const T* weight, const T* bias, double eps, bool centre, T* y, T* mean, T* rstd) {
+void layer_forward(int64_t rows, int64_t n, const T* x, const T* weight, const T* bias, double eps, bool centre, T* y,
+                   T* mean, T* rstd) {
   if (rows == 0) return;
   const auto e = static_cast<T>(eps);
   const auto blocks = static_cast<unsigned>(rows);
@@ -107,8 +109,10 @@ void layer_forward(int64_t rows, int64_t n, const T* x, const T* weight, const T
 }
 
 template <class T, bool Centre>
-void weight_gradients(int64_t rows, int64_t n, const T* g, const T* x, const T* mean, const T* rstd, T* dweight, T* dbias) {
-  const int64_t per_slice = std::max<int64_t>((rows + 63) / 64, 16), slices = std::max<int64_t>((rows + per_slice - 1) / per_slice, 1);
+void weight_gradients(int64_t rows, int64_t n, const T* g, const T* x, const T* mean, const T* rstd, T* dweight,
+                      T* dbias) {
+  const int64_t per_slice = std::max<int64_t>((rows + 63) / 64, 16),
+                slices = std::max<int64_t>((rows + per_slice - 1) / per_slice, 1);
   const Scratch scratch(static_cast<size_t>(2 * slices * n) * sizeof(T) + 1);
   T *pw = scratch.as<T>(), *pb = pw + slices * n;
   const dim3 grid(static_cast<unsigned>((n + 31) / 32), static_cast<unsigned>(slices));
@@ -117,14 +121,18 @@ void weight_gradients(int64_t rows, int64_t n, const T* g, const T* x, const T* 
 }
 
 template <class T, bool Centre>
-void layer_backward_as(int64_t rows, int64_t n, const T* g, const T* x, const T* mean, const T* rstd, const T* weight, T* dx, T* dweight, T* dbias) {
+void layer_backward_as(int64_t rows, int64_t n, const T* g, const T* x, const T* mean, const T* rstd, const T* weight,
+                       T* dx, T* dweight, T* dbias) {
   if (n == 0) return;
-  if (dx && rows) row_backward<T, Centre><<<static_cast<unsigned>(rows), row_threads(n), 0, stream()>>>(n, g, x, mean, rstd, weight, 1, 1, dx);
+  if (dx && rows)
+    row_backward<T, Centre>
+        <<<static_cast<unsigned>(rows), row_threads(n), 0, stream()>>>(n, g, x, mean, rstd, weight, 1, 1, dx);
   if (dweight || dbias) weight_gradients<T, Centre>(rows, n, g, x, mean, rstd, dweight, dbias);
   check_launch("layer_norm backward");
 }
 template <class T>
-void layer_backward(int64_t rows, int64_t n, const T* g, const T* x, const T* mean, const T* rstd, const T* weight, bool centre, T* dx, T* dweight, T* dbias) {
+void layer_backward(int64_t rows, int64_t n, const T* g, const T* x, const T* mean, const T* rstd, const T* weight,
+                    bool centre, T* dx, T* dweight, T* dbias) {
   centre ? layer_backward_as<T, true>(rows, n, g, x, mean, rstd, weight, dx, dweight, dbias)
          : layer_backward_as<T, false>(rows, n, g, x, mean, rstd, weight, dx, dweight, dbias);
 }
@@ -139,8 +147,8 @@ __device__ inline void each_of_channel(int64_t batch, int64_t channels, int64_t 
 }
 
 template <class T>
-__global__ void channel_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, T eps, T momentum, T* running_mean,
-                              T* running_var, T* mean_out, T* rstd_out) {
+__global__ void channel_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, T eps, T momentum,
+                              T* running_mean, T* running_var, T* mean_out, T* rstd_out) {
   const int64_t c = blockIdx.x;
   const T count = static_cast<T>(batch * spatial);
   T sum = T(0);
@@ -157,8 +165,8 @@ __global__ void channel_stats(int64_t batch, int64_t channels, int64_t spatial, 
 }
 
 template <class T>
-__global__ void channel_apply(int64_t channels, int64_t spatial, int64_t total, const T* x, const T* mean, const T* rstd, const T* weight,
-                              const T* bias, T* y) {
+__global__ void channel_apply(int64_t channels, int64_t spatial, int64_t total, const T* x, const T* mean,
+                              const T* rstd, const T* weight, const T* bias, T* y) {
   for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < total; i += int64_t{gridDim.x} * blockDim.x) {
     const int64_t c = i / spatial % channels;
     const T v = (x[i] - mean[c]) * rstd[c];
@@ -168,7 +176,8 @@ __global__ void channel_apply(int64_t channels, int64_t spatial, int64_t total, 
 
 // Per channel: sum of g and of g * x^.
 template <class T>
-__global__ void channel_sums(int64_t batch, int64_t channels, int64_t spatial, const T* g, const T* x, const T* mean, const T* rstd, T* sums) {
+__global__ void channel_sums(int64_t batch, int64_t channels, int64_t spatial, const T* g, const T* x, const T* mean,
+                             const T* rstd, T* sums) {
   const int64_t c = blockIdx.x;
   const T m = mean[c], r = rstd[c];
   T sg = T(0), sgx = T(0);
@@ -181,8 +190,8 @@ __global__ void channel_sums(int64_t batch, int64_t channels, int64_t spatial, c
   if (threadIdx.x == 0) sums[c] = sg, sums[channels + c] = sgx;
 }
 template <class T>
-__global__ void channel_dx(int64_t channels, int64_t spatial, int64_t total, T count, const T* g, const T* x, const T* mean, const T* rstd,
-                           const T* weight, const T* sums, T* dx) {
+__global__ void channel_dx(int64_t channels, int64_t spatial, int64_t total, T count, const T* g, const T* x,
+                           const T* mean, const T* rstd, const T* weight, const T* sums, T* dx) {
   for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < total; i += int64_t{gridDim.x} * blockDim.x) {
     const int64_t c = i / spatial % channels;
     const T w = (weight ? weight[c] : T(1)) * rstd[c];
@@ -191,35 +200,42 @@ __global__ void channel_dx(int64_t channels, int64_t spatial, int64_t total, T c
 }
 
 template <class T>
-void batch_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, double eps, double momentum, T* running_mean, T* running_var,
-                 T* mean, T* rstd) {
+void batch_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, double eps, double momentum,
+                 T* running_mean, T* running_var, T* mean, T* rstd) {
   if (channels == 0) return;
   channel_stats<<<static_cast<unsigned>(channels), 512, 0, stream()>>>(batch, channels, spatial, x, static_cast<T>(eps),
-                                                                       static_cast<T>(momentum), running_mean, running_var, mean, rstd);
+                                                                       static_cast<T>(momentum), running_mean,
+                                                                       running_var, mean, rstd);
   check_launch("batch_norm");
 }
 template <class T>
-void batch_apply(int64_t batch, int64_t channels, int64_t spatial, const T* x, const T* mean, const T* rstd, const T* weight, const T* bias, T* y) {
+void batch_apply(int64_t batch, int64_t channels, int64_t spatial, const T* x, const T* mean, const T* rstd,
+                 const T* weight, const T* bias, T* y) {
   const int64_t total = batch * channels * spatial;
   if (total == 0) return;
-  channel_apply<<<blocks_for(total, kThreads * 4), kThreads, 0, stream()>>>(channels, spatial, total, x, mean, rstd, weight, bias, y);
+  channel_apply<<<blocks_for(total, kThreads * 4), kThreads, 0, stream()>>>(channels, spatial, total, x, mean, rstd,
+                                                                            weight, bias, y);
   check_launch("batch_norm");
 }
 template <class T>
-void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g, const T* x, const T* mean, const T* rstd, const T* weight,
-                    bool batch_statistics, T* dx, T* dweight, T* dbias) {
+void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g, const T* x, const T* mean,
+                    const T* rstd, const T* weight, bool batch_statistics, T* dx, T* dweight, T* dbias) {
   const int64_t total = batch * channels * spatial;
   if (channels == 0) return;
   const bool need_sums = dweight || dbias || batch_statistics;
   const Scratch scratch(static_cast<size_t>(2 * channels) * sizeof(T));
   T* sums = scratch.as<T>();
-  if (need_sums) channel_sums<<<static_cast<unsigned>(channels), 512, 0, stream()>>>(batch, channels, spatial, g, x, mean, rstd, sums);
+  if (need_sums)
+    channel_sums<<<static_cast<unsigned>(channels), 512, 0, stream()>>>(batch, channels, spatial, g, x, mean, rstd,
+                                                                        sums);
   const auto bytes = static_cast<size_t>(channels) * sizeof(T);
   if (dbias) check(cudaMemcpyAsync(dbias, sums, bytes, cudaMemcpyDeviceToDevice, stream()), "batch_norm backward");
-  if (dweight) check(cudaMemcpyAsync(dweight, sums + channels, bytes, cudaMemcpyDeviceToDevice, stream()), "batch_norm backward");
+  if (dweight)
+    check(cudaMemcpyAsync(dweight, sums + channels, bytes, cudaMemcpyDeviceToDevice, stream()), "batch_norm backward");
   if (dx && total) {
-    channel_dx<<<blocks_for(total, kThreads * 4), kThreads, 0, stream()>>>(channels, spatial, total, static_cast<T>(batch * spatial), g, x, mean, rstd,
-                                                                          weight, batch_statistics ? sums : nullptr, dx);
+    channel_dx<<<blocks_for(total, kThreads * 4), kThreads, 0, stream()>>>(
+        channels, spatial, total, static_cast<T>(batch * spatial), g, x, mean, rstd, weight,
+        batch_statistics ? sums : nullptr, dx);
   }
   check_launch("batch_norm backward");
 }
@@ -227,17 +243,17 @@ void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g
 // ---- group norm: rows of (channels / groups) * spatial
 
 template <class T>
-void group_forward(int64_t batch, int64_t channels, int64_t spatial, int64_t groups, const T* x, const T* weight, const T* bias, double eps,
-                   T* y, T* mean, T* rstd) {
+void group_forward(int64_t batch, int64_t channels, int64_t spatial, int64_t groups, const T* x, const T* weight,
+                   const T* bias, double eps, T* y, T* mean, T* rstd) {
   const int64_t n = channels / groups * spatial;
   if (batch * n == 0) return;
-  row_forward<T, true><<<static_cast<unsigned>(batch * groups), row_threads(n), 0, stream()>>>(n, x, weight, bias, static_cast<T>(eps), spatial,
-                                                                                              groups, y, mean, rstd);
+  row_forward<T, true><<<static_cast<unsigned>(batch * groups), row_threads(n), 0, stream()>>>(
+      n, x, weight, bias, static_cast<T>(eps), spatial, groups, y, mean, rstd);
   check_launch("group_norm");
 }
 template <class T>
-__global__ void group_weight_grads(int64_t batch, int64_t channels, int64_t spatial, int64_t per_group, const T* g, const T* x, const T* mean,
-                                   const T* rstd, T* dweight, T* dbias) {
+__global__ void group_weight_grads(int64_t batch, int64_t channels, int64_t spatial, int64_t per_group, const T* g,
+                                   const T* x, const T* mean, const T* rstd, T* dweight, T* dbias) {
   const int64_t c = blockIdx.x, groups = channels / per_group;
   T w = T(0), b = T(0);
   for (int64_t s = 0; s < batch; ++s) {
@@ -255,23 +271,25 @@ __global__ void group_weight_grads(int64_t batch, int64_t channels, int64_t spat
   }
 }
 template <class T>
-void group_backward(int64_t batch, int64_t channels, int64_t spatial, int64_t groups, const T* g, const T* x, const T* mean, const T* rstd,
-                    const T* weight, T* dx, T* dweight, T* dbias) {
+void group_backward(int64_t batch, int64_t channels, int64_t spatial, int64_t groups, const T* g, const T* x,
+                    const T* mean, const T* rstd, const T* weight, T* dx, T* dweight, T* dbias) {
   const int64_t n = channels / groups * spatial;
   if (channels == 0) return;
   if (dx && batch * n > 0) {
-    row_backward<T, true><<<static_cast<unsigned>(batch * groups), row_threads(n), 0, stream()>>>(n, g, x, mean, rstd, weight, spatial, groups, dx);
+    row_backward<T, true><<<static_cast<unsigned>(batch * groups), row_threads(n), 0, stream()>>>(
+        n, g, x, mean, rstd, weight, spatial, groups, dx);
   }
   if (dweight || dbias) {
-    group_weight_grads<<<static_cast<unsigned>(channels), 256, 0, stream()>>>(batch, channels, spatial, channels / groups, g, x, mean, rstd, dweight,
-                                                                             dbias);
+    group_weight_grads<<<static_cast<unsigned>(channels), 256, 0, stream()>>>(
+        batch, channels, spatial, channels / groups, g, x, mean, rstd, dweight, dbias);
   }
   check_launch("group_norm backward");
 }
 
 template <class T>
 NormFunctions<T> functions() {
-  return {layer_forward<T>, layer_backward<T>, group_forward<T>, group_backward<T>, batch_stats<T>, batch_apply<T>, batch_backward<T>};
+  return {layer_forward<T>, layer_backward<T>, group_forward<T>, group_backward<T>,
+          batch_stats<T>,   batch_apply<T>,    batch_backward<T>};
 }
 
 }  // namespace

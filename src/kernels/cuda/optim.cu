@@ -1,5 +1,5 @@
-// Optimizer steps: one launch for up to 256 parameters. The parameters travel as the kernel's arguments, so no table is copied first;
-// a block takes a chunk of all elements and finds its parameter by bisection.
+// Optimizer steps: one launch for up to 256 parameters. The parameters travel as the kernel's arguments, so no table is
+// copied first; a block takes a chunk of all elements and finds its parameter by bisection.
 
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/reduce_rows.cuh"
@@ -7,7 +7,7 @@
 namespace tensorgrad::gpu {
 namespace {
 
-constexpr int kItems = 256;   // 24 KiB of kernel arguments
+constexpr int kItems = 256;       // 24 KiB of kernel arguments
 constexpr int64_t kChunk = 4096;  // elements a block takes; a chunk never spans two parameters
 
 struct Items {
@@ -52,7 +52,8 @@ template <class T>
 __device__ inline void adam_part(const OptimItem& item, int64_t chunk, const AdamArgs& a) {
   T* p = static_cast<T*>(item.param);
   const T* g = static_cast<const T*>(item.grad);
-  T *first = static_cast<T*>(item.state[0]), *second = static_cast<T*>(item.state[1]), *most = static_cast<T*>(item.state[2]);
+  T *first = static_cast<T*>(item.state[0]), *second = static_cast<T*>(item.state[1]),
+    *most = static_cast<T*>(item.state[2]);
   const T step = static_cast<T>(item.step_size), scale = static_cast<T>(1 / item.bias2_sqrt);
   over_chunk<T>(item, chunk, [&](int64_t i) {
     T x = p[i], d = a.maximize ? -g[i] : g[i];
@@ -97,7 +98,8 @@ __global__ void squares_kernel(const __grid_constant__ Items items, double* part
   const int at = find(items, blockIdx.x);
   const OptimItem& item = items.item[at];
   const int64_t chunk = blockIdx.x - items.first_chunk[at];
-  const double sum = block_sum(item.dtype == DType::float32 ? squares_part<float>(item, chunk) : squares_part<double>(item, chunk));
+  const double sum =
+      block_sum(item.dtype == DType::float32 ? squares_part<float>(item, chunk) : squares_part<double>(item, chunk));
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 __global__ void total_kernel(const double* partials, int64_t n, double* total) {
@@ -138,10 +140,12 @@ void in_groups(const OptimItem* all, int64_t count, Launch launch) {
 }
 
 void sgd(const OptimItem* items, int64_t count, const SgdArgs& args) {
-  in_groups(items, count, [&](const Items& group, unsigned blocks) { sgd_kernel<<<blocks, kThreads, 0, stream()>>>(group, args); });
+  in_groups(items, count,
+            [&](const Items& group, unsigned blocks) { sgd_kernel<<<blocks, kThreads, 0, stream()>>>(group, args); });
 }
 void adam(const OptimItem* items, int64_t count, const AdamArgs& args) {
-  in_groups(items, count, [&](const Items& group, unsigned blocks) { adam_kernel<<<blocks, kThreads, 0, stream()>>>(group, args); });
+  in_groups(items, count,
+            [&](const Items& group, unsigned blocks) { adam_kernel<<<blocks, kThreads, 0, stream()>>>(group, args); });
 }
 double sum_squares(const OptimItem* items, int64_t count) {
   double total = 0;
@@ -158,7 +162,9 @@ double sum_squares(const OptimItem* items, int64_t count) {
   return total;
 }
 void scale(const OptimItem* items, int64_t count, double factor) {
-  in_groups(items, count, [&](const Items& group, unsigned blocks) { scale_kernel<<<blocks, kThreads, 0, stream()>>>(group, factor); });
+  in_groups(items, count, [&](const Items& group, unsigned blocks) {
+    scale_kernel<<<blocks, kThreads, 0, stream()>>>(group, factor);
+  });
 }
 
 }  // namespace

@@ -1,24 +1,33 @@
 // Host side of the pointwise engine, and the operations on float32 that get a kernel of their own.
 
-#include "kernels/cuda/pointwise.cuh"
-
 #include "kernels/cuda/fill.h"
+#include "kernels/cuda/pointwise.cuh"
 #include "kernels/cuda/pointwise_parts.h"
 
 namespace tensorgrad::gpu {
 
 double host_value(const PointwiseOperand& o) {
   switch (o.dtype) {
-    case DType::boolean: return *static_cast<const bool*>(o.data);
-    case DType::uint8: return *static_cast<const uint8_t*>(o.data);
-    case DType::int8: return *static_cast<const int8_t*>(o.data);
-    case DType::int16: return *static_cast<const int16_t*>(o.data);
-    case DType::int32: return *static_cast<const int32_t*>(o.data);
-    case DType::int64: return static_cast<double>(*static_cast<const int64_t*>(o.data));
-    case DType::float16: return static_cast<double>(static_cast<float>(*static_cast<const Half*>(o.data)));
-    case DType::bfloat16: return static_cast<double>(static_cast<float>(*static_cast<const BFloat16*>(o.data)));
-    case DType::float32: return static_cast<double>(*static_cast<const float*>(o.data));
-    default: return *static_cast<const double*>(o.data);
+    case DType::boolean:
+      return *static_cast<const bool*>(o.data);
+    case DType::uint8:
+      return *static_cast<const uint8_t*>(o.data);
+    case DType::int8:
+      return *static_cast<const int8_t*>(o.data);
+    case DType::int16:
+      return *static_cast<const int16_t*>(o.data);
+    case DType::int32:
+      return *static_cast<const int32_t*>(o.data);
+    case DType::int64:
+      return static_cast<double>(*static_cast<const int64_t*>(o.data));
+    case DType::float16:
+      return static_cast<double>(static_cast<float>(*static_cast<const Half*>(o.data)));
+    case DType::bfloat16:
+      return static_cast<double>(static_cast<float>(*static_cast<const BFloat16*>(o.data)));
+    case DType::float32:
+      return static_cast<double>(*static_cast<const float*>(o.data));
+    default:
+      return *static_cast<const double*>(o.data);
   }
 }
 
@@ -51,7 +60,8 @@ StridedArgs strided_args(const PointwiseArgs& args, int inputs) {
     bool merge = s.ndim > 0;
     for (int k = 0; merge && k <= inputs; ++k) merge = s.strides[k][s.ndim - 1] == stride(k, d) * size;
     if (!merge) {
-      TENSORGRAD_CHECK(s.ndim < kMaxDims, NotImplementedError, "pointwise: more than ", kMaxDims, " dims that do not merge have no CUDA kernel");
+      TENSORGRAD_CHECK(s.ndim < kMaxDims, NotImplementedError, "pointwise: more than ", kMaxDims,
+                       " dims that do not merge have no CUDA kernel");
       s.sizes[s.ndim++] = 1;
     }
     s.sizes[s.ndim - 1] *= size;
@@ -81,13 +91,18 @@ void launch_float(const PointwiseArgs& args) {
 template <class Op, template <Op> class Static, int... I>
 Launch flat_float(Op op, std::integer_sequence<int, I...>) {
   Launch found = nullptr;
-  ((static_cast<int>(op) == I ? (found = [] {
-      if constexpr (float_op(Op(I))) {
-        return static_cast<Launch>(launch_float<Static<Op(I)>, gives_bool(Op(I))>);
-      } else {
-        return static_cast<Launch>(nullptr);
-      }
-    }(), true) : false) || ...);
+  ((static_cast<int>(op) == I ? (
+                                    found =
+                                        [] {
+                                          if constexpr (float_op(Op(I))) {
+                                            return static_cast<Launch>(launch_float<Static<Op(I)>, gives_bool(Op(I))>);
+                                          } else {
+                                            return static_cast<Launch>(nullptr);
+                                          }
+                                        }(),
+                                    true)
+                              : false) ||
+   ...);
   return found;
 }
 
@@ -103,11 +118,17 @@ void run(Op op, const PointwiseArgs& args) {
     }
   }
   switch (args.compute) {
-    case DType::float64: run_double(op, args); break;
+    case DType::float64:
+      run_double(op, args);
+      break;
     case DType::float32:
     case DType::float16:
-    case DType::bfloat16: run_float(op, args); break;
-    default: run_integer(op, args); break;
+    case DType::bfloat16:
+      run_float(op, args);
+      break;
+    default:
+      run_integer(op, args);
+      break;
   }
   check_launch("pointwise operation");
 }

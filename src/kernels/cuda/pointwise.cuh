@@ -1,8 +1,9 @@
 #pragma once
 
-// The pointwise engine on CUDA. Two ways through memory: flat (all operands dense in one order, 16-byte accesses) and strided (any
-// strides after merging dims, broadcast and casts included). Two ways to choose the formula: at compile time, one kernel an operation
-// (float32, where it pays), or by a branch that all threads take alike (everything else; hidden behind the memory).
+// The pointwise engine on CUDA. Two ways through memory: flat (all operands dense in one order, 16-byte accesses) and
+// strided (any strides after merging dims, broadcast and casts included). Two ways to choose the formula: at compile
+// time, one kernel an operation (float32, where it pays), or by a branch that all threads take alike (everything else;
+// hidden behind the memory).
 
 #include <type_traits>
 
@@ -38,31 +39,61 @@ __device__ inline S narrow(T v) {
 template <class T>
 __device__ inline T load(const void* p, DType t, int64_t i) {
   switch (t) {
-    case DType::boolean: return static_cast<T>(static_cast<const uint8_t*>(p)[i] != 0);
-    case DType::uint8: return static_cast<T>(static_cast<const uint8_t*>(p)[i]);
-    case DType::int8: return static_cast<T>(static_cast<const int8_t*>(p)[i]);
-    case DType::int16: return static_cast<T>(static_cast<const int16_t*>(p)[i]);
-    case DType::int32: return static_cast<T>(static_cast<const int32_t*>(p)[i]);
-    case DType::int64: return static_cast<T>(static_cast<const int64_t*>(p)[i]);
-    case DType::float16: return static_cast<T>(__half2float(static_cast<const __half*>(p)[i]));
-    case DType::bfloat16: return static_cast<T>(__bfloat162float(static_cast<const __nv_bfloat16*>(p)[i]));
-    case DType::float32: return static_cast<T>(static_cast<const float*>(p)[i]);
-    default: return static_cast<T>(static_cast<const double*>(p)[i]);
+    case DType::boolean:
+      return static_cast<T>(static_cast<const uint8_t*>(p)[i] != 0);
+    case DType::uint8:
+      return static_cast<T>(static_cast<const uint8_t*>(p)[i]);
+    case DType::int8:
+      return static_cast<T>(static_cast<const int8_t*>(p)[i]);
+    case DType::int16:
+      return static_cast<T>(static_cast<const int16_t*>(p)[i]);
+    case DType::int32:
+      return static_cast<T>(static_cast<const int32_t*>(p)[i]);
+    case DType::int64:
+      return static_cast<T>(static_cast<const int64_t*>(p)[i]);
+    case DType::float16:
+      return static_cast<T>(__half2float(static_cast<const __half*>(p)[i]));
+    case DType::bfloat16:
+      return static_cast<T>(__bfloat162float(static_cast<const __nv_bfloat16*>(p)[i]));
+    case DType::float32:
+      return static_cast<T>(static_cast<const float*>(p)[i]);
+    default:
+      return static_cast<T>(static_cast<const double*>(p)[i]);
   }
 }
 template <class T>
 __device__ inline void store(void* p, DType t, int64_t i, T v) {
   switch (t) {
-    case DType::boolean: static_cast<bool*>(p)[i] = narrow<bool>(v); break;
-    case DType::uint8: static_cast<uint8_t*>(p)[i] = narrow<uint8_t>(v); break;
-    case DType::int8: static_cast<int8_t*>(p)[i] = narrow<int8_t>(v); break;
-    case DType::int16: static_cast<int16_t*>(p)[i] = narrow<int16_t>(v); break;
-    case DType::int32: static_cast<int32_t*>(p)[i] = narrow<int32_t>(v); break;
-    case DType::int64: static_cast<int64_t*>(p)[i] = narrow<int64_t>(v); break;
-    case DType::float16: static_cast<__half*>(p)[i] = narrow<__half>(v); break;
-    case DType::bfloat16: static_cast<__nv_bfloat16*>(p)[i] = narrow<__nv_bfloat16>(v); break;
-    case DType::float32: static_cast<float*>(p)[i] = narrow<float>(v); break;
-    default: static_cast<double*>(p)[i] = narrow<double>(v); break;
+    case DType::boolean:
+      static_cast<bool*>(p)[i] = narrow<bool>(v);
+      break;
+    case DType::uint8:
+      static_cast<uint8_t*>(p)[i] = narrow<uint8_t>(v);
+      break;
+    case DType::int8:
+      static_cast<int8_t*>(p)[i] = narrow<int8_t>(v);
+      break;
+    case DType::int16:
+      static_cast<int16_t*>(p)[i] = narrow<int16_t>(v);
+      break;
+    case DType::int32:
+      static_cast<int32_t*>(p)[i] = narrow<int32_t>(v);
+      break;
+    case DType::int64:
+      static_cast<int64_t*>(p)[i] = narrow<int64_t>(v);
+      break;
+    case DType::float16:
+      static_cast<__half*>(p)[i] = narrow<__half>(v);
+      break;
+    case DType::bfloat16:
+      static_cast<__nv_bfloat16*>(p)[i] = narrow<__nv_bfloat16>(v);
+      break;
+    case DType::float32:
+      static_cast<float*>(p)[i] = narrow<float>(v);
+      break;
+    default:
+      static_cast<double*>(p)[i] = narrow<double>(v);
+      break;
   }
 }
 
@@ -116,7 +147,9 @@ struct StaticTernary<TernaryOp::where> {
 };
 
 constexpr bool float_op(UnaryOp op) { return op != UnaryOp::bitwise_not && op != UnaryOp::count_; }
-constexpr bool float_op(BinaryOp op) { return (op < BinaryOp::bitwise_and || op > BinaryOp::shift_right) && op != BinaryOp::count_; }
+constexpr bool float_op(BinaryOp op) {
+  return (op < BinaryOp::bitwise_and || op > BinaryOp::shift_right) && op != BinaryOp::count_;
+}
 constexpr bool float_op(TernaryOp op) { return op != TernaryOp::count_; }
 
 // A formula chosen by a branch.
@@ -190,7 +223,8 @@ __global__ void flat_kernel(F f, Params<T> params, FlatArgs a) {
   for (int64_t i = packs * kPer + first; i < a.n; i += step) {
     T x[F::kInputs];
 #pragma unroll
-    for (int k = 0; k < F::kInputs; ++k) x[k] = a.in[k] ? static_cast<T>(widen(static_cast<const S*>(a.in[k])[i])) : host_as<T>(a, k);
+    for (int k = 0; k < F::kInputs; ++k)
+      x[k] = a.in[k] ? static_cast<T>(widen(static_cast<const S*>(a.in[k])[i])) : host_as<T>(a, k);
     static_cast<Out*>(a.out)[i] = narrow<Out>(f(x, params.p));
   }
 }
@@ -206,7 +240,9 @@ struct Divider {
     while ((uint64_t{1} << shift) < divisor) ++shift;
     m = static_cast<uint32_t>(((uint64_t{1} << 32) * ((uint64_t{1} << shift) - divisor)) / divisor + 1);
   }
-  __device__ uint32_t quotient(uint32_t n) const { return static_cast<uint32_t>((__umulhi(n, m) + uint64_t{n}) >> shift); }
+  __device__ uint32_t quotient(uint32_t n) const {
+    return static_cast<uint32_t>((__umulhi(n, m) + uint64_t{n}) >> shift);
+  }
 };
 
 inline constexpr int kMaxDims = 12;
@@ -288,7 +324,8 @@ inline FlatArgs flat_args(const PointwiseArgs& args, int inputs) {
 template <class T>
 Params<T> params_of(const PointwiseArgs& args) {
   Params<T> p;
-  for (int i = 0; i < 3; ++i) p.p[i] = std::is_integral_v<T> ? static_cast<T>(args.int_params[i]) : static_cast<T>(args.params[i]);
+  for (int i = 0; i < 3; ++i)
+    p.p[i] = std::is_integral_v<T> ? static_cast<T>(args.int_params[i]) : static_cast<T>(args.params[i]);
   return p;
 }
 
@@ -320,7 +357,8 @@ inline bool flat_fits(const PointwiseArgs& args, int inputs, DType stored, DType
 template <class F, class T, class S, class Out>
 void launch_flat(const F& f, const PointwiseArgs& args) {
   constexpr int kPer = 16 / sizeof(S);
-  flat_kernel<F, T, S, Out><<<blocks_for(args.numel, kThreads * kPer), kThreads, 0, stream()>>>(f, params_of<T>(args), flat_args(args, F::kInputs));
+  flat_kernel<F, T, S, Out><<<blocks_for(args.numel, kThreads * kPer), kThreads, 0, stream()>>>(
+      f, params_of<T>(args), flat_args(args, F::kInputs));
 }
 
 }  // namespace tensorgrad::gpu

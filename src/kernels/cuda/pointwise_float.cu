@@ -23,20 +23,28 @@ void run(Op op, const PointwiseArgs& args) {
 
 void run_float(UnaryOp op, const PointwiseArgs& args) {
   if (op == UnaryOp::copy) {  // conversions and layouts: the one that is everywhere
-    if (flat_fits(args, 1, DType::float32, DType::bfloat16)) return launch_flat<StaticUnary<UnaryOp::copy>, float, float, __nv_bfloat16>({}, args);
-    if (flat_fits(args, 1, DType::bfloat16, DType::float32)) return launch_flat<StaticUnary<UnaryOp::copy>, float, __nv_bfloat16, float>({}, args);
-    if (flat_fits(args, 1, DType::float32, DType::float16)) return launch_flat<StaticUnary<UnaryOp::copy>, float, float, __half>({}, args);
-    if (flat_fits(args, 1, DType::float16, DType::float32)) return launch_flat<StaticUnary<UnaryOp::copy>, float, __half, float>({}, args);
+    if (flat_fits(args, 1, DType::float32, DType::bfloat16))
+      return launch_flat<StaticUnary<UnaryOp::copy>, float, float, __nv_bfloat16>({}, args);
+    if (flat_fits(args, 1, DType::bfloat16, DType::float32))
+      return launch_flat<StaticUnary<UnaryOp::copy>, float, __nv_bfloat16, float>({}, args);
+    if (flat_fits(args, 1, DType::float32, DType::float16))
+      return launch_flat<StaticUnary<UnaryOp::copy>, float, float, __half>({}, args);
+    if (flat_fits(args, 1, DType::float16, DType::float32))
+      return launch_flat<StaticUnary<UnaryOp::copy>, float, __half, float>({}, args);
     return launch_strided<StaticUnary<UnaryOp::copy>, float>({}, args, DType::float32);
   }
   run<UnaryOp, StaticUnary>(op, args);
 }
 void run_float(BinaryOp op, const PointwiseArgs& args) {
   switch (op) {
-    case BinaryOp::add: return launch_strided<StaticBinary<BinaryOp::add>, float>({}, args, DType::float32);
-    case BinaryOp::mul: return launch_strided<StaticBinary<BinaryOp::mul>, float>({}, args, DType::float32);
-    case BinaryOp::sub: return launch_strided<StaticBinary<BinaryOp::sub>, float>({}, args, DType::float32);
-    default: return run<BinaryOp, StaticBinary>(op, args);
+    case BinaryOp::add:
+      return launch_strided<StaticBinary<BinaryOp::add>, float>({}, args, DType::float32);
+    case BinaryOp::mul:
+      return launch_strided<StaticBinary<BinaryOp::mul>, float>({}, args, DType::float32);
+    case BinaryOp::sub:
+      return launch_strided<StaticBinary<BinaryOp::sub>, float>({}, args, DType::float32);
+    default:
+      return run<BinaryOp, StaticBinary>(op, args);
   }
 }
 void run_float(TernaryOp op, const PointwiseArgs& args) { run<TernaryOp, StaticTernary>(op, args); }

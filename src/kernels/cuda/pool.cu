@@ -1,5 +1,5 @@
-// Pooling: one thread an output (forward) or an input (backward, which therefore needs no atomics and gives the same bits every run),
-// except the scatter of max pooling, whose windows may overlap.
+// Pooling: one thread an output (forward) or an input (backward, which therefore needs no atomics and gives the same
+// bits every run), except the scatter of max pooling, whose windows may overlap.
 
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/fill.h"
@@ -24,11 +24,13 @@ int64_t in_count(const PoolShape& s) { return s.planes * s.in_height * s.in_widt
 struct Place {
   int64_t plane, y, x;
 };
-__device__ inline Place place(int64_t i, int64_t height, int64_t width) { return {i / (height * width), i / width % height, i % width}; }
+__device__ inline Place place(int64_t i, int64_t height, int64_t width) {
+  return {i / (height * width), i / width % height, i % width};
+}
 
 template <class T>
-__device__ inline void largest_of(const T* plane, int64_t width, int64_t y0, int64_t y1, int64_t dy, int64_t x0, int64_t x1, int64_t dx, T& best,
-                                  int64_t& index) {
+__device__ inline void largest_of(const T* plane, int64_t width, int64_t y0, int64_t y1, int64_t dy, int64_t x0,
+                                  int64_t x1, int64_t dx, T& best, int64_t& index) {
   best = T(-INFINITY);
   index = y0 * width + x0;
   for (int64_t y = y0; y < y1; y += dy) {
@@ -50,7 +52,8 @@ void max_pool(const PoolShape& s, const T* in, T* out, int64_t* indices) {
     while (x0 < 0) x0 += s.dilation_width;
     T best;
     int64_t index;
-    largest_of(in + p.plane * s.in_height * s.in_width, s.in_width, y0, y1, s.dilation_height, x0, x1, s.dilation_width, best, index);
+    largest_of(in + p.plane * s.in_height * s.in_width, s.in_width, y0, y1, s.dilation_height, x0, x1, s.dilation_width,
+               best, index);
     out[i] = best;
     if (indices) indices[i] = index;
   });
@@ -101,7 +104,9 @@ void avg_pool(const PoolShape& s, const AveragePoolOptions& o, const T* in, T* o
   launch(out_count(s), [=] __device__(int64_t i) {
     const Place p = place(i, s.out_height, s.out_width);
     const Window w = window(s, o, p.y, p.x);
-    out[i] = w.y1 <= w.y0 || w.x1 <= w.x0 ? T(0) : sum_of(in + p.plane * s.in_height * s.in_width, s.in_width, w) / static_cast<T>(w.divisor);
+    out[i] = w.y1 <= w.y0 || w.x1 <= w.x0
+                 ? T(0)
+                 : sum_of(in + p.plane * s.in_height * s.in_width, s.in_width, w) / static_cast<T>(w.divisor);
   });
 }
 
@@ -110,11 +115,14 @@ void avg_pool_backward(const PoolShape& s, const AveragePoolOptions& o, const T*
   launch(in_count(s), [=] __device__(int64_t i) {
     const Place p = place(i, s.in_height, s.in_width);
     const int64_t py = p.y + s.pad_height, px = p.x + s.pad_width;
-    const int64_t y0 = py < s.kernel_height ? 0 : (py - s.kernel_height) / s.stride_height + 1, y1 = min(py / s.stride_height + 1, s.out_height);
-    const int64_t x0 = px < s.kernel_width ? 0 : (px - s.kernel_width) / s.stride_width + 1, x1 = min(px / s.stride_width + 1, s.out_width);
+    const int64_t y0 = py < s.kernel_height ? 0 : (py - s.kernel_height) / s.stride_height + 1,
+                  y1 = min(py / s.stride_height + 1, s.out_height);
+    const int64_t x0 = px < s.kernel_width ? 0 : (px - s.kernel_width) / s.stride_width + 1,
+                  x1 = min(px / s.stride_width + 1, s.out_width);
     T sum = T(0);
     for (int64_t y = y0; y < y1; ++y) {
-      for (int64_t x = x0; x < x1; ++x) sum += g[(p.plane * s.out_height + y) * s.out_width + x] / static_cast<T>(window(s, o, y, x).divisor);
+      for (int64_t x = x0; x < x1; ++x)
+        sum += g[(p.plane * s.out_height + y) * s.out_width + x] / static_cast<T>(window(s, o, y, x).divisor);
     }
     dx[i] = sum;
   });
@@ -126,7 +134,8 @@ void adaptive_avg_pool(const PoolShape& s, const T* in, T* out) {
     const Place p = place(i, s.out_height, s.out_width);
     const Window w{adaptive_begin(p.y, s.in_height, s.out_height), adaptive_end(p.y, s.in_height, s.out_height),
                    adaptive_begin(p.x, s.in_width, s.out_width), adaptive_end(p.x, s.in_width, s.out_width), 0};
-    out[i] = sum_of(in + p.plane * s.in_height * s.in_width, s.in_width, w) / static_cast<T>((w.y1 - w.y0) * (w.x1 - w.x0));
+    out[i] =
+        sum_of(in + p.plane * s.in_height * s.in_width, s.in_width, w) / static_cast<T>((w.y1 - w.y0) * (w.x1 - w.x0));
   });
 }
 
@@ -135,10 +144,12 @@ void adaptive_avg_pool_backward(const PoolShape& s, const T* g, T* dx) {
   launch(in_count(s), [=] __device__(int64_t i) {
     const Place p = place(i, s.in_height, s.in_width);
     T sum = T(0);
-    for (int64_t y = p.y * s.out_height / s.in_height; y < s.out_height && adaptive_begin(y, s.in_height, s.out_height) <= p.y; ++y) {
+    for (int64_t y = p.y * s.out_height / s.in_height;
+         y < s.out_height && adaptive_begin(y, s.in_height, s.out_height) <= p.y; ++y) {
       const int64_t ya = adaptive_begin(y, s.in_height, s.out_height), yb = adaptive_end(y, s.in_height, s.out_height);
       if (p.y >= yb) continue;
-      for (int64_t x = p.x * s.out_width / s.in_width; x < s.out_width && adaptive_begin(x, s.in_width, s.out_width) <= p.x; ++x) {
+      for (int64_t x = p.x * s.out_width / s.in_width;
+           x < s.out_width && adaptive_begin(x, s.in_width, s.out_width) <= p.x; ++x) {
         const int64_t xa = adaptive_begin(x, s.in_width, s.out_width), xb = adaptive_end(x, s.in_width, s.out_width);
         if (p.x < xb) sum += g[(p.plane * s.out_height + y) * s.out_width + x] / static_cast<T>((yb - ya) * (xb - xa));
       }
@@ -146,7 +157,6 @@ void adaptive_avg_pool_backward(const PoolShape& s, const T* g, T* dx) {
     dx[i] = sum;
   });
 }
-
 
 // Windows may overlap: atomics add.
 template <class T>
@@ -165,7 +175,9 @@ void take(const PoolShape& s, const T* in, const int64_t* indices, T* out) {
 
 template <class T>
 PoolFunctions<T> functions() {
-  return {max_pool<T>,          avg_pool<T>,          avg_pool_backward<T>, adaptive_max_pool<T>, adaptive_avg_pool<T>, adaptive_avg_pool_backward<T>,
+  return {max_pool<T>,          avg_pool<T>,
+          avg_pool_backward<T>, adaptive_max_pool<T>,
+          adaptive_avg_pool<T>, adaptive_avg_pool_backward<T>,
           max_pool_backward<T>, take<T>};
 }
 

@@ -1,4 +1,5 @@
-// Philox 4x32-10, element by element the numbers that the CPU draws (kernels/random.h says which word of which block is whose).
+// Philox 4x32-10, element by element the numbers that the CPU draws (kernels/random.h says which word of which block is
+// whose).
 
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/fill.h"
@@ -56,10 +57,11 @@ void uniform(RandomStream s, DType dtype, void* out, int64_t n, double from, dou
   } else {
     double* y = static_cast<double*>(out);
     const double range = to - from;
-    wide_kernel<<<blocks_for(n, 512), 256, 0, gpu::stream()>>>(s, n, [=] __device__(uint64_t a, uint64_t b, int64_t at) {
-      if (at < n) y[at] = fma(range, static_cast<double>(a >> 11) * 0x1p-53, from);
-      if (at + 16 < n) y[at + 16] = fma(range, static_cast<double>(b >> 11) * 0x1p-53, from);
-    });
+    wide_kernel<<<blocks_for(n, 512), 256, 0, gpu::stream()>>>(
+        s, n, [=] __device__(uint64_t a, uint64_t b, int64_t at) {
+          if (at < n) y[at] = fma(range, static_cast<double>(a >> 11) * 0x1p-53, from);
+          if (at + 16 < n) y[at + 16] = fma(range, static_cast<double>(b >> 11) * 0x1p-53, from);
+        });
   }
   check_launch("uniform");
 }
@@ -80,13 +82,14 @@ void normal(RandomStream s, DType dtype, void* out, int64_t n, double mean, doub
     });
   } else {
     double* y = static_cast<double*>(out);
-    wide_kernel<<<blocks_for(n, 512), 256, 0, gpu::stream()>>>(s, n, [=] __device__(uint64_t a, uint64_t b, int64_t at) {
-      const double u = fmin((static_cast<double>(a) + 1.0) * 0x1p-64, 1.0), radius = sqrt(-2.0 * log(u));
-      double sine, cosine;
-      sincospi(2.0 * (static_cast<double>(b) * 0x1p-64), &sine, &cosine);
-      if (at < n) y[at] = fma(std, radius * cosine, mean);
-      if (at + 16 < n) y[at + 16] = fma(std, radius * sine, mean);
-    });
+    wide_kernel<<<blocks_for(n, 512), 256, 0, gpu::stream()>>>(
+        s, n, [=] __device__(uint64_t a, uint64_t b, int64_t at) {
+          const double u = fmin((static_cast<double>(a) + 1.0) * 0x1p-64, 1.0), radius = sqrt(-2.0 * log(u));
+          double sine, cosine;
+          sincospi(2.0 * (static_cast<double>(b) * 0x1p-64), &sine, &cosine);
+          if (at < n) y[at] = fma(std, radius * cosine, mean);
+          if (at + 16 < n) y[at + 16] = fma(std, radius * sine, mean);
+        });
   }
   check_launch("normal");
 }
@@ -100,11 +103,14 @@ void integers(RandomStream s, int64_t* out, int64_t n, int64_t from, uint64_t ra
       }
     });
   } else {
-    wide_kernel<<<blocks_for(n, 512), 256, 0, gpu::stream()>>>(s, n, [=] __device__(uint64_t a, uint64_t b, int64_t at) {
-      const auto scaled = [&](uint64_t v) { return static_cast<int64_t>(static_cast<uint64_t>(from) + (range ? __umul64hi(v, range) : v)); };
-      if (at < n) out[at] = scaled(a);
-      if (at + 16 < n) out[at + 16] = scaled(b);
-    });
+    wide_kernel<<<blocks_for(n, 512), 256, 0, gpu::stream()>>>(
+        s, n, [=] __device__(uint64_t a, uint64_t b, int64_t at) {
+          const auto scaled = [&](uint64_t v) {
+            return static_cast<int64_t>(static_cast<uint64_t>(from) + (range ? __umul64hi(v, range) : v));
+          };
+          if (at < n) out[at] = scaled(a);
+          if (at + 16 < n) out[at + 16] = scaled(b);
+        });
   }
   check_launch("random integers");
 }

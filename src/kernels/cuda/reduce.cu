@@ -1,6 +1,6 @@
-// Reductions over any dims of a strided array. Where neighbours in memory are reduced, a block takes an output; where they are kept, a warp
-// takes 32 outputs and reads them side by side. Few outputs of many elements are split into fixed parts whose results a second kernel
-// combines in order: the same bits every run.
+// Reductions over any dims of a strided array. Where neighbours in memory are reduced, a block takes an output; where
+// they are kept, a warp takes 32 outputs and reads them side by side. Few outputs of many elements are split into fixed
+// parts whose results a second kernel combines in order: the same bits every run.
 
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/pointwise.cuh"
@@ -27,7 +27,8 @@ struct Walk {
       out[ndim - 1] = out_stride;
       return;
     }
-    TENSORGRAD_CHECK(ndim < kMaxDims, NotImplementedError, "reduction: more than ", kMaxDims, " dims that do not merge have no CUDA kernel");
+    TENSORGRAD_CHECK(ndim < kMaxDims, NotImplementedError, "reduction: more than ", kMaxDims,
+                     " dims that do not merge have no CUDA kernel");
     sizes[ndim] = size;
     in[ndim] = in_stride;
     out[ndim++] = out_stride;
@@ -65,10 +66,17 @@ struct Job {
 template <class A>
 __device__ inline A neutral(ReduceOp op) {
   switch (op) {
-    case ReduceOp::prod: case ReduceOp::all: return A(1);
-    case ReduceOp::max: case ReduceOp::max_abs: return std::is_floating_point_v<A> ? A(-INFINITY) : static_cast<A>(INT64_MIN);
-    case ReduceOp::min: case ReduceOp::min_abs: return std::is_floating_point_v<A> ? A(INFINITY) : static_cast<A>(INT64_MAX);
-    default: return A(0);
+    case ReduceOp::prod:
+    case ReduceOp::all:
+      return A(1);
+    case ReduceOp::max:
+    case ReduceOp::max_abs:
+      return std::is_floating_point_v<A> ? A(-INFINITY) : static_cast<A>(INT64_MIN);
+    case ReduceOp::min:
+    case ReduceOp::min_abs:
+      return std::is_floating_point_v<A> ? A(INFINITY) : static_cast<A>(INT64_MAX);
+    default:
+      return A(0);
   }
 }
 template <class A>
@@ -78,24 +86,43 @@ __device__ inline A magnitude(A x) {
 template <class A>
 __device__ inline A mapped(const Job& j, A x, A center) {
   switch (j.op) {
-    case ReduceOp::nansum: return x != x ? A(0) : x;
-    case ReduceOp::any: case ReduceOp::all: case ReduceOp::count_nonzero: return x != A(0) ? A(1) : A(0);
-    case ReduceOp::sum_squares: return x * x;
-    case ReduceOp::sum_abs: case ReduceOp::max_abs: case ReduceOp::min_abs: return magnitude(x);
-    case ReduceOp::sum_pow: return static_cast<A>(pow(static_cast<double>(magnitude(x)), j.power));
-    case ReduceOp::sum_squares_centred: return (x - center) * (x - center);
-    default: return x;
+    case ReduceOp::nansum:
+      return x != x ? A(0) : x;
+    case ReduceOp::any:
+    case ReduceOp::all:
+    case ReduceOp::count_nonzero:
+      return x != A(0) ? A(1) : A(0);
+    case ReduceOp::sum_squares:
+      return x * x;
+    case ReduceOp::sum_abs:
+    case ReduceOp::max_abs:
+    case ReduceOp::min_abs:
+      return magnitude(x);
+    case ReduceOp::sum_pow:
+      return static_cast<A>(pow(static_cast<double>(magnitude(x)), j.power));
+    case ReduceOp::sum_squares_centred:
+      return (x - center) * (x - center);
+    default:
+      return x;
   }
 }
 template <class A>
 __device__ inline A combine(ReduceOp op, A a, A b) {
   switch (op) {
-    case ReduceOp::prod: return a * b;
-    case ReduceOp::max: case ReduceOp::max_abs: return a != a ? a : b != b ? b : (a > b ? a : b);
-    case ReduceOp::min: case ReduceOp::min_abs: return a != a ? a : b != b ? b : (a < b ? a : b);
-    case ReduceOp::any: return a != A(0) || b != A(0) ? A(1) : A(0);
-    case ReduceOp::all: return a != A(0) && b != A(0) ? A(1) : A(0);
-    default: return a + b;
+    case ReduceOp::prod:
+      return a * b;
+    case ReduceOp::max:
+    case ReduceOp::max_abs:
+      return a != a ? a : b != b ? b : (a > b ? a : b);
+    case ReduceOp::min:
+    case ReduceOp::min_abs:
+      return a != a ? a : b != b ? b : (a < b ? a : b);
+    case ReduceOp::any:
+      return a != A(0) || b != A(0) ? A(1) : A(0);
+    case ReduceOp::all:
+      return a != A(0) && b != A(0) ? A(1) : A(0);
+    default:
+      return a + b;
   }
 }
 template <class A>
@@ -190,7 +217,8 @@ __global__ void column_kernel(const __grid_constant__ Job j, A* partials) {
 
 template <class A>
 __global__ void final_kernel(const __grid_constant__ Job j, const A* partials) {
-  for (int64_t o = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; o < j.kept.count; o += int64_t{gridDim.x} * blockDim.x) {
+  for (int64_t o = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; o < j.kept.count;
+       o += int64_t{gridDim.x} * blockDim.x) {
     int64_t in_offset, out_offset;
     j.kept.offsets(o, in_offset, out_offset);
     A v = neutral<A>(j.op);
@@ -246,8 +274,12 @@ void reduce(const ReduceArgs& a) {
   j.in = a.in, j.in_dtype = a.in_dtype, j.out = a.out, j.center = a.center;
   j.power = a.power, j.divide = a.divide, j.root = a.root, j.outer_power = a.outer_power;
   const bool counts = a.op == ReduceOp::count_nonzero, truth = a.op == ReduceOp::any || a.op == ReduceOp::all;
-  const bool keeps = a.op == ReduceOp::max || a.op == ReduceOp::min || a.op == ReduceOp::max_abs || a.op == ReduceOp::min_abs;
-  j.out_dtype = counts ? DType::int64 : truth ? DType::boolean : is_floating_point(a.in_dtype) || keeps ? a.in_dtype : DType::int64;
+  const bool keeps =
+      a.op == ReduceOp::max || a.op == ReduceOp::min || a.op == ReduceOp::max_abs || a.op == ReduceOp::min_abs;
+  j.out_dtype = counts                                   ? DType::int64
+                : truth                                  ? DType::boolean
+                : is_floating_point(a.in_dtype) || keeps ? a.in_dtype
+                                                         : DType::int64;
   if (a.in_dtype == DType::float64) return run_as<double, true>(j);
   if (a.in_dtype == DType::float32 && !counts) return run_as<float, true>(j);
   if (a.in_dtype == DType::int64) return run_as<int64_t, true>(j);
@@ -327,9 +359,12 @@ void scan_as(ScanOp op, const DimShape& s, const void* in, void* out, int64_t* i
 void scan(ScanOp op, DType dtype, const DimShape& s, const void* in, void* out, int64_t* indices) {
   if (s.outer * s.n * s.inner == 0) return;
   switch (dtype) {
-    case DType::float32: return scan_as<float>(op, s, in, out, indices);
-    case DType::float64: return scan_as<double>(op, s, in, out, indices);
-    default: return scan_as<int64_t>(op, s, in, out, indices);
+    case DType::float32:
+      return scan_as<float>(op, s, in, out, indices);
+    case DType::float64:
+      return scan_as<double>(op, s, in, out, indices);
+    default:
+      return scan_as<int64_t>(op, s, in, out, indices);
   }
 }
 
@@ -344,8 +379,10 @@ __device__ inline bool beats(bool largest, T v, int64_t i, T best, int64_t at) {
 
 // A warp a line.
 template <class T>
-__global__ void extreme_kernel(bool largest, DType dtype, int64_t lines, int64_t n, int64_t inner, const void* in, void* values, int64_t* indices) {
-  for (int64_t c = (blockIdx.x * int64_t{blockDim.x} + threadIdx.x) / 32; c < lines; c += int64_t{gridDim.x} * blockDim.x / 32) {
+__global__ void extreme_kernel(bool largest, DType dtype, int64_t lines, int64_t n, int64_t inner, const void* in,
+                               void* values, int64_t* indices) {
+  for (int64_t c = (blockIdx.x * int64_t{blockDim.x} + threadIdx.x) / 32; c < lines;
+       c += int64_t{gridDim.x} * blockDim.x / 32) {
     const int64_t start = c / inner * n * inner + c % inner;
     const int lane = threadIdx.x % 32;
     T best = load<T>(in, dtype, start);
@@ -374,7 +411,8 @@ void extreme(bool largest, DType dtype, const DimShape& s, const void* in, void*
   } else if (is_floating_point(dtype)) {
     extreme_kernel<float><<<blocks, kThreads, 0, stream()>>>(largest, dtype, lines, s.n, s.inner, in, values, indices);
   } else {
-    extreme_kernel<int64_t><<<blocks, kThreads, 0, stream()>>>(largest, dtype, lines, s.n, s.inner, in, values, indices);
+    extreme_kernel<int64_t>
+        <<<blocks, kThreads, 0, stream()>>>(largest, dtype, lines, s.n, s.inner, in, values, indices);
   }
   check_launch("argmax/argmin");
 }

@@ -30,10 +30,11 @@ bool g_sync = false;
 
 void raise_cuda(cudaError_t error, const char* what) {
   cudaGetLastError();
-  TENSORGRAD_CHECK(error != cudaErrorStreamCaptureUnsupported && error != cudaErrorStreamCaptureImplicit, AutogradError, what,
-                   ": cannot be captured into a CUDA graph (it waits for the device or copies to the CPU)");
-  TENSORGRAD_RAISE(Error, what, ": CUDA error: ", cudaGetErrorString(error),
-                   g_sync ? "" : " (asynchronous errors may come from an earlier operation; TENSORGRAD_CUDA_SYNC=1 finds which)");
+  TENSORGRAD_CHECK(error != cudaErrorStreamCaptureUnsupported && error != cudaErrorStreamCaptureImplicit, AutogradError,
+                   what, ": cannot be captured into a CUDA graph (it waits for the device or copies to the CPU)");
+  TENSORGRAD_RAISE(
+      Error, what, ": CUDA error: ", cudaGetErrorString(error),
+      g_sync ? "" : " (asynchronous errors may come from an earlier operation; TENSORGRAD_CUDA_SYNC=1 finds which)");
 }
 
 cudaStream_t stream() { return t.streams[t.device]; }
@@ -75,7 +76,8 @@ void set_device(int index) {
   if (t.device == index && t.device_set) return;
   int count = 0;
   check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
-  TENSORGRAD_CHECK(index >= 0 && index < count && index < kMaxDevices, DeviceError, "cuda: device ", index, " is asked for but the machine has ", count);
+  TENSORGRAD_CHECK(index >= 0 && index < count && index < kMaxDevices, DeviceError, "cuda: device ", index,
+                   " is asked for but the machine has ", count);
   check(cudaSetDevice(index), "cudaSetDevice");
   t.device = index;
   t.device_set = true;
@@ -121,7 +123,8 @@ cuda::DeviceProperties properties(int index) {
 detail::Storage* allocate_pinned(size_t bytes) {
   void* data = nullptr;
   check(cudaHostAlloc(&data, bytes ? bytes : 1, cudaHostAllocPortable), "pin_memory");
-  return detail::wrap_storage(data, bytes, Device(), [](void*, void* p) { cudaFreeHost(p); }, nullptr);
+  return detail::wrap_storage(
+      data, bytes, Device(), [](void*, void* p) { cudaFreeHost(p); }, nullptr);
 }
 
 void* stream_create(int index, int priority) {
@@ -187,7 +190,9 @@ detail::DeviceRuntime make_runtime() {
   r.allocate_pinned = allocate_pinned;
   r.stream_create = stream_create;
   r.stream_destroy = [](void* s) { cudaStreamDestroy(static_cast<cudaStream_t>(s)); };
-  r.stream_synchronize = [](void* s) { check(cudaStreamSynchronize(static_cast<cudaStream_t>(s)), "Stream.synchronize"); };
+  r.stream_synchronize = [](void* s) {
+    check(cudaStreamSynchronize(static_cast<cudaStream_t>(s)), "Stream.synchronize");
+  };
   r.stream_query = [](void* s) { return cudaStreamQuery(static_cast<cudaStream_t>(s)) == cudaSuccess; };
   r.current_stream = [](int index) -> void* { return t.streams[index]; };
   r.set_current_stream = set_current_stream;
@@ -232,7 +237,8 @@ extern "C" TENSORGRAD_API const char* tensorgrad_cuda_open(tensorgrad::detail::C
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess || count == 0) {
-    reason = std::string("no CUDA device can be used: ") + (error != cudaSuccess ? cudaGetErrorString(error) : "the machine has none") +
+    reason = std::string("no CUDA device can be used: ") +
+             (error != cudaSuccess ? cudaGetErrorString(error) : "the machine has none") +
              "; check the NVIDIA driver with nvidia-smi";
     return reason.c_str();
   }

@@ -1,6 +1,6 @@
-// Softmax along one dimension. Rows of up to 2048 elements stay in the registers of one warp: read once, written once. Longer rows
-// take a block and three passes (the second and third mostly from the cache). Dimensions with something behind them take a thread
-// a column, so that neighbours read neighbours.
+// Softmax along one dimension. Rows of up to 2048 elements stay in the registers of one warp: read once, written once.
+// Longer rows take a block and three passes (the second and third mostly from the cache). Dimensions with something
+// behind them take a thread a column, so that neighbours read neighbours.
 
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/reduce_rows.cuh"
@@ -117,7 +117,8 @@ __global__ void column_forward(const T* x, T* y, int64_t columns, int64_t n, int
 }
 
 template <class T, bool Log>
-__global__ void column_backward(const T* y, const T* g, DimStrides gs, T* dx, int64_t columns, int64_t n, int64_t inner) {
+__global__ void column_backward(const T* y, const T* g, DimStrides gs, T* dx, int64_t columns, int64_t n,
+                                int64_t inner) {
   for (int64_t c = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; c < columns; c += int64_t{gridDim.x} * blockDim.x) {
     const int64_t start = c / inner * n * inner + c % inner;
     const T* gp = g + c / inner * gs.outer + c % inner * gs.inner;
@@ -148,9 +149,11 @@ void forward_as(const DimShape& s, const T* x, T* y) {
   if (s.inner == 1) {
     const bool done = with_per_lane(s.n, [&](auto per) {
       const auto blocks = static_cast<unsigned>((s.outer + kWarpsPerBlock - 1) / kWarpsPerBlock);
-      warp_forward<T, per.value, Log><<<blocks, 32 * kWarpsPerBlock, 0, stream()>>>(x, y, s.outer, static_cast<int>(s.n));
+      warp_forward<T, per.value, Log>
+          <<<blocks, 32 * kWarpsPerBlock, 0, stream()>>>(x, y, s.outer, static_cast<int>(s.n));
     });
-    if (!done) block_forward<T, Log><<<static_cast<unsigned>(s.outer), s.n >= 8192 ? 1024 : 256, 0, stream()>>>(x, y, s.n);
+    if (!done)
+      block_forward<T, Log><<<static_cast<unsigned>(s.outer), s.n >= 8192 ? 1024 : 256, 0, stream()>>>(x, y, s.n);
   } else {
     const int64_t columns = s.outer * s.inner;
     column_forward<T, Log><<<blocks_for(columns, 128), 128, 0, stream()>>>(x, y, columns, s.n, s.inner);
@@ -168,7 +171,8 @@ void backward_as(const DimShape& s, const T* y, const T* g, const DimStrides& gs
           <<<blocks, 32 * kWarpsPerBlock, 0, stream()>>>(y, g, gs.outer, gs.n, dx, s.outer, static_cast<int>(s.n));
     });
     if (!done) {
-      block_backward<T, Log><<<static_cast<unsigned>(s.outer), s.n >= 8192 ? 1024 : 256, 0, stream()>>>(y, g, gs.outer, gs.n, dx, s.n);
+      block_backward<T, Log>
+          <<<static_cast<unsigned>(s.outer), s.n >= 8192 ? 1024 : 256, 0, stream()>>>(y, g, gs.outer, gs.n, dx, s.n);
     }
   } else {
     const int64_t columns = s.outer * s.inner;

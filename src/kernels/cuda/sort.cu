@@ -1,10 +1,11 @@
-// Ordering along a dim. Elements become unsigned keys whose order is the wanted one (NaN above all; the complement for descending), so
-// that one stable radix sort in 32 and one in 64 bits serve every dtype and both directions.
+// Ordering along a dim. Elements become unsigned keys whose order is the wanted one (NaN above all; the complement for
+// descending), so that one stable radix sort in 32 and one in 64 bits serve every dtype and both directions.
 
-#include <cub/device/device_segmented_radix_sort.cuh>
-#include <cub/device/device_radix_sort.cuh>
 #include <thrust/iterator/counting_iterator.h>
 #include <thrust/iterator/transform_iterator.h>
+
+#include <cub/device/device_radix_sort.cuh>
+#include <cub/device/device_segmented_radix_sort.cuh>
 
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/pointwise.cuh"
@@ -22,11 +23,14 @@ __device__ inline uint64_t key_of(double v, uint64_t) {
   const auto bits = static_cast<uint64_t>(__double_as_longlong(v == 0.0 ? 0.0 : v));
   return bits >> 63 ? ~bits : bits | uint64_t{1} << 63;
 }
-__device__ inline uint64_t key_of(int64_t v, uint64_t) { return static_cast<uint64_t>(v) ^ uint64_t{1} << 63; }
+__device__ inline uint64_t key_of(int64_t v, uint64_t) {
+  return static_cast<uint64_t>(v) ^ uint64_t { 1 } << 63;
+}
 
 // keys[line][j] and places[line][j] = j of lines laid side by side.
 template <class V, class K>
-__global__ void make_keys(DType dtype, int64_t total, int64_t n, int64_t inner, const void* in, bool descending, K* keys, int64_t* places) {
+__global__ void make_keys(DType dtype, int64_t total, int64_t n, int64_t inner, const void* in, bool descending,
+                          K* keys, int64_t* places) {
   for (int64_t at = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; at < total; at += int64_t{gridDim.x} * blockDim.x) {
     const int64_t line = at / n, j = at % n;
     const K key = key_of(load<V>(in, dtype, (line / inner * n + j) * inner + line % inner), K());
@@ -35,17 +39,26 @@ __global__ void make_keys(DType dtype, int64_t total, int64_t n, int64_t inner, 
   }
 }
 // The first k of each line, back in (outer, k, inner).
-__global__ void take_first(DType dtype, int64_t total, int64_t n, int64_t k, int64_t inner, const void* in, const int64_t* sorted, void* values, int64_t* places) {
+__global__ void take_first(DType dtype, int64_t total, int64_t n, int64_t k, int64_t inner, const void* in,
+                           const int64_t* sorted, void* values, int64_t* places) {
   for (int64_t at = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; at < total; at += int64_t{gridDim.x} * blockDim.x) {
     const int64_t i = at % inner, j = at / inner % k, o = at / inner / k;
     const int64_t place = sorted[(o * inner + i) * n + j], from = (o * n + place) * inner + i;
     places[at] = place;
     if (!values) continue;
     switch (itemsize(dtype)) {
-      case 1: static_cast<uint8_t*>(values)[at] = static_cast<const uint8_t*>(in)[from]; break;
-      case 2: static_cast<uint16_t*>(values)[at] = static_cast<const uint16_t*>(in)[from]; break;
-      case 4: static_cast<uint32_t*>(values)[at] = static_cast<const uint32_t*>(in)[from]; break;
-      default: static_cast<uint64_t*>(values)[at] = static_cast<const uint64_t*>(in)[from]; break;
+      case 1:
+        static_cast<uint8_t*>(values)[at] = static_cast<const uint8_t*>(in)[from];
+        break;
+      case 2:
+        static_cast<uint16_t*>(values)[at] = static_cast<const uint16_t*>(in)[from];
+        break;
+      case 4:
+        static_cast<uint32_t*>(values)[at] = static_cast<const uint32_t*>(in)[from];
+        break;
+      default:
+        static_cast<uint64_t*>(values)[at] = static_cast<const uint64_t*>(in)[from];
+        break;
     }
   }
 }
@@ -56,25 +69,30 @@ struct Offset {
 };
 
 template <class V, class K>
-void order_as(DType dtype, const DimShape& s, const void* in, int64_t k, void* values, int64_t* places, bool descending) {
+void order_as(DType dtype, const DimShape& s, const void* in, int64_t k, void* values, int64_t* places,
+              bool descending) {
   const int64_t lines = s.outer * s.inner, total = lines * s.n;
   const Scratch scratch(static_cast<size_t>(total) * 2 * (sizeof(K) + sizeof(int64_t)));
   auto* from = scratch.as<int64_t>();
   auto* to = from + total;
   auto* keys = reinterpret_cast<K*>(to + total);
   auto* sorted_keys = keys + total;
-  make_keys<V, K><<<blocks_for(total, kThreads), kThreads, 0, stream()>>>(dtype, total, s.n, s.inner, in, descending, keys, from);
+  make_keys<V, K>
+      <<<blocks_for(total, kThreads), kThreads, 0, stream()>>>(dtype, total, s.n, s.inner, in, descending, keys, from);
   const auto sort_into = [&](void* t, size_t& bytes) {
-    if (lines == 1) return cub::DeviceRadixSort::SortPairs(t, bytes, keys, sorted_keys, from, to, total, 0, static_cast<int>(sizeof(K) * 8), stream());
+    if (lines == 1)
+      return cub::DeviceRadixSort::SortPairs(t, bytes, keys, sorted_keys, from, to, total, 0,
+                                             static_cast<int>(sizeof(K) * 8), stream());
     const auto begin = thrust::make_transform_iterator(thrust::make_counting_iterator<int64_t>(0), Offset{s.n});
-    return cub::DeviceSegmentedRadixSort::SortPairs(t, bytes, keys, sorted_keys, from, to, total, lines, begin, begin + 1, 0, static_cast<int>(sizeof(K) * 8),
-                                                    stream());
+    return cub::DeviceSegmentedRadixSort::SortPairs(t, bytes, keys, sorted_keys, from, to, total, lines, begin,
+                                                    begin + 1, 0, static_cast<int>(sizeof(K) * 8), stream());
   };
   size_t bytes = 0;
   check(sort_into(nullptr, bytes), "sort");
   const Scratch temporary(bytes + 1);
   check(sort_into(temporary.as<void>(), bytes), "sort");
-  take_first<<<blocks_for(lines * k, kThreads), kThreads, 0, stream()>>>(dtype, lines * k, s.n, k, s.inner, in, to, values, places);
+  take_first<<<blocks_for(lines * k, kThreads), kThreads, 0, stream()>>>(dtype, lines * k, s.n, k, s.inner, in, to,
+                                                                         values, places);
   check_launch("sort");
 }
 

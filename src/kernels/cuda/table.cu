@@ -5,7 +5,8 @@ namespace tensorgrad::gpu {
 
 namespace {
 [[noreturn]] void missing() {
-  TENSORGRAD_RAISE(NotImplementedError, "this operation has no CUDA kernel for these dtypes; move the tensors to the CPU with .cpu()");
+  TENSORGRAD_RAISE(NotImplementedError,
+                   "this operation has no CUDA kernel for these dtypes; move the tensors to the CPU with .cpu()");
 }
 }  // namespace
 

@@ -58,8 +58,8 @@ void select_typed(const DimShape& s, const void* x_data, const int64_t* index, i
   });
 }
 
-// body(o, first row, past the last row, first column, past the last column) so that no two calls touch the same place of x and
-// each sees all indices: outer is shared out, or columns, or the rows of x.
+// body(o, first row, past the last row, first column, past the last column) so that no two calls touch the same place
+// of x and each sees all indices: outer is shared out, or columns, or the rows of x.
 template <class Body>
 void share_targets(const DimShape& s, int64_t m, Body body) {
   const int64_t work = s.outer * m * s.inner;
@@ -77,7 +77,8 @@ void share_targets(const DimShape& s, int64_t m, Body body) {
 }
 
 template <class U>
-void put_typed(const DimShape& s, void* x_data, const int64_t* index, int64_t m, const void* source_data, const DimStrides& t) {
+void put_typed(const DimShape& s, void* x_data, const int64_t* index, int64_t m, const void* source_data,
+               const DimStrides& t) {
   U* x = static_cast<U*>(x_data);
   const U* source = static_cast<const U*>(source_data);
   share_targets(s, m, [&](int64_t o, int64_t row_begin, int64_t row_end, int64_t begin, int64_t end) {
@@ -98,9 +99,12 @@ void put_typed(const DimShape& s, void* x_data, const int64_t* index, int64_t m,
 // a + b in T; 16-bit floats in float32; integers wrap around.
 template <class T>
 TENSORGRAD_INLINE T plus(T a, T b) {
-  if constexpr (std::is_same_v<T, bool>) return a || b;
-  else if constexpr (std::is_integral_v<T>) return static_cast<T>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
-  else return a + b;
+  if constexpr (std::is_same_v<T, bool>)
+    return a || b;
+  else if constexpr (std::is_integral_v<T>)
+    return static_cast<T>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
+  else
+    return a + b;
 }
 struct Bf16Bits {
   uint16_t bits;
@@ -120,7 +124,8 @@ TENSORGRAD_INLINE F16Bits plus(F16Bits a, F16Bits b) {
 }
 
 template <class T>
-void add_typed(const DimShape& s, void* x_data, const int64_t* index, int64_t m, const void* source_data, const DimStrides& t) {
+void add_typed(const DimShape& s, void* x_data, const int64_t* index, int64_t m, const void* source_data,
+               const DimStrides& t) {
   T* x = static_cast<T*>(x_data);
   const T* source = static_cast<const T*>(source_data);
   share_targets(s, m, [&](int64_t o, int64_t row_begin, int64_t row_end, int64_t begin, int64_t end) {
@@ -140,10 +145,13 @@ void add_typed(const DimShape& s, void* x_data, const int64_t* index, int64_t m,
 
 // --- elements: an index for each
 
-// body(index, x, other, steps...) runs along the indexed dim or along the last one, whichever lies better: for every line
-//   count elements; index advances by index_step, x's base by x_step, other by other_step; x_dim is x's stride of the dim.
+// body(index, x, other, steps...) runs along the indexed dim or along the last one, whichever lies better: for every
+// line
+//   count elements; index advances by index_step, x's base by x_step, other by other_step; x_dim is x's stride of the
+//   dim.
 struct Lines {
-  int64_t lines = 1, length = 1, columns = 1;  // lines x (length along dim) x (columns along the last dim, when it is another)
+  int64_t lines = 1, length = 1,
+          columns = 1;  // lines x (length along dim) x (columns along the last dim, when it is another)
   int64_t index_dim = 1, index_column = 0, x_dim = 0, x_column = 0, other_dim = 0, other_column = 0;
 };
 Lines lines_of(const GatherArgs& a) {
@@ -238,62 +246,100 @@ void scatter_add_typed(const GatherArgs& a) {
 
 void select(int64_t item, const DimShape& s, const void* x, const int64_t* index, int64_t m, void* out) {
   switch (item) {
-    case 1: return select_typed<uint8_t>(s, x, index, m, out);
-    case 2: return select_typed<uint16_t>(s, x, index, m, out);
-    case 4: return select_typed<uint32_t>(s, x, index, m, out);
-    default: return select_typed<uint64_t>(s, x, index, m, out);
+    case 1:
+      return select_typed<uint8_t>(s, x, index, m, out);
+    case 2:
+      return select_typed<uint16_t>(s, x, index, m, out);
+    case 4:
+      return select_typed<uint32_t>(s, x, index, m, out);
+    default:
+      return select_typed<uint64_t>(s, x, index, m, out);
   }
 }
-void put(int64_t item, const DimShape& s, void* x, const int64_t* index, int64_t m, const void* source, const DimStrides& t) {
+void put(int64_t item, const DimShape& s, void* x, const int64_t* index, int64_t m, const void* source,
+         const DimStrides& t) {
   switch (item) {
-    case 1: return put_typed<uint8_t>(s, x, index, m, source, t);
-    case 2: return put_typed<uint16_t>(s, x, index, m, source, t);
-    case 4: return put_typed<uint32_t>(s, x, index, m, source, t);
-    default: return put_typed<uint64_t>(s, x, index, m, source, t);
+    case 1:
+      return put_typed<uint8_t>(s, x, index, m, source, t);
+    case 2:
+      return put_typed<uint16_t>(s, x, index, m, source, t);
+    case 4:
+      return put_typed<uint32_t>(s, x, index, m, source, t);
+    default:
+      return put_typed<uint64_t>(s, x, index, m, source, t);
   }
 }
 void gather(int64_t item, const GatherArgs& a) {
   switch (item) {
-    case 1: return gather_typed<uint8_t>(a);
-    case 2: return gather_typed<uint16_t>(a);
-    case 4: return gather_typed<uint32_t>(a);
-    default: return gather_typed<uint64_t>(a);
+    case 1:
+      return gather_typed<uint8_t>(a);
+    case 2:
+      return gather_typed<uint16_t>(a);
+    case 4:
+      return gather_typed<uint32_t>(a);
+    default:
+      return gather_typed<uint64_t>(a);
   }
 }
 void scatter(int64_t item, const GatherArgs& a) {
   switch (item) {
-    case 1: return scatter_typed<uint8_t>(a);
-    case 2: return scatter_typed<uint16_t>(a);
-    case 4: return scatter_typed<uint32_t>(a);
-    default: return scatter_typed<uint64_t>(a);
+    case 1:
+      return scatter_typed<uint8_t>(a);
+    case 2:
+      return scatter_typed<uint16_t>(a);
+    case 4:
+      return scatter_typed<uint32_t>(a);
+    default:
+      return scatter_typed<uint64_t>(a);
   }
 }
-void add(DType dtype, const DimShape& s, void* x, const int64_t* index, int64_t m, const void* source, const DimStrides& t) {
+void add(DType dtype, const DimShape& s, void* x, const int64_t* index, int64_t m, const void* source,
+         const DimStrides& t) {
   switch (dtype) {
-    case DType::boolean: return add_typed<bool>(s, x, index, m, source, t);
-    case DType::uint8: return add_typed<uint8_t>(s, x, index, m, source, t);
-    case DType::int8: return add_typed<int8_t>(s, x, index, m, source, t);
-    case DType::int16: return add_typed<int16_t>(s, x, index, m, source, t);
-    case DType::int32: return add_typed<int32_t>(s, x, index, m, source, t);
-    case DType::int64: return add_typed<int64_t>(s, x, index, m, source, t);
-    case DType::float16: return add_typed<F16Bits>(s, x, index, m, source, t);
-    case DType::bfloat16: return add_typed<Bf16Bits>(s, x, index, m, source, t);
-    case DType::float32: return add_typed<float>(s, x, index, m, source, t);
-    case DType::float64: return add_typed<double>(s, x, index, m, source, t);
+    case DType::boolean:
+      return add_typed<bool>(s, x, index, m, source, t);
+    case DType::uint8:
+      return add_typed<uint8_t>(s, x, index, m, source, t);
+    case DType::int8:
+      return add_typed<int8_t>(s, x, index, m, source, t);
+    case DType::int16:
+      return add_typed<int16_t>(s, x, index, m, source, t);
+    case DType::int32:
+      return add_typed<int32_t>(s, x, index, m, source, t);
+    case DType::int64:
+      return add_typed<int64_t>(s, x, index, m, source, t);
+    case DType::float16:
+      return add_typed<F16Bits>(s, x, index, m, source, t);
+    case DType::bfloat16:
+      return add_typed<Bf16Bits>(s, x, index, m, source, t);
+    case DType::float32:
+      return add_typed<float>(s, x, index, m, source, t);
+    case DType::float64:
+      return add_typed<double>(s, x, index, m, source, t);
   }
 }
 void scatter_add(DType dtype, const GatherArgs& a) {
   switch (dtype) {
-    case DType::boolean: return scatter_add_typed<bool>(a);
-    case DType::uint8: return scatter_add_typed<uint8_t>(a);
-    case DType::int8: return scatter_add_typed<int8_t>(a);
-    case DType::int16: return scatter_add_typed<int16_t>(a);
-    case DType::int32: return scatter_add_typed<int32_t>(a);
-    case DType::int64: return scatter_add_typed<int64_t>(a);
-    case DType::float16: return scatter_add_typed<F16Bits>(a);
-    case DType::bfloat16: return scatter_add_typed<Bf16Bits>(a);
-    case DType::float32: return scatter_add_typed<float>(a);
-    case DType::float64: return scatter_add_typed<double>(a);
+    case DType::boolean:
+      return scatter_add_typed<bool>(a);
+    case DType::uint8:
+      return scatter_add_typed<uint8_t>(a);
+    case DType::int8:
+      return scatter_add_typed<int8_t>(a);
+    case DType::int16:
+      return scatter_add_typed<int16_t>(a);
+    case DType::int32:
+      return scatter_add_typed<int32_t>(a);
+    case DType::int64:
+      return scatter_add_typed<int64_t>(a);
+    case DType::float16:
+      return scatter_add_typed<F16Bits>(a);
+    case DType::bfloat16:
+      return scatter_add_typed<Bf16Bits>(a);
+    case DType::float32:
+      return scatter_add_typed<float>(a);
+    case DType::float64:
+      return scatter_add_typed<double>(a);
   }
 }
 

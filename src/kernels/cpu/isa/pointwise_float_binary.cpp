@@ -14,17 +14,21 @@ void fill_float_binary(BlockTable& table) {
   TENSORGRAD_SET(add)
   TENSORGRAD_SET(sub)
   TENSORGRAD_SET(mul)
-  TENSORGRAD_SET(div) TENSORGRAD_SET(add_scaled) TENSORGRAD_SET(floor_divide) TENSORGRAD_SET(trunc_divide)
-      TENSORGRAD_SET(remainder) TENSORGRAD_SET(fmod) TENSORGRAD_SET(pow) TENSORGRAD_SET(maximum) TENSORGRAD_SET(minimum)
-          TENSORGRAD_SET(fmax) TENSORGRAD_SET(fmin) TENSORGRAD_SET(atan2) TENSORGRAD_SET(hypot) TENSORGRAD_SET(copysign)
-              TENSORGRAD_SET(xlogy) TENSORGRAD_SET(logaddexp) TENSORGRAD_SET(heaviside) TENSORGRAD_SET(lerp_scalar)
+  TENSORGRAD_SET(div)
+  TENSORGRAD_SET(add_scaled)
+  TENSORGRAD_SET(floor_divide)
+  TENSORGRAD_SET(trunc_divide) TENSORGRAD_SET(remainder) TENSORGRAD_SET(fmod) TENSORGRAD_SET(pow)
+      TENSORGRAD_SET(maximum) TENSORGRAD_SET(minimum) TENSORGRAD_SET(fmax) TENSORGRAD_SET(fmin) TENSORGRAD_SET(atan2)
+          TENSORGRAD_SET(hypot) TENSORGRAD_SET(copysign) TENSORGRAD_SET(xlogy) TENSORGRAD_SET(logaddexp)
+              TENSORGRAD_SET(heaviside) TENSORGRAD_SET(lerp_scalar)
 }
 void fill_float_compare(BlockTable& table) {
   TENSORGRAD_SET(eq)
   TENSORGRAD_SET(ne)
   TENSORGRAD_SET(lt)
-  TENSORGRAD_SET(le) TENSORGRAD_SET(gt) TENSORGRAD_SET(ge) TENSORGRAD_SET(logical_and) TENSORGRAD_SET(logical_or)
-      TENSORGRAD_SET(logical_xor)
+  TENSORGRAD_SET(le)
+  TENSORGRAD_SET(gt)
+  TENSORGRAD_SET(ge) TENSORGRAD_SET(logical_and) TENSORGRAD_SET(logical_or) TENSORGRAD_SET(logical_xor)
 }
 #undef TENSORGRAD_SET
 

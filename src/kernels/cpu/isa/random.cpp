@@ -8,9 +8,9 @@
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
 namespace {
 
-constexpr int64_t kBlocks = 16;                // of a group
-constexpr int kLaneCount = kLanes<int32_t>;    // blocks that one vector holds
-constexpr int64_t kGrainGroups = 128;          // groups that are worth a thread
+constexpr int64_t kBlocks = 16;              // of a group
+constexpr int kLaneCount = kLanes<int32_t>;  // blocks that one vector holds
+constexpr int64_t kGrainGroups = 128;        // groups that are worth a thread
 
 using Words = Raw<uint32_t>;
 using Wide = Raw<uint64_t>;
@@ -91,9 +91,7 @@ void fill_groups(RandomStream stream, T* out, int64_t n, Make make) {
 }
 
 // The upper 24 bits as a float in [0, 1).
-TENSORGRAD_INLINE Vec<float> unit(Words w) {
-  return to_float(Vec<int32_t>((Raw<int32_t>)(w >> 8))) * 0x1p-24f;
-}
+TENSORGRAD_INLINE Vec<float> unit(Words w) { return to_float(Vec<int32_t>((Raw<int32_t>)(w >> 8))) * 0x1p-24f; }
 
 // Words a (low) and b (high) as 64-bit numbers: lanes 0.. and the upper half of the lanes.
 struct TwoWide {
@@ -134,16 +132,20 @@ void uniform(RandomStream stream, DType dtype, void* out, int64_t n, double from
 // cos and sin of 2 pi times a number in [-1/8, 1/8], by their series.
 TENSORGRAD_INLINE Vec<float> turn_cos(Vec<float> t) {
   const Vec<float> z = t * t;
-  return fma(fma(fma(fma(fma(Vec<float>(-26.42625678f), z, 60.24464137f), z, -85.45681720f), z, 64.93939402f), z, -19.73920880f), z, 1.f);
+  return fma(fma(fma(fma(fma(Vec<float>(-26.42625678f), z, 60.24464137f), z, -85.45681720f), z, 64.93939402f), z,
+                 -19.73920880f),
+             z, 1.f);
 }
 TENSORGRAD_INLINE Vec<float> turn_sin(Vec<float> t) {
   const Vec<float> z = t * t;
-  return t * fma(fma(fma(fma(Vec<float>(42.05869394f), z, -76.70585975f), z, 81.60524928f), z, -41.34170224f), z, 6.283185307f);
+  return t * fma(fma(fma(fma(Vec<float>(42.05869394f), z, -76.70585975f), z, 81.60524928f), z, -41.34170224f), z,
+                 6.283185307f);
 }
 
 // sqrt(-2 ln((a + 1) / 2^32)) times the cosine and sine of b / 2^32 of a turn.
 TENSORGRAD_INLINE void box_muller(Words a, Words b, Vec<float>& x, Vec<float>& y) {
-  // a + 1 in (0, 2^32] from its halves; what the sum loses is put back, or the logarithm of a value near 1 would be coarse.
+  // a + 1 in (0, 2^32] from its halves; what the sum loses is put back, or the logarithm of a value near 1 would be
+  // coarse.
   const Vec<float> high = to_float(Vec<int32_t>((Raw<int32_t>)(a >> 16))) * 65536.f;
   const Vec<float> low = to_float(Vec<int32_t>((Raw<int32_t>)(a & 0xffffu))) + 1.f;
   const Vec<float> sum = high + low, lost = low - (sum - high);
@@ -211,7 +213,8 @@ void integers(RandomStream stream, int64_t* out, int64_t n, int64_t from, uint64
       __builtin_memcpy(word, &v.first, sizeof(Wide));
       __builtin_memcpy(word + kLaneCount / 2, &v.second, sizeof(Wide));
       for (int i = 0; i < kLaneCount; ++i) {
-        const uint64_t high = range == 0 ? word[i] : static_cast<uint64_t>((static_cast<unsigned __int128>(word[i]) * range) >> 64);
+        const uint64_t high =
+            range == 0 ? word[i] : static_cast<uint64_t>((static_cast<unsigned __int128>(word[i]) * range) >> 64);
         p[k * kBlocks + i] = static_cast<int64_t>(high + static_cast<uint64_t>(from));
       }
     }

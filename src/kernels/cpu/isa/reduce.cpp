@@ -18,20 +18,34 @@ void run(const ReduceArgs& args) {
 template <class T>
 void reduce_floats(const ReduceArgs& args) {
   switch (args.op) {
-    case ReduceOp::sum: return run<T, ReduceOp::sum>(args);
-    case ReduceOp::nansum: return run<T, ReduceOp::nansum>(args);
-    case ReduceOp::prod: return run<T, ReduceOp::prod>(args);
-    case ReduceOp::max: return run<T, ReduceOp::max>(args);
-    case ReduceOp::min: return run<T, ReduceOp::min>(args);
-    case ReduceOp::any: return run<T, ReduceOp::any>(args);
-    case ReduceOp::all: return run<T, ReduceOp::all>(args);
-    case ReduceOp::count_nonzero: return run<T, ReduceOp::count_nonzero>(args);
-    case ReduceOp::sum_squares: return run<T, ReduceOp::sum_squares>(args);
-    case ReduceOp::sum_abs: return run<T, ReduceOp::sum_abs>(args);
-    case ReduceOp::max_abs: return run<T, ReduceOp::max_abs>(args);
-    case ReduceOp::min_abs: return run<T, ReduceOp::min_abs>(args);
-    case ReduceOp::sum_pow: return run<T, ReduceOp::sum_pow>(args);
-    case ReduceOp::sum_squares_centred: return run<T, ReduceOp::sum_squares_centred>(args);
+    case ReduceOp::sum:
+      return run<T, ReduceOp::sum>(args);
+    case ReduceOp::nansum:
+      return run<T, ReduceOp::nansum>(args);
+    case ReduceOp::prod:
+      return run<T, ReduceOp::prod>(args);
+    case ReduceOp::max:
+      return run<T, ReduceOp::max>(args);
+    case ReduceOp::min:
+      return run<T, ReduceOp::min>(args);
+    case ReduceOp::any:
+      return run<T, ReduceOp::any>(args);
+    case ReduceOp::all:
+      return run<T, ReduceOp::all>(args);
+    case ReduceOp::count_nonzero:
+      return run<T, ReduceOp::count_nonzero>(args);
+    case ReduceOp::sum_squares:
+      return run<T, ReduceOp::sum_squares>(args);
+    case ReduceOp::sum_abs:
+      return run<T, ReduceOp::sum_abs>(args);
+    case ReduceOp::max_abs:
+      return run<T, ReduceOp::max_abs>(args);
+    case ReduceOp::min_abs:
+      return run<T, ReduceOp::min_abs>(args);
+    case ReduceOp::sum_pow:
+      return run<T, ReduceOp::sum_pow>(args);
+    case ReduceOp::sum_squares_centred:
+      return run<T, ReduceOp::sum_squares_centred>(args);
   }
 }
 

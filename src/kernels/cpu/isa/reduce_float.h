@@ -9,9 +9,9 @@ namespace tensorgrad::cpu::TENSORGRAD_ISA {
 namespace reduce_walk {
 
 template <ReduceOp O>
-inline constexpr bool kAdds = O == ReduceOp::sum || O == ReduceOp::nansum || O == ReduceOp::count_nonzero ||
-                              O == ReduceOp::sum_squares || O == ReduceOp::sum_abs || O == ReduceOp::sum_pow ||
-                              O == ReduceOp::sum_squares_centred;
+inline constexpr bool kAdds =
+    O == ReduceOp::sum || O == ReduceOp::nansum || O == ReduceOp::count_nonzero || O == ReduceOp::sum_squares ||
+    O == ReduceOp::sum_abs || O == ReduceOp::sum_pow || O == ReduceOp::sum_squares_centred;
 template <ReduceOp O>
 inline constexpr bool kLargest = O == ReduceOp::max || O == ReduceOp::max_abs || O == ReduceOp::any;
 template <ReduceOp O>
@@ -56,10 +56,14 @@ struct FloatPolicy {
   }
   Part neutral() const { return neutral_value(); }
   Part combine(Part a, Part b) const {
-    if constexpr (kAdds<O>) return a + b;
-    else if constexpr (O == ReduceOp::prod) return a * b;
-    else if constexpr (kLargest<O>) return a != a ? a : a > b ? a : b;
-    else return a != a ? a : a < b ? a : b;
+    if constexpr (kAdds<O>)
+      return a + b;
+    else if constexpr (O == ReduceOp::prod)
+      return a * b;
+    else if constexpr (kLargest<O>)
+      return a != a ? a : a > b ? a : b;
+    else
+      return a != a ? a : a < b ? a : b;
   }
   Out finish(Part p) const {
     if constexpr (O == ReduceOp::any || O == ReduceOp::all) {
@@ -80,30 +84,45 @@ struct FloatPolicy {
   // What x becomes before it is combined, and the combination, in vectors.
   TENSORGRAD_INLINE V term(V x, V c) const {
     (void)c;
-    if constexpr (O == ReduceOp::nansum) return select(is_nan(x), V(T(0)), x);
+    if constexpr (O == ReduceOp::nansum)
+      return select(is_nan(x), V(T(0)), x);
     else if constexpr (O == ReduceOp::count_nonzero || O == ReduceOp::any || O == ReduceOp::all)
       return select(x != T(0), V(T(1)), V(T(0)));
-    else if constexpr (O == ReduceOp::sum_squares) return x * x;
-    else if constexpr (O == ReduceOp::sum_abs || O == ReduceOp::max_abs || O == ReduceOp::min_abs) return abs(x);
-    else if constexpr (O == ReduceOp::sum_pow) return pow(abs(x), V(power));
+    else if constexpr (O == ReduceOp::sum_squares)
+      return x * x;
+    else if constexpr (O == ReduceOp::sum_abs || O == ReduceOp::max_abs || O == ReduceOp::min_abs)
+      return abs(x);
+    else if constexpr (O == ReduceOp::sum_pow)
+      return pow(abs(x), V(power));
     else if constexpr (kCentred) {
       const V d = x - c;
       return d * d;
-    } else return x;
+    } else
+      return x;
   }
   static TENSORGRAD_INLINE V join(V a, V b) {
-    if constexpr (kAdds<O>) return a + b;
-    else if constexpr (O == ReduceOp::prod) return a * b;
-    else if constexpr (O == ReduceOp::any) return max(a, b);
-    else if constexpr (O == ReduceOp::all) return min(a, b);
-    else if constexpr (kLargest<O>) return max_nan(a, b);
-    else return min_nan(a, b);
+    if constexpr (kAdds<O>)
+      return a + b;
+    else if constexpr (O == ReduceOp::prod)
+      return a * b;
+    else if constexpr (O == ReduceOp::any)
+      return max(a, b);
+    else if constexpr (O == ReduceOp::all)
+      return min(a, b);
+    else if constexpr (kLargest<O>)
+      return max_nan(a, b);
+    else
+      return min_nan(a, b);
   }
   static TENSORGRAD_INLINE Part across(V a) {
-    if constexpr (kAdds<O>) return static_cast<Part>(reduce_add(a));
-    else if constexpr (O == ReduceOp::prod) return static_cast<Part>(reduce_mul(a));
-    else if constexpr (kLargest<O>) return reduce_max_nan(a);
-    else return reduce_min_nan(a);
+    if constexpr (kAdds<O>)
+      return static_cast<Part>(reduce_add(a));
+    else if constexpr (O == ReduceOp::prod)
+      return static_cast<Part>(reduce_mul(a));
+    else if constexpr (kLargest<O>)
+      return reduce_max_nan(a);
+    else
+      return reduce_min_nan(a);
   }
   TENSORGRAD_INLINE V join_part(V a, const T* x, int64_t n, V c) const {
     return select(first_lanes<T>(n), join(a, term(load_n(x, n), c)), a);
@@ -139,13 +158,15 @@ struct FloatPolicy {
       const int64_t m = least(4 * L, n - i);
       for (int64_t j = 0; j < m; ++j) buffer[j] = x[(i + j) * stride];
       for (int64_t k = 0; k * L < m; ++k) {
-        a[k] = m - k * L >= L ? join(a[k], term(load(buffer + k * L), c)) : join_part(a[k], buffer + k * L, m - k * L, c);
+        a[k] =
+            m - k * L >= L ? join(a[k], term(load(buffer + k * L), c)) : join_part(a[k], buffer + k * L, m - k * L, c);
       }
     }
     return across(join(join(a[0], a[1]), join(a[2], a[3])));
   }
 
-  void columns(const T* x, int64_t row_stride, int64_t rows, int64_t stride, int64_t n, const Out* center, Part* parts) const {
+  void columns(const T* x, int64_t row_stride, int64_t rows, int64_t stride, int64_t n, const Out* center,
+               Part* parts) const {
     if (stride != 1) {
       alignas(64) T packed[kTile];
       for (int64_t r = 0; r < rows; ++r) {
@@ -185,7 +206,8 @@ struct FloatPolicy {
       int64_t i = 0;
       for (; i + L <= n; i += L) {
         const V c = center_at(center, i, L);
-        const V four = join(join(term(load(p + i), c), term(load(p1 + i), c)), join(term(load(p2 + i), c), term(load(p3 + i), c)));
+        const V four =
+            join(join(term(load(p + i), c), term(load(p1 + i), c)), join(term(load(p2 + i), c), term(load(p3 + i), c)));
         store(sums + i, join(load(sums + i), four));
       }
       if (i < n) {
@@ -200,7 +222,9 @@ struct FloatPolicy {
       const T* p = x + r * row_stride;
       int64_t i = 0;
       for (; i + L <= n; i += L) store(sums + i, join(load(sums + i), term(load(p + i), center_at(center, i, L))));
-      if (i < n) store_n(sums + i, n - i, join(load_n(sums + i, n - i), term(load_n(p + i, n - i), center_at(center, i, n - i))));
+      if (i < n)
+        store_n(sums + i, n - i,
+                join(load_n(sums + i, n - i), term(load_n(p + i, n - i), center_at(center, i, n - i))));
     }
     if constexpr (!kSame) {
       for (int64_t i = 0; i < n; ++i) parts[i] = combine(parts[i], local[i]);

@@ -19,22 +19,30 @@ struct IntPolicy {
     constexpr bool sign = T(-1) < T(0);
     if constexpr (O == ReduceOp::prod || O == ReduceOp::all) return 1;
     if constexpr (O == ReduceOp::max) return sign ? static_cast<T>(uint64_t{1} << (sizeof(T) * 8 - 1)) : T(0);
-    if constexpr (O == ReduceOp::min) return sign ? static_cast<T>((uint64_t{1} << (sizeof(T) * 8 - 1)) - 1) : static_cast<T>(~T(0));
+    if constexpr (O == ReduceOp::min)
+      return sign ? static_cast<T>((uint64_t{1} << (sizeof(T) * 8 - 1)) - 1) : static_cast<T>(~T(0));
     return 0;
   }
   Part neutral() const { return neutral_value(); }
   static TENSORGRAD_INLINE Part join(Part a, Part b) {
     if constexpr (O == ReduceOp::prod)
       return static_cast<Part>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
-    else if constexpr (O == ReduceOp::any) return a | b;
-    else if constexpr (O == ReduceOp::all) return a & b;
-    else if constexpr (O == ReduceOp::max) return a > b ? a : b;
-    else if constexpr (O == ReduceOp::min) return a < b ? a : b;
-    else return static_cast<Part>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
+    else if constexpr (O == ReduceOp::any)
+      return a | b;
+    else if constexpr (O == ReduceOp::all)
+      return a & b;
+    else if constexpr (O == ReduceOp::max)
+      return a > b ? a : b;
+    else if constexpr (O == ReduceOp::min)
+      return a < b ? a : b;
+    else
+      return static_cast<Part>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
   }
   static TENSORGRAD_INLINE Part term(T x) {
-    if constexpr (kTruth || O == ReduceOp::count_nonzero) return x != 0;
-    else return static_cast<Part>(x);
+    if constexpr (kTruth || O == ReduceOp::count_nonzero)
+      return x != 0;
+    else
+      return static_cast<Part>(x);
   }
   Part combine(Part a, Part b) const { return join(a, b); }
   Out finish(Part p) const { return p; }

@@ -1,11 +1,14 @@
 #pragma once
 
-// The walk over a reduction's memory, for any policy that can reduce a piece of a row or add rows into columns. A policy has:
+// The walk over a reduction's memory, for any policy that can reduce a piece of a row or add rows into columns. A
+// policy has:
 //   In, Out   element types;  Part  what partial results are kept in
 //   Part neutral(), Part combine(Part, Part), Out finish(Part)
 //   Part row(const In* x, int64_t n, int64_t stride, const Out* center)            n <= kSegment elements as one part
-//   void columns(const In* x, int64_t row_stride, int64_t rows, int64_t stride, int64_t n, const Out* center, Part* parts)
-//                                       parts[c] = combine(parts[c], the c-th column's rows), rows <= kColumnRows, n <= kTile
+//   void columns(const In* x, int64_t row_stride, int64_t rows, int64_t stride, int64_t n, const Out* center, Part*
+//   parts)
+//                                       parts[c] = combine(parts[c], the c-th column's rows), rows <= kColumnRows, n <=
+//                                       kTile
 
 #include "core/allocator.h"
 #include "kernels/cpu/reduce_plan.h"
@@ -15,11 +18,11 @@
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
 namespace reduce_walk {
 
-inline constexpr int64_t kSegment = 8192;     // elements of a row that make one part
-inline constexpr int64_t kTile = 512;         // columns at a time
-inline constexpr int64_t kColumnRows = 64;    // rows that columns() takes at once
-inline constexpr int64_t kGroup = 65536;      // elements whose partial results are combined first
-inline constexpr int64_t kGrain = 32768;      // elements that are worth a thread
+inline constexpr int64_t kSegment = 8192;   // elements of a row that make one part
+inline constexpr int64_t kTile = 512;       // columns at a time
+inline constexpr int64_t kColumnRows = 64;  // rows that columns() takes at once
+inline constexpr int64_t kGroup = 65536;    // elements whose partial results are combined first
+inline constexpr int64_t kGrain = 32768;    // elements that are worth a thread
 
 TENSORGRAD_INLINE int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 TENSORGRAD_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -88,11 +91,12 @@ class Walk {
     }
     const detail::Workspace space(static_cast<size_t>(plan_.outputs * groups_) * sizeof(Part));
     Part* parts = space.as<Part>();
-    parallel_for(0, plan_.outputs * groups_, most(1, kGrain / (least(n, kSegment) * per_group_)), [&](int64_t b, int64_t e) {
-      for (int64_t i = b; i < e; ++i) {
-        parts[i] = row_group(place_of(plan_.kept, plan_.kept_count, i / groups_), i % groups_);
-      }
-    });
+    parallel_for(0, plan_.outputs * groups_, most(1, kGrain / (least(n, kSegment) * per_group_)),
+                 [&](int64_t b, int64_t e) {
+                   for (int64_t i = b; i < e; ++i) {
+                     parts[i] = row_group(place_of(plan_.kept, plan_.kept_count, i / groups_), i % groups_);
+                   }
+                 });
     for (int64_t m = 0; m < plan_.outputs; ++m) {
       Part total = parts[m * groups_];
       for (int64_t g = 1; g < groups_; ++g) total = policy_.combine(total, parts[m * groups_ + g]);
@@ -108,8 +112,8 @@ class Walk {
     for (int64_t q = g * per_group_; q < end; ++q) {
       const int64_t r = pieces_ == 1 ? q : q / pieces_, start = pieces_ == 1 ? 0 : (q % pieces_) * kSegment;
       const int64_t row = plan_.reduced_count == 0 ? 0 : place_of(plan_.reduced, plan_.reduced_count, r).in;
-      const Part part = policy_.row(in_ + p.in + row + start * plan_.inner.in, least(kSegment, plan_.inner.size - start),
-                                    plan_.inner.in, center);
+      const Part part = policy_.row(in_ + p.in + row + start * plan_.inner.in,
+                                    least(kSegment, plan_.inner.size - start), plan_.inner.in, center);
       total = q == g * per_group_ ? part : policy_.combine(total, part);
     }
     return total;

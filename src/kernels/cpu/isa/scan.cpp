@@ -37,7 +37,8 @@ void scan_column(const T* x, T* y, int64_t n, int64_t inner) {
 constexpr int64_t kStrip = 256;
 template <bool kProduct, class T>
 void scan_strip(const T* x, T* y, int64_t n, int64_t inner, int64_t width) {
-  using Acc = std::conditional_t<std::is_same_v<T, float>, double, std::conditional_t<std::is_integral_v<T>, uint64_t, T>>;
+  using Acc =
+      std::conditional_t<std::is_same_v<T, float>, double, std::conditional_t<std::is_integral_v<T>, uint64_t, T>>;
   alignas(64) Acc a[kStrip];
   for (int64_t c = 0; c < width; ++c) a[c] = kProduct ? 1 : 0;
   for (int64_t i = 0; i < n; ++i) {
@@ -94,10 +95,14 @@ void scan_extreme(const DimShape& s, const void* in, void* out, int64_t* indices
 template <class T>
 void scan_any(ScanOp op, const DimShape& s, const void* in, void* out, int64_t* indices) {
   switch (op) {
-    case ScanOp::sum: return scan_typed<false, T>(s, in, out);
-    case ScanOp::prod: return scan_typed<true, T>(s, in, out);
-    case ScanOp::max: return scan_extreme<true, T>(s, in, out, indices);
-    case ScanOp::min: return scan_extreme<false, T>(s, in, out, indices);
+    case ScanOp::sum:
+      return scan_typed<false, T>(s, in, out);
+    case ScanOp::prod:
+      return scan_typed<true, T>(s, in, out);
+    case ScanOp::max:
+      return scan_extreme<true, T>(s, in, out, indices);
+    case ScanOp::min:
+      return scan_extreme<false, T>(s, in, out, indices);
   }
 }
 
@@ -213,8 +218,8 @@ void extreme_typed(const DimShape& s, const void* in, void* values, int64_t* ind
     parallel_for(0, s.outer * strips, most(1, kGrain / (s.n * least(s.inner, kStrip))), [&](int64_t b, int64_t e) {
       for (int64_t i = b; i < e; ++i) {
         const int64_t start = i % strips * kStrip, to = i / strips * s.inner + start;
-        extreme_strip<kLargest>(x + i / strips * s.n * s.inner + start, v ? v + to : nullptr, indices + to, s.n, s.inner,
-                                least(kStrip, s.inner - start));
+        extreme_strip<kLargest>(x + i / strips * s.n * s.inner + start, v ? v + to : nullptr, indices + to, s.n,
+                                s.inner, least(kStrip, s.inner - start));
       }
     });
     return;
@@ -259,14 +264,21 @@ void scan(ScanOp op, DType dtype, const DimShape& shape, const void* in, void* o
 
 void extreme(bool largest, DType dtype, const DimShape& shape, const void* in, void* values, int64_t* indices) {
   switch (dtype) {
-    case DType::float32: return extreme_any<float>(largest, shape, in, values, indices);
-    case DType::float64: return extreme_any<double>(largest, shape, in, values, indices);
+    case DType::float32:
+      return extreme_any<float>(largest, shape, in, values, indices);
+    case DType::float64:
+      return extreme_any<double>(largest, shape, in, values, indices);
     case DType::boolean:
-    case DType::uint8: return extreme_any<uint8_t>(largest, shape, in, values, indices);
-    case DType::int8: return extreme_any<int8_t>(largest, shape, in, values, indices);
-    case DType::int16: return extreme_any<int16_t>(largest, shape, in, values, indices);
-    case DType::int32: return extreme_any<int32_t>(largest, shape, in, values, indices);
-    default: return extreme_any<int64_t>(largest, shape, in, values, indices);
+    case DType::uint8:
+      return extreme_any<uint8_t>(largest, shape, in, values, indices);
+    case DType::int8:
+      return extreme_any<int8_t>(largest, shape, in, values, indices);
+    case DType::int16:
+      return extreme_any<int16_t>(largest, shape, in, values, indices);
+    case DType::int32:
+      return extreme_any<int32_t>(largest, shape, in, values, indices);
+    default:
+      return extreme_any<int64_t>(largest, shape, in, values, indices);
   }
 }
 
