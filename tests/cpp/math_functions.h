@@ -3,7 +3,8 @@
 #include <cstdint>
 
 // The functions that test_simd_math.cpp compares with libm, and how it reaches their three compilations.
-// clang-format off: it never comes to rest on this list
+// The formatter never comes to rest on this list.
+// clang-format off
 #define TENSORGRAD_MATH_UNARY(X) \
   X(exp) X(expm1) X(exp2) X(log) X(log1p) X(log2) X(log10) X(tanh) X(sigmoid) X(erf) X(erfc) X(sin) \
   X(cos) X(tan) X(asin) X(acos) X(atan) X(sinh) X(cosh) X(asinh) X(acosh) X(atanh) X(lgamma) \
