@@ -249,16 +249,52 @@ TENSORGRAD_API Tensor& masked_fill_(Tensor& self, const Tensor& mask, const Tens
 
 // The in-place form of every function of one argument above.
 #define TENSORGRAD_DECLARE_INPLACE(name) TENSORGRAD_API Tensor& name(Tensor& self);
-#define TENSORGRAD_UNARY_INPLACE(X)                                                                                   \
-  X(neg_)                                                                                                             \
-  X(abs_)                                                                                                             \
-  X(sign_)                                                                                                            \
-  X(square_)                                                                                                          \
-  X(reciprocal_) X(sqrt_) X(rsqrt_) X(exp_) X(exp2_) X(expm1_) X(log_) X(log2_) X(log10_) X(log1p_) X(sin_) X(cos_)   \
-      X(tan_) X(asin_) X(acos_) X(atan_) X(sinh_) X(cosh_) X(tanh_) X(asinh_) X(acosh_) X(atanh_) X(erf_) X(erfc_)    \
-          X(erfinv_) X(lgamma_) X(digamma_) X(sinc_) X(deg2rad_) X(rad2deg_) X(floor_) X(ceil_) X(round_) X(trunc_)   \
-              X(frac_) X(relu_) X(relu6_) X(sigmoid_) X(silu_) X(mish_) X(hardsigmoid_) X(hardswish_) X(log_sigmoid_) \
-                  X(softsign_) X(tanhshrink_) X(selu_) X(logical_not_) X(bitwise_not_)
+#define TENSORGRAD_UNARY_INPLACE(X) \
+  X(neg_)                           \
+  X(abs_)                           \
+  X(sign_)                          \
+  X(square_)                        \
+  X(reciprocal_)                    \
+  X(sqrt_)                          \
+  X(rsqrt_)                         \
+  X(exp_)                           \
+  X(exp2_)                          \
+  X(expm1_)                         \
+  X(log_)                           \
+  X(log2_)                          \
+  X(log10_)                         \
+  X(log1p_)                         \
+  X(sin_)                           \
+  X(cos_)                           \
+  X(tan_)                           \
+  X(asin_)                          \
+  X(acos_)                          \
+  X(atan_)                          \
+  X(sinh_)                          \
+  X(cosh_)                          \
+  X(tanh_)                          \
+  X(asinh_)                         \
+  X(acosh_)                         \
+  X(atanh_)                         \
+  X(erf_)                           \
+  X(erfc_)                          \
+  X(erfinv_)                        \
+  X(lgamma_)                        \
+  X(digamma_)                       \
+  X(sinc_)                          \
+  X(deg2rad_)                       \
+  X(rad2deg_)                       \
+  X(floor_)                         \
+  X(ceil_)                          \
+  X(round_)                         \
+  X(trunc_)                         \
+  X(frac_)                          \
+  X(relu_)                          \
+  X(relu6_)                         \
+  X(sigmoid_)                       \
+  X(silu_)                          \
+  X(mish_)                          \
+  X(hardsigmoid_) X(hardswish_) X(log_sigmoid_) X(softsign_) X(tanhshrink_) X(selu_) X(logical_not_) X(bitwise_not_)
 TENSORGRAD_UNARY_INPLACE(TENSORGRAD_DECLARE_INPLACE)
 #undef TENSORGRAD_DECLARE_INPLACE
 TENSORGRAD_API Tensor& elu_(Tensor& self, Scalar alpha = 1, Scalar scale = 1, Scalar input_scale = 1);

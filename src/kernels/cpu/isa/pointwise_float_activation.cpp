@@ -17,9 +17,13 @@ void fill_float_activation(BlockTable& table) {
   TENSORGRAD_SET(mish)
   TENSORGRAD_SET(gelu)
   TENSORGRAD_SET(gelu_tanh)
-  TENSORGRAD_SET(hardsigmoid) TENSORGRAD_SET(hardswish) TENSORGRAD_SET(relu6) TENSORGRAD_SET(softsign)
-      TENSORGRAD_SET(tanhshrink) TENSORGRAD_SET(softplus) TENSORGRAD_SET(leaky_relu) TENSORGRAD_SET(elu)
-          TENSORGRAD_SET(hardtanh) TENSORGRAD_SET(threshold)
+  TENSORGRAD_SET(hardsigmoid)
+  TENSORGRAD_SET(hardswish)
+  TENSORGRAD_SET(relu6)
+  TENSORGRAD_SET(softsign)
+  TENSORGRAD_SET(tanhshrink)
+  TENSORGRAD_SET(softplus)
+  TENSORGRAD_SET(leaky_relu) TENSORGRAD_SET(elu) TENSORGRAD_SET(hardtanh) TENSORGRAD_SET(threshold)
 }
 #undef TENSORGRAD_SET
 

@@ -17,9 +17,13 @@ void fill_float_backward(BlockTable& table) {
   TENSORGRAD_SET(gelu_backward)
   TENSORGRAD_SET(gelu_tanh_backward)
   TENSORGRAD_SET(silu_backward)
-  TENSORGRAD_SET(mish_backward) TENSORGRAD_SET(leaky_relu_backward) TENSORGRAD_SET(elu_backward)
-      TENSORGRAD_SET(hardtanh_backward) TENSORGRAD_SET(hardsigmoid_backward) TENSORGRAD_SET(hardswish_backward)
-          TENSORGRAD_SET(softplus_backward) TENSORGRAD_SET(log_sigmoid_backward) TENSORGRAD_SET(threshold_backward)
+  TENSORGRAD_SET(mish_backward)
+  TENSORGRAD_SET(leaky_relu_backward)
+  TENSORGRAD_SET(elu_backward)
+  TENSORGRAD_SET(hardtanh_backward)
+  TENSORGRAD_SET(hardsigmoid_backward)
+  TENSORGRAD_SET(hardswish_backward)
+  TENSORGRAD_SET(softplus_backward) TENSORGRAD_SET(log_sigmoid_backward) TENSORGRAD_SET(threshold_backward)
 }
 #undef TENSORGRAD_SET
 

@@ -17,10 +17,18 @@ void fill_float_unary(BlockTable& table) {
   TENSORGRAD_SET(square)
   TENSORGRAD_SET(cube)
   TENSORGRAD_SET(reciprocal)
-  TENSORGRAD_SET(sqrt) TENSORGRAD_SET(rsqrt) TENSORGRAD_SET(floor) TENSORGRAD_SET(ceil) TENSORGRAD_SET(round)
-      TENSORGRAD_SET(trunc) TENSORGRAD_SET(frac) TENSORGRAD_SET(relu) TENSORGRAD_SET(logical_not) TENSORGRAD_SET(isnan)
-          TENSORGRAD_SET(isinf) TENSORGRAD_SET(isfinite) TENSORGRAD_SET(signbit) TENSORGRAD_SET(clamp)
-              TENSORGRAD_SET(nan_to_num)
+  TENSORGRAD_SET(sqrt)
+  TENSORGRAD_SET(rsqrt)
+  TENSORGRAD_SET(floor)
+  TENSORGRAD_SET(ceil)
+  TENSORGRAD_SET(round)
+  TENSORGRAD_SET(trunc)
+  TENSORGRAD_SET(frac)
+  TENSORGRAD_SET(relu)
+  TENSORGRAD_SET(logical_not)
+  TENSORGRAD_SET(isnan)
+  TENSORGRAD_SET(isinf)
+  TENSORGRAD_SET(isfinite) TENSORGRAD_SET(signbit) TENSORGRAD_SET(clamp) TENSORGRAD_SET(nan_to_num)
 }
 #undef TENSORGRAD_SET
 

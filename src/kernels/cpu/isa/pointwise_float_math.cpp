@@ -17,8 +17,11 @@ void fill_float_math(BlockTable& table) {
   TENSORGRAD_SET(log)
   TENSORGRAD_SET(log2)
   TENSORGRAD_SET(log10)
-  TENSORGRAD_SET(log1p) TENSORGRAD_SET(erf) TENSORGRAD_SET(erfc) TENSORGRAD_SET(erfinv) TENSORGRAD_SET(lgamma)
-      TENSORGRAD_SET(digamma) TENSORGRAD_SET(trigamma) TENSORGRAD_SET(pow_scalar)
+  TENSORGRAD_SET(log1p)
+  TENSORGRAD_SET(erf)
+  TENSORGRAD_SET(erfc)
+  TENSORGRAD_SET(erfinv)
+  TENSORGRAD_SET(lgamma) TENSORGRAD_SET(digamma) TENSORGRAD_SET(trigamma) TENSORGRAD_SET(pow_scalar)
 }
 #undef TENSORGRAD_SET
 
