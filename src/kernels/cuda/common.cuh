@@ -35,6 +35,15 @@ inline unsigned blocks_for(int64_t n, int64_t per_block) {
 // item(), synchronize).
 unsigned long long* fault_word();
 
+// Calls f(i) for every i below n.
+template <class F>
+__global__ void each(int64_t n, F f) {
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < n; i += int64_t{gridDim.x} * blockDim.x) f(i);
+}
+
+// Whether the current stream is recording a graph: nothing may wait for the device then.
+bool capturing();
+
 // Scratch on the device, ordered on the current stream.
 class Scratch {
  public:

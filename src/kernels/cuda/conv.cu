@@ -222,12 +222,6 @@ void execute(dnn::Handle handle, const Plan& plan, const void* x, const void* w,
   check_dnn(api().BackendExecute(handle, plan.plan.get(), pack.get()), "Execute");
 }
 
-bool capturing() {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  cudaStreamIsCapturing(stream(), &status);
-  return status != cudaStreamCaptureStatusNone;
-}
-
 bool try_plan(dnn::Handle handle, Desc& config, Plan& plan) {
   plan.plan = Desc(dnn::kExecutionPlan);
   const auto& a = api();

@@ -5,11 +5,6 @@
 namespace tensorgrad::gpu {
 namespace {
 
-template <class F>
-__global__ void each(int64_t n, F f) {
-  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < n; i += int64_t{gridDim.x} * blockDim.x) f(i);
-}
-
 void arange(DType dtype, void* out, int64_t n, double start, double step, int64_t int_start, int64_t int_step) {
   if (n == 0) return;
   const bool integer = !is_floating_point(dtype);

@@ -154,11 +154,9 @@ int launch(Cache& cache, const Prepared& p, const GemmArgs& g, const Call& call,
 // Times the first few suggestions on the real data: the call overwrites C anyway (beta 0), so trying costs only time.
 void choose(Cache& cache, Prepared& p, const GemmArgs& g, const Call& call, lt::Heuristic* found, int count) {
   p.best = found[0];
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  cudaStreamIsCapturing(stream(), &status);
   const double work = 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) *
                       static_cast<double>(g.batch);
-  if (count < 2 || g.beta != 0 || status != cudaStreamCaptureStatusNone || work < 1e6) return;
+  if (count < 2 || g.beta != 0 || capturing() || work < 1e6) return;
   const Scratch workspace(kWorkspaceBytes);
   cudaEvent_t start, stop;
   check(cudaEventCreate(&start), "event");

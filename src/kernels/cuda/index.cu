@@ -13,10 +13,6 @@ namespace tensorgrad::gpu {
 namespace {
 
 template <class F>
-__global__ void each(int64_t n, F f) {
-  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < n; i += int64_t{gridDim.x} * blockDim.x) f(i);
-}
-template <class F>
 void launch(int64_t n, const char* what, F f) {
   if (n == 0) return;
   each<<<blocks_for(n, kThreads), kThreads, 0, stream()>>>(n, f);

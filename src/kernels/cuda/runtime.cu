@@ -40,13 +40,15 @@ void raise_cuda(cudaError_t error, const char* what) {
 cudaStream_t stream() { return t.streams[t.device]; }
 int multiprocessors() { return g_multiprocessors[t.device]; }
 
+bool capturing() {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  cudaStreamIsCapturing(stream(), &status);
+  return status != cudaStreamCaptureStatusNone;
+}
+
 void check_launch(const char* what) {
   check(cudaGetLastError(), what);
-  if (g_sync) {
-    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    cudaStreamIsCapturing(stream(), &status);
-    if (status == cudaStreamCaptureStatusNone) check(cudaStreamSynchronize(stream()), what);
-  }
+  if (g_sync && !capturing()) check(cudaStreamSynchronize(stream()), what);
 }
 
 unsigned long long* fault_word() {
