@@ -11,6 +11,8 @@ endfunction()
 # The *.cpp of `folder` (src/kernels/cpu/isa unless given) are compiled three times, each with TENSORGRAD_ISA naming its
 # namespace (tensorgrad::cpu::TENSORGRAD_ISA), and linked into `target`. They must not use standard-library templates that could be emitted out of
 # line: the linker keeps one copy of an inline function, and an AVX-512 copy would then run on every machine.
+#
+# The few files of FOLDER_bf16, if there are any, are compiled once more with AVX-512 BF16.
 function(tensorgrad_isa_kernels target)
   set(folder "${PROJECT_SOURCE_DIR}/src/kernels/cpu/isa")
   if(ARGC GREATER 1)
@@ -24,8 +26,15 @@ function(tensorgrad_isa_kernels target)
   set(flags_avx2 -march=haswell)
   # GCC 12's own AVX-512 header trips the two warnings; the same code is checked with them on at the other levels.
   set(flags_avx512 -march=skylake-avx512 -mprefer-vector-width=512 -Wno-uninitialized -Wno-maybe-uninitialized)
-  foreach(isa IN ITEMS baseline avx2 avx512)
+  set(flags_avx512_bf16 ${flags_avx512} -mavx512bf16)
+  foreach(isa IN ITEMS baseline avx2 avx512 avx512_bf16)
     set(object ${target}_${isa})
+    if(isa STREQUAL "avx512_bf16")
+      file(GLOB sources CONFIGURE_DEPENDS "${folder}_bf16/*.cpp")
+    endif()
+    if(NOT sources)
+      continue()
+    endif()
     add_library(${object} OBJECT ${sources})
     target_compile_features(${object} PRIVATE cxx_std_20)
     target_include_directories(${object} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)

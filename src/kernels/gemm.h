@@ -52,7 +52,8 @@ struct GemmKernels {
 };
 
 namespace cpu {
-TENSORGRAD_API void fill_cpu(GemmKernels& k, Level level);
+// bf16_instructions: whether the avx512 level multiplies bfloat16 with AVX-512 BF16 or converts it to float32.
+TENSORGRAD_API void fill_cpu(GemmKernels& k, Level level, bool bf16_instructions = has_bf16_instructions());
 inline void fill_cpu(GemmKernels& k) { fill_cpu(k, isa_level()); }
 }  // namespace cpu
 

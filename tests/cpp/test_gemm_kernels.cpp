@@ -182,6 +182,21 @@ TEST_CASE("shapes that take each way through memory") {
   });
 }
 
+TEST_CASE("bfloat16 through the AVX-512 BF16 instruction and through float32") {
+  for (const bool instruction : {false, true}) {
+    if (instruction && !tensorgrad::cpu::has_bf16_instructions()) continue;
+    CAPTURE(instruction);
+    GemmKernels table;
+    tensorgrad::cpu::fill_cpu(table, tensorgrad::cpu::machine_level(), instruction);
+    for (int i = 0; i < 60; ++i) check_case(table, kBf16, random_case(300));
+    for (const int64_t k : {15, 16, 17, 31, 33, 255, 513, 1025, 2047}) {
+      check_case(table, kBf16, {70, 90, k});
+      check_case(table, kBf16, {20, 600, k, 1, 0.5, 1, true});
+      check_case(table, kBf16, {600, 20, k, 2, 1, 0, false, true, true});
+    }
+  }
+}
+
 TEST_CASE("beta 0 does not read C; NaN and infinity travel as in the sum") {
   each_level([&](tensorgrad::cpu::Level level) {
     GemmKernels table;

@@ -33,6 +33,17 @@ Level detect() {
 #endif
 }
 
+bool detect_bf16() {
+#if defined(__x86_64__)
+  // Leaf 7, subleaf 1. The registers are those of AVX-512, so the operating system's part is machine_level()'s.
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kAvx512Bf16 = 1u << 5;
+  return machine_level() >= Level::avx512 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & kAvx512Bf16) != 0;
+#else
+  return false;
+#endif
+}
+
 Level choose() {
   const Level best = machine_level();
   const char* wanted = std::getenv("TENSORGRAD_ISA");
@@ -57,6 +68,11 @@ Level machine_level() {
 Level isa_level() {
   static const Level level = choose();
   return level;
+}
+
+bool has_bf16_instructions() {
+  static const bool has = detect_bf16();
+  return has;
 }
 
 const char* level_name(Level level) {

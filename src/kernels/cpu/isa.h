@@ -16,6 +16,9 @@ TENSORGRAD_API Level machine_level();
 // TENSORGRAD_ISA=baseline|avx2|avx512 names. Decided once, at the first call.
 TENSORGRAD_API Level isa_level();
 
+// Whether this machine has AVX-512 BF16, which the avx512 level uses for products of bfloat16 and nothing else.
+TENSORGRAD_API bool has_bf16_instructions();
+
 // "baseline", "avx2" or "avx512".
 TENSORGRAD_API const char* level_name(Level level);
 

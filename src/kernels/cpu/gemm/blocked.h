@@ -12,6 +12,7 @@
 
 #include "kernels/cpu/gemm/micro.h"
 #include "kernels/cpu/gemm/pack.h"
+#include "kernels/cpu/gemm/pairs.h"
 #include "kernels/cpu/scratch.h"
 #include "tensorgrad/parallel.h"
 
@@ -62,26 +63,49 @@ TENSORGRAD_INLINE int64_t tile_height(bool in_place, int64_t row_stride) {
   return in_place && row_stride * static_cast<int64_t>(sizeof(T)) % 2048 == 0 ? min_of(kMaxRows, 10) : kMaxRows;
 }
 
-// Room for one packed tile of kn steps: pack_rows may write a vector too much.
-template <class T>
+// Places along k that kn elements take in a packed panel.
+template <class Format>
+constexpr TENSORGRAD_INLINE int64_t places(int64_t kn) {
+  return Format::kGroup == 1 ? kn : (kn + Format::kGroup - 1) / Format::kGroup;
+}
+
+// Room for one packed tile of kn elements along k: pack_rows may write a vector too much.
+template <class T, class Format>
 TENSORGRAD_INLINE int64_t tile_room(int64_t kn) {
-  return round_up(kn * kMaxRows + kLanes<T>, 16);
+  return round_up(places<Format>(kn) * kMaxRows + kLanes<T>, 16);
 }
 
 template <class T, class Format>
 void pack_v(const Product<T, Format>& P, T* dst, int64_t k0, int64_t kn, int64_t j0, int64_t cols) {
   if (P.pack != nullptr) {
     P.pack(P.pack_context, dst, P.pack_problem, k0, kn, j0, cols, kPanel<T>);
-  } else {
-    pack_panels<T, Format>(dst, P.v + k0 * P.v_k + j0 * P.v_col, P.v_k, P.v_col, kn, cols, kPanel<T>);
+    return;
   }
+  const auto* const src = P.v + k0 * P.v_k + j0 * P.v_col;
+#if defined(__AVX512BF16__)
+  if constexpr (Format::kGroup == 2) {
+    for (int64_t j = 0; j < cols; j += kPanel<T>) {
+      pack_pair_panel(dst + j * places<Format>(kn), src + j * P.v_col, P.v_k, P.v_col, kn, min_of(cols - j, kPanel<T>),
+                      kPanel<T>);
+    }
+    return;
+  }
+#endif
+  pack_panels<T, Format>(dst, src, P.v_k, P.v_col, kn, cols, kPanel<T>);
 }
 
 template <class T, class Format>
 void pack_s(const Product<T, Format>& P, T* dst, int64_t i0, const Tiling& tiles, int64_t k0, int64_t kn) {
   for (int64_t t = 0; t < tiles.count; ++t) {
-    pack_rows<T, Format>(dst + t * tile_room<T>(kn), P.s + (i0 + tiles.first(t)) * P.s_row + k0 * P.s_k, P.s_row, P.s_k,
-                         kn, tiles.rows(t));
+    T* const to = dst + t * tile_room<T, Format>(kn);
+    const auto* const src = P.s + (i0 + tiles.first(t)) * P.s_row + k0 * P.s_k;
+#if defined(__AVX512BF16__)
+    if constexpr (Format::kGroup == 2) {
+      pack_pair_rows(to, src, P.s_row, P.s_k, kn, tiles.rows(t));
+      continue;
+    }
+#endif
+    pack_rows<T, Format>(to, src, P.s_row, P.s_k, kn, tiles.rows(t));
   }
 }
 
@@ -123,7 +147,7 @@ TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, 
   const int height = static_cast<int>(tiles.rows(t));
   const T* s = nullptr;
   if constexpr (Packed) {
-    s = b.s + t * tile_room<T>(b.kn);
+    s = b.s + t * tile_room<T, Format>(b.kn);
   } else if constexpr (Product<T, Format>::kPlain) {
     s = P.s + (b.i0 + row) * P.s_row + b.k0 * P.s_k;
   }
@@ -147,8 +171,10 @@ TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, 
       }
     }
   }
-  const MicroKernel<T> kernel = micro_kernel<T, Packed>(height, static_cast<int>(ceil_div(cols, kLanes<T>)));
-  kernel(b.kn, s, P.s_row, P.s_k, b.through ? b.v : b.v + j * b.kn, kPanel<T>, o);
+  const MicroKernel<T> kernel =
+      micro_kernel<T, Packed, Format::kGroup>(height, static_cast<int>(ceil_div(cols, kLanes<T>)));
+  const int64_t steps = places<Format>(b.kn);
+  kernel(steps, s, P.s_row, P.s_k, b.through ? b.v : b.v + j * steps, kPanel<T>, o);
 }
 
 template <class T, class Format, bool Packed>
@@ -197,7 +223,7 @@ inline constexpr int64_t kPrivateBytes = 256 << 10;  // packed v of one thread: 
 
 template <class T, class Format>
 void shared_v(const Product<T, Format>& P) {
-  constexpr int64_t kShared = kSharedBytes / static_cast<int64_t>(sizeof(T)), NR = kPanel<T>;
+  constexpr int64_t kShared = kSharedBytes / static_cast<int64_t>(sizeof(T)) * Format::kGroup, NR = kPanel<T>;
   const bool serial = P.ms * P.nv * P.k < kWorthThreads;
   const int64_t threads = serial ? 1 : get_num_threads();
   const bool in_place = P.in_place() && P.nv <= 256;
@@ -209,9 +235,9 @@ void shared_v(const Product<T, Format>& P) {
   if (depth * cols > kShared && Product<T, Format>::kPlain) depth = block_length(P.k, max_of(512, kShared / cols), 16);
   cols = block_length(round_up(P.nv, NR), max_of(NR, kShared / depth), NR);
   // The k block: s's block and v's panel in the caches next to the core.
-  const int64_t kc_wanted = in_place ? max_of(256, min_of(1024, (64 << 10) / P.nv)) : 512;
+  const int64_t kc_wanted = in_place ? max_of(256, min_of(1024, (64 << 10) / P.nv)) : 512 * Format::kGroup;
 
-  T* const panels = scratch_of<T>(ScratchSlot::gemm_v, min_of(depth, P.k) * cols);
+  T* const panels = scratch_of<T>(ScratchSlot::gemm_v, places<Format>(min_of(depth, P.k)) * cols);
   for (int64_t j0 = 0; j0 < P.nv; j0 += cols) {
     const int64_t nj = min_of(cols, P.nv - j0), panel_count = ceil_div(nj, NR);
     for (int64_t k0 = 0; k0 < P.k; k0 += depth) {
@@ -222,7 +248,8 @@ void shared_v(const Product<T, Format>& P) {
       const auto pack = [&](int64_t begin, int64_t end) {
         for (int64_t u = begin; u < end; ++u) {
           const int64_t q = u / panel_count * kc, j = u % panel_count * NR, kn = min_of(kc, nk - q);
-          pack_v(P, panels + q * panel_count * NR + j * kn, k0 + q, kn, j0 + j, min_of(NR, nj - j));
+          pack_v(P, panels + places<Format>(q) * panel_count * NR + j * places<Format>(kn), k0 + q, kn, j0 + j,
+                 min_of(NR, nj - j));
         }
       };
       if (nk * nj < kWorthThreads / 4) {
@@ -247,17 +274,15 @@ void shared_v(const Product<T, Format>& P) {
           const int64_t i0 = u / groups * row_block, rows = min_of(row_block, P.ms - i0);
           const int64_t j = u % groups * group * NR, width = min_of(group * NR, nj - j);
           const Tiling tiles(rows, tile_height<T>(in_place, P.s_row));
-          T* const s = in_place ? nullptr : scratch_of<T>(ScratchSlot::gemm_s, tiles.count * tile_room<T>(kc));
+          T* const s = in_place ? nullptr : scratch_of<T>(ScratchSlot::gemm_s, tiles.count * tile_room<T, Format>(kc));
           const int64_t ld = round_up(width, NR);
           T* const buffer = direct ? nullptr : scratch_of<T>(ScratchSlot::gemm_c, rows * ld);
           for (int64_t q = 0; q < nk; q += kc) {
             const int64_t kn = min_of(kc, nk - q);
             if (s != nullptr) pack_s(P, s, i0, tiles, k0 + q, kn);
             const bool first = q == 0 && (k0 == 0 || buffer != nullptr), last = k0 + q + kn == P.k;
-            run_block(P,
-                      Block<T>{i0, j0 + j, width, k0 + q, kn, s, panels + q * panel_count * NR + j * kn, buffer, ld,
-                               first, last, in_place},
-                      tiles);
+            const T* const v = panels + places<Format>(q) * panel_count * NR + j * places<Format>(kn);
+            run_block(P, Block<T>{i0, j0 + j, width, k0 + q, kn, s, v, buffer, ld, first, last, in_place}, tiles);
           }
           if (buffer != nullptr) finish_block(P, buffer, ld, i0, rows, j0 + j, width, k0 == 0, k0 + nk == P.k);
         }
@@ -273,17 +298,17 @@ void shared_v(const Product<T, Format>& P) {
 
 template <class T, class Format>
 void private_v(const Product<T, Format>& P) {
-  constexpr int64_t kPrivate = kPrivateBytes / static_cast<int64_t>(sizeof(T)), NR = kPanel<T>;
+  constexpr int64_t kPrivate = kPrivateBytes / static_cast<int64_t>(sizeof(T)) * Format::kGroup, NR = kPanel<T>;
   const int64_t threads = get_num_threads();
   // s is small and used often: read in place only where its rows do not fall on the same cache sets.
   const bool in_place = P.in_place() && tile_height<T>(true, P.s_row) == kMaxRows, direct = P.direct();
   const bool through = Product<T, Format>::kPlain && P.pack == nullptr && P.v_col == 1;
-  const int64_t kc = block_length(P.k, 256, 16), k_blocks = ceil_div(P.k, kc);
+  const int64_t kc = block_length(P.k, 256 * Format::kGroup, 16), k_blocks = ceil_div(P.k, kc);
   int64_t cols = max_of(NR, kPrivate / kc / NR * NR);
   cols = min_of(cols, max_of(2 * NR, round_up(ceil_div(P.nv, 8 * threads), NR)));
 
   const Tiling tiles(P.ms);
-  const int64_t s_room = tiles.count * tile_room<T>(kc);
+  const int64_t s_room = tiles.count * tile_room<T, Format>(kc);
   T* const s = in_place ? nullptr : scratch_of<T>(ScratchSlot::gemm_s, k_blocks * s_room);
   if (s != nullptr) {
     parallel_for(0, k_blocks, P.ms * kc < kWorthThreads / 4 ? k_blocks : 1, [&](int64_t begin, int64_t end) {
@@ -295,7 +320,7 @@ void private_v(const Product<T, Format>& P) {
   parallel_for(0, ceil_div(P.nv, cols), 1, [&](int64_t begin, int64_t end) {
     for (int64_t u = begin; u < end; ++u) {
       const int64_t j0 = u * cols, width = min_of(cols, P.nv - j0), ld = round_up(width, NR);
-      T* const panels = scratch_of<T>(ScratchSlot::gemm_v, kc * (through ? NR : ld));
+      T* const panels = scratch_of<T>(ScratchSlot::gemm_v, places<Format>(kc) * (through ? NR : ld));
       T* const buffer = direct ? nullptr : scratch_of<T>(ScratchSlot::gemm_c, P.ms * ld);
       for (int64_t q = 0; q < k_blocks; ++q) {
         const int64_t kn = min_of(kc, P.k - q * kc);

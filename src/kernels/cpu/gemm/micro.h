@@ -82,6 +82,18 @@ TENSORGRAD_INLINE void store_tile(const Vec<T> (&acc)[H][NV], const Store<T>& o)
   }
 }
 
+// acc + x * y, or with pairs of bfloat16 in x and y the sum of acc and both products.
+template <int Group, class T>
+TENSORGRAD_INLINE Vec<T> multiply_add(Vec<T> x, Vec<T> y, Vec<T> acc) {
+  if constexpr (Group == 1) {
+    return fma(x, y, acc);
+  } else {
+#if defined(__AVX512BF16__)
+    return Vec<T>((Raw<T>)_mm512_dpbf16_ps((__m512)acc.v, (__m512bh)x.v, (__m512bh)y.v));
+#endif
+  }
+}
+
 // How many steps ahead of its use an unpacked row of v is asked for.
 inline constexpr int64_t kAhead = 8;
 
@@ -89,7 +101,8 @@ inline constexpr int64_t kAhead = 8;
 //   s(i, p) = s[i * s_row + p * s_k]; Packed: s_row = 1, s_k = H
 //   v(p, j) = v[p * v_k + j], NV whole vectors a row are read
 // Through: v is the matrix itself; its rows are written to o.panel in passing, for the tiles that follow.
-template <class T, int H, int NV, bool Packed, bool Through>
+// Group 2: s and v hold pairs of bfloat16 (see pairs.h), and p counts pairs.
+template <class T, int H, int NV, bool Packed, bool Through, int Group>
 __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int64_t s_k, const T* v, int64_t v_k,
                                      const Store<T>& o) {
   constexpr int L = kLanes<T>;
@@ -122,7 +135,7 @@ __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int6
     for (int i = 0; i < H; ++i) {
       const Vec<T> x(Packed ? s[i] : s[i * s_row]);
 #pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) acc[i][j] = fma(x, row[j], acc[i][j]);
+      for (int j = 0; j < NV; ++j) acc[i][j] = multiply_add<Group>(x, row[j], acc[i][j]);
     }
     s += Packed ? H : s_k;
     v += v_k;
@@ -134,28 +147,26 @@ template <class T>
 using MicroKernel = void (*)(int64_t, const T*, int64_t, int64_t, const T*, int64_t, const Store<T>&);
 
 // The kernel for `rows` (1 to kMaxRows) and `vectors` (1 to kTileVectors).
-template <class T, bool Packed>
-MicroKernel<T> micro_kernel(int rows, int vectors);
-
 namespace detail {
-template <class T, bool Packed, int... I>
+template <class T, bool Packed, int Group, int... I>
 TENSORGRAD_INLINE MicroKernel<T> pick(int index, std::integer_sequence<int, I...>) {
-  static constexpr MicroKernel<T> table[] = {micro<T, I / kTileVectors + 1, I % kTileVectors + 1, Packed, false>...};
+  static constexpr MicroKernel<T> table[] = {
+      micro<T, I / kTileVectors + 1, I % kTileVectors + 1, Packed, false, Group>...};
   return table[index];
 }
 }  // namespace detail
 
-template <class T, bool Packed>
+template <class T, bool Packed, int Group>
 MicroKernel<T> micro_kernel(int rows, int vectors) {
-  return detail::pick<T, Packed>((rows - 1) * kTileVectors + vectors - 1,
-                                 std::make_integer_sequence<int, kMaxRows * kTileVectors>{});
+  return detail::pick<T, Packed, Group>((rows - 1) * kTileVectors + vectors - 1,
+                                        std::make_integer_sequence<int, kMaxRows * kTileVectors>{});
 }
 
 // The kernel of the same tile, kTileVectors wide, that reads v unpacked and packs it in passing.
 namespace detail {
 template <class T, bool Packed, int... I>
 TENSORGRAD_INLINE MicroKernel<T> pick_through(int index, std::integer_sequence<int, I...>) {
-  static constexpr MicroKernel<T> table[] = {micro<T, I + 1, kTileVectors, Packed, true>...};
+  static constexpr MicroKernel<T> table[] = {micro<T, I + 1, kTileVectors, Packed, true, 1>...};
   return table[index];
 }
 }  // namespace detail

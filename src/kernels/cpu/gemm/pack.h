@@ -8,8 +8,10 @@
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm {
 
-// How elements of A, B and C are stored: as what is computed in, or as 16-bit floats.
+// How elements of A, B and C are stored: as what is computed in, or as 16-bit floats. kGroup: how many elements along k
+// stand in one place of a packed panel (see pairs.h).
 struct PlainFormat {
+  static constexpr int kGroup = 1;
   template <class T>
   using Element = T;
   template <class T>
@@ -30,6 +32,7 @@ struct PlainFormat {
   }
 };
 struct Bf16Format {
+  static constexpr int kGroup = 1;
   template <class T>
   using Element = uint16_t;
   template <class T>
@@ -50,6 +53,7 @@ struct Bf16Format {
   }
 };
 struct F16Format {
+  static constexpr int kGroup = 1;
   template <class T>
   using Element = uint16_t;
   template <class T>

@@ -1,0 +1,126 @@
+#pragma once
+
+// One call of the product: the problems of a batch, and for each the choice of the way that suits its shape.
+
+#include "kernels/cpu/gemm/blocked.h"
+#include "kernels/cpu/gemm/vector.h"
+#include "kernels/gemm.h"
+
+namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm {
+namespace {
+
+// beta * C + bias: what is left of a product with k == 0.
+template <class T, class Format>
+void no_terms(const Product<T, Format>& P) {
+  constexpr int64_t L = kLanes<T>;
+  T zeros[L * L] = {};
+  for (int64_t i = 0; i < P.ms; i += L) {
+    for (int64_t j = 0; j < P.nv; j += L) {
+      finish_block(P, zeros, L, i, min_of(L, P.ms - i), j, min_of(L, P.nv - j), true, true);
+    }
+  }
+}
+
+template <class T, class Format>
+Product<T, Format> transposed(const Product<T, Format>& P) {
+  Product<T, Format> turned = P;
+  turned.ms = P.nv, turned.nv = P.ms;
+  turned.s = P.v, turned.s_row = P.v_col, turned.s_k = P.v_k;
+  turned.v = P.s, turned.v_k = P.s_k, turned.v_col = P.s_row;
+  turned.c_s = P.c_v, turned.c_v = P.c_s;
+  turned.bias_s = P.bias_v, turned.bias_v = P.bias_s;
+  return turned;
+}
+
+#if defined(__AVX512BF16__)
+template <class To, class T, class Format>
+Product<T, To> with_format(const Product<T, Format>& P) {
+  return {P.ms,  P.nv,  P.k,     P.s,    P.s_row,  P.s_k,    P.v,    P.v_k,  P.v_col,        P.c,
+          P.c_s, P.c_v, P.alpha, P.beta, P.bias_s, P.bias_v, P.relu, P.pack, P.pack_context, P.pack_problem};
+}
+#endif
+
+template <class T, class Format>
+void blocked(const Product<T, Format>& P) {
+#if defined(__AVX512BF16__)
+  if constexpr (std::is_same_v<Format, Bf16Format>) {
+    if (P.pack == nullptr) return blocked(with_format<Bf16PairFormat>(P));
+  }
+#endif
+  if (P.ms <= 256 && P.nv >= 512 && P.nv >= 2 * P.ms) return private_v(P);
+  shared_v(P);
+}
+
+// Chooses the way through memory and which operand's elements are broadcast.
+template <class T, class Format>
+void run(const Product<T, Format>& P) {
+  if (P.k == 0) return no_terms(P);
+  if (P.pack != nullptr) return blocked(P);
+  const Product<T, Format> turned = transposed(P);
+  if (vector_product(P, turned)) return;
+  // A large operand whose rows lie along k is best read in place, with the small one packed.
+  const bool few_rows = P.ms <= 256 && P.nv >= P.ms && turned.in_place();
+  const bool few_cols = P.nv <= 256 && P.ms >= P.nv && P.in_place();
+  if (few_rows && !(few_cols && P.direct())) return blocked(turned);
+  if (few_cols) return blocked(P);
+  blocked(!P.direct() && turned.direct() ? turned : P);
+}
+
+// Problem t of the batch.
+template <class T, class Format>
+void one_product(const GemmArgs& g, int64_t t) {
+  using In = typename Product<T, Format>::In;
+  const int64_t outer = g.outer == 1 ? 0 : t / g.batch, inner = t - outer * g.batch;
+  Product<T, Format> P{};
+  P.ms = g.m, P.nv = g.n, P.k = g.k;
+  P.s = static_cast<const In*>(g.a) + outer * g.a_outer + inner * g.a_batch, P.s_row = g.a_row, P.s_k = g.a_col;
+  P.c = static_cast<In*>(g.c) + outer * g.c_outer + inner * g.c_batch, P.c_s = g.c_row, P.c_v = g.c_col;
+  P.alpha = static_cast<T>(g.alpha), P.beta = static_cast<T>(g.beta);
+  P.bias_s = static_cast<const In*>(g.bias_m), P.bias_v = static_cast<const In*>(g.bias_n);
+  P.relu = g.activation == GemmActivation::relu;
+  if (g.pack_b != nullptr) {
+    P.pack = g.pack_b, P.pack_context = g.pack_context, P.pack_problem = t;
+  } else {
+    P.v = static_cast<const In*>(g.b) + outer * g.b_outer + inner * g.b_batch, P.v_k = g.b_row, P.v_col = g.b_col;
+  }
+  if (split_k(P, [](const Product<T, Format>& part) { run(part); })) return;
+  run(P);
+}
+
+// Puts together what is one problem with a longer batch, or one taller problem.
+inline GemmArgs simplified(GemmArgs g) {
+  if (g.batch == 1) {
+    g.batch = g.outer, g.outer = 1;
+    g.a_batch = g.a_outer, g.b_batch = g.b_outer, g.c_batch = g.c_outer;
+  }
+  if (g.outer > 1 && g.a_outer == g.batch * g.a_batch && g.b_outer == g.batch * g.b_batch &&
+      g.c_outer == g.batch * g.c_batch) {
+    g.batch *= g.outer;
+    g.outer = 1;
+  }
+  // Problems that share B and follow each other in A and C.
+  if (g.outer == 1 && g.batch > 1 && g.b_batch == 0 && g.pack_b == nullptr && g.bias_m == nullptr &&
+      g.a_batch == g.m * g.a_row && g.c_batch == g.m * g.c_row) {
+    g.m *= g.batch;
+    g.batch = 1;
+  }
+  return g;
+}
+
+template <class T, class Format>
+void product(const GemmArgs& args) {
+  if (args.m <= 0 || args.n <= 0 || args.batch <= 0 || args.outer <= 0) return;
+  const GemmArgs g = simplified(args);
+  const int64_t problems = g.batch * g.outer, work = g.m * g.n * g.k;
+  if (problems > 1 && (problems >= 4 * get_num_threads() || work < 4 * kWorthThreads)) {  // threads over the batch
+    const int64_t grain = max_of(1, kWorthThreads / 4 / max_of(work, 512));
+    parallel_for(0, problems, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) one_product<T, Format>(g, t);
+    });
+    return;
+  }
+  for (int64_t t = 0; t < problems; ++t) one_product<T, Format>(g, t);
+}
+
+}  // namespace
+}  // namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm
