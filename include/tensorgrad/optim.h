@@ -253,17 +253,22 @@ class TENSORGRAD_API CosineAnnealingLR : public LRScheduler {
 // --- the fused steps themselves, for bindings. Lists of equal length; the states are filled in place, of the
 // parameters' shapes.
 namespace detail {
+// grad_scale, found_inf: a GradScaler's, one float32 each on the parameters' device, or undefined: gradients are
+// divided by the first, and nothing is changed where the second is not 0 (on CUDA without waiting for it).
 // momentum_buffers: empty without momentum; has_buffer[i]: buffer i holds a value from a step before.
 TENSORGRAD_API void sgd_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
                              const std::vector<Tensor>& momentum_buffers, const std::vector<bool>& has_buffer,
                              double lr, double momentum, double dampening, double weight_decay, bool nesterov,
-                             bool maximize);
-// steps[i]: the number of this step for parameter i, from 1. max_exp_avg_sqs: empty without amsgrad. decoupled: AdamW.
+                             bool maximize, const Tensor& grad_scale = {}, const Tensor& found_inf = {});
+// steps[i]: the number of this step for parameter i, from 1; unused with device_steps, CUDA tensors of one float32 each
+// that hold the number of steps before and are counted up here, in stream order. max_exp_avg_sqs: empty without
+// amsgrad. decoupled: AdamW.
 TENSORGRAD_API void adam_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
                               const std::vector<Tensor>& exp_avgs, const std::vector<Tensor>& exp_avg_sqs,
                               const std::vector<Tensor>& max_exp_avg_sqs, const std::vector<double>& steps, double lr,
                               double beta1, double beta2, double eps, double weight_decay, bool amsgrad, bool maximize,
-                              bool decoupled);
+                              bool decoupled, const std::vector<Tensor>& device_steps = {},
+                              const Tensor& grad_scale = {}, const Tensor& found_inf = {});
 // A state tensor for param: zeros of its shape, dtype, device and memory order.
 TENSORGRAD_API Tensor zero_state(const Tensor& param);
 }  // namespace detail

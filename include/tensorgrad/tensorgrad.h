@@ -2,6 +2,7 @@
 
 // Everything: tensors, automatic differentiation, layers, optimizers, data, files.
 
+#include "tensorgrad/autocast.h"
 #include "tensorgrad/autograd.h"
 #include "tensorgrad/data.h"
 #include "tensorgrad/device.h"

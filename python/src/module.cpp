@@ -2,6 +2,7 @@
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
 
+#include "amp.h"
 #include "args.h"
 #include "autograd.h"
 #include "convert.h"
@@ -197,6 +198,7 @@ NB_MODULE(_C, m) {
       set_error_from_current_exception();
     }
   });
+  add_amp(m);
   add_cuda(m);
   add_generator(m);
   add_settings(m);

@@ -64,7 +64,7 @@ Tensor number(Scalar s) { return detail::wrapped_scalar(s, Device()); }
 TENSORGRAD_OPERATOR(add, add, x.add(s))
 TENSORGRAD_OPERATOR(sub, sub, number(s).sub(x))
 TENSORGRAD_OPERATOR(mul, mul, x.mul(s))
-TENSORGRAD_OPERATOR(div, div, number(s).div(x))
+TENSORGRAD_OPERATOR(div, div, tensorgrad::div(s, x))
 TENSORGRAD_OPERATOR(floor_div, floor_divide, number(s).floor_divide(x))
 TENSORGRAD_OPERATOR(remainder, remainder, number(s).remainder(x))
 TENSORGRAD_OPERATOR_TENSORS(and, bitwise_and)

@@ -37,7 +37,11 @@ double number(PyObject* o) {
   return value;
 }
 
-// _sgd_step(params, grads, buffers, first, lr, momentum, dampening, weight_decay, nesterov, maximize)
+// None or a tensor.
+Tensor optional_tensor(PyObject* o) { return o == Py_None ? Tensor() : unwrap(o); }
+
+// _sgd_step(params, grads, buffers, first, lr, momentum, dampening, weight_decay, nesterov, maximize, grad_scale,
+// found_inf)
 PyObject* sgd_step(PyObject*, PyObject* const* a, Py_ssize_t) {
   return guarded([&]() -> PyObject* {
     const auto params = tensors_of(a[0]), grads = tensors_of(a[1]), buffers = tensors_of(a[2]);
@@ -45,23 +49,27 @@ PyObject* sgd_step(PyObject*, PyObject* const* a, Py_ssize_t) {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(a[3]); ++i) has_buffer.push_back(PyList_GET_ITEM(a[3], i) != Py_True);
     const double lr = number(a[4]), momentum = number(a[5]), dampening = number(a[6]), decay = number(a[7]);
     const bool nesterov = a[8] == Py_True, maximize = a[9] == Py_True;
+    const Tensor scale = optional_tensor(a[10]), found = optional_tensor(a[11]);
     {
       ReleaseGil gil(true);
-      optim::detail::sgd_step(params, grads, buffers, has_buffer, lr, momentum, dampening, decay, nesterov, maximize);
+      optim::detail::sgd_step(params, grads, buffers, has_buffer, lr, momentum, dampening, decay, nesterov, maximize,
+                              scale, found);
     }
     Py_RETURN_NONE;
   });
 }
 
 // _adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, lr, beta1, beta2, eps, weight_decay,
-// decoupled, maximize): `steps` are 0-d tensors, counted up here.
+// decoupled, maximize, grad_scale, found_inf): `steps` are 0-d tensors, counted up here; on CUDA they all are or none.
 PyObject* adam_step(PyObject*, PyObject* const* a, Py_ssize_t) {
   return guarded([&]() -> PyObject* {
     const auto params = tensors_of(a[0]), grads = tensors_of(a[1]), means = tensors_of(a[2]),
                squares = tensors_of(a[3]), largest = tensors_of(a[4]);
     auto steps = tensors_of(a[5]);
     std::vector<double> counts;
+    const bool on_device = !steps.empty() && steps[0].device().is_cuda();
     for (Tensor& step : steps) {
+      if (on_device) break;
       if (step.numel() != 1) throw ValueError("adam: a step count is a tensor of one element");
       const double count = step.item().to_double() + 1;
       NoGradGuard guard;
@@ -71,10 +79,12 @@ PyObject* adam_step(PyObject*, PyObject* const* a, Py_ssize_t) {
     const double lr = number(a[6]), beta1 = number(a[7]), beta2 = number(a[8]), eps = number(a[9]),
                  decay = number(a[10]);
     const bool decoupled = a[11] == Py_True, maximize = a[12] == Py_True;
+    const Tensor scale = optional_tensor(a[13]), found = optional_tensor(a[14]);
     {
       ReleaseGil gil(true);
       optim::detail::adam_step(params, grads, means, squares, largest, counts, lr, beta1, beta2, eps, decay,
-                               !largest.empty(), maximize, decoupled);
+                               !largest.empty(), maximize, decoupled, on_device ? steps : std::vector<Tensor>(), scale,
+                               found);
     }
     Py_RETURN_NONE;
   });

@@ -71,12 +71,17 @@ preserve_format = memory_format("preserve_format")
 channels_last = memory_format("channels_last")
 channels_last_3d = memory_format("channels_last_3d")
 
-from . import autograd, cuda, nn, optim, random, utils  # noqa: E402
+import sys as _sys  # noqa: E402
+
+from . import amp, autograd, cuda, nn, optim, random, utils  # noqa: E402
+from .amp import _cuda as _cuda_amp  # noqa: E402
+from .amp import autocast  # noqa: E402, F401
 from .autograd import enable_grad, inference_mode, no_grad, set_grad_enabled  # noqa: E402, F401
 from .interop import init_from_torch  # noqa: E402, F401
 from .serialization import load, save  # noqa: E402, F401
 
 __version__ = "0.1.0"
+cuda.amp = _sys.modules[__name__ + ".cuda.amp"] = _cuda_amp
 
 
 def get_default_device():

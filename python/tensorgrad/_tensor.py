@@ -5,6 +5,7 @@ import math
 
 from . import _C
 from ._tensor_str import tensor_format, tensor_repr
+from .amp.autocast_mode import rule
 
 Tensor = _C.Tensor
 
@@ -397,9 +398,18 @@ def einsum(equation, *operands):
     """Sums of products named by letters: einsum("bij,bjk->bik", a, b)."""
     from ._einsum import einsum
 
-    return einsum(equation, _flat(operands))
+    operands = _flat(operands)
+    cast = _C._autocast_cast("lower" if len(operands) > 1 else "lower_cuda", operands) if _C._autocasting() else None
+    if cast is None:
+        return einsum(equation, operands)
+    before = _C._autocast_flags(0)
+    try:
+        return einsum(equation, cast)
+    finally:
+        _C._autocast_flags(before)
 
 
+@rule("widest", "a", "b")
 def tensordot(a, b, dims=2):
     """Products summed over pairs of dimensions."""
     if isinstance(dims, int):

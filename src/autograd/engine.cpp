@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "autograd/record.h"
+#include "core/autocast.h"
 #include "core/tensor_make.h"
 #include "tensorgrad/ops/reduce.h"
 
@@ -290,6 +291,7 @@ std::vector<Tensor> run(const std::vector<Tensor>& outputs, const std::vector<Te
   std::vector<Tensor> first;
   for (size_t i = 0; i < outputs.size(); ++i) first.push_back(root_gradient(outputs[i], gradients, i));
   const GradModeScope mode(create_graph);
+  const AutocastOff off;  // gradients have the dtypes of the forward
   for (size_t i = 0; i < outputs.size(); ++i) engine.add(roots[i], std::move(first[i]), "backward");
   engine.execute();
   return std::move(engine.captured);

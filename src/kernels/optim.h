@@ -19,16 +19,26 @@ struct OptimItem {
   bool first;         // SGD: the momentum buffer is not filled yet
   double step_size;   // Adam: lr / (1 - beta1^t)
   double bias2_sqrt;  // Adam: sqrt(1 - beta2^t)
+  // Adam, CUDA: the step count in device memory (null: the two numbers above), counted up by the kernel.
+  float* step = nullptr;
+};
+
+// What a GradScaler leaves to a fused step, one float32 each on the items' device; null where there is none.
+struct ScaledGradients {
+  const float* scale = nullptr;      // gradients are divided by it, in memory too
+  const float* found_inf = nullptr;  // not 0: nothing is changed
 };
 
 struct SgdArgs {
   double lr, momentum, dampening, weight_decay;
   bool nesterov, maximize;
+  ScaledGradients scaled{};
 };
 struct AdamArgs {
   double lr, beta1, beta2, eps, weight_decay;
   bool decoupled;  // AdamW: the decay acts on the parameter, not on the gradient
   bool amsgrad, maximize;
+  ScaledGradients scaled{};
 };
 
 // The whole step of an optimizer in one pass over all parameters, one parallel region for all of them.
@@ -43,6 +53,12 @@ struct OptimKernels {
   double (*sum_squares)(const OptimItem* items, int64_t count);
   // grad *= factor, for every item (grad is written).
   void (*scale)(const OptimItem* items, int64_t count, double factor);
+  // grad *= *factor for every item; *found becomes 1 where an element was not finite. Both lie on the items' device.
+  void (*unscale)(const OptimItem* items, int64_t count, const float* factor, float* found);
+  // *found not 0: *scale *= backoff, *tracker = 0. Otherwise ++*tracker, and at `interval`: *scale *= growth unless
+  // that is infinite, *tracker = 0.
+  void (*update_scale)(float* scale, int32_t* tracker, const float* found, double growth, double backoff,
+                       int64_t interval);
 };
 
 namespace cpu {

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/autocast.h"
 #include "ops/attention_call.h"
 #include "ops/dim_args.h"
 #include "tensorgrad/ops/dropout.h"
@@ -163,6 +164,11 @@ Tensor as_4d(const Tensor& t, IntArrayRef lead) {
 Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, const Tensor& value,
                                     const Tensor& attn_mask, double dropout_p, bool is_causal,
                                     std::optional<double> scale, bool enable_gqa, Generator* generator) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::lower, {&query, &key, &value, &attn_mask}})
+      return scaled_dot_product_attention(cast[0], cast[1], cast[2], cast[3], dropout_p, is_causal, scale, enable_gqa,
+                                          generator);
+  }
   check_arguments(query, key, value, attn_mask, is_causal);
   TENSORGRAD_CHECK(dropout_p >= 0 && dropout_p <= 1, ValueError,
                    "scaled_dot_product_attention: dropout_p must be between 0 and 1, got ", dropout_p);

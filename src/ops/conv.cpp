@@ -6,6 +6,7 @@
 #include "tensorgrad/ops/conv.h"
 
 #include "autograd/record.h"
+#include "core/autocast.h"
 #include "ops/conv_args.h"
 #include "tensorgrad/ops/copy.h"
 #include "tensorgrad/ops/reduce.h"
@@ -136,6 +137,10 @@ Tensor finished(Tensor out, DType dtype, bool had_batch) {
 
 Tensor conv_nd(const char* op, int dims, const Tensor& input, const Tensor& weight, const Tensor& bias,
                IntArrayRef stride, const ConvPadding& padding, IntArrayRef dilation, int64_t groups) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::lower, {&input, &weight, &bias}})
+      return conv_nd(op, dims, cast[0], cast[1], cast[2], stride, padding, dilation, groups);
+  }
   detail::common_device(op, {&input, &weight, bias.defined() ? &bias : &weight});
   const Tensor x = batched(op, dims, input);
   const ConvGeometry q = detail::conv_geometry(op, dims, x, weight, bias, stride, padding, dilation, groups);
@@ -148,6 +153,10 @@ Tensor conv_nd(const char* op, int dims, const Tensor& input, const Tensor& weig
 Tensor conv_transpose_nd(const char* op, int dims, const Tensor& input, const Tensor& weight, const Tensor& bias,
                          IntArrayRef stride, IntArrayRef padding, IntArrayRef output_padding, int64_t groups,
                          IntArrayRef dilation) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::lower, {&input, &weight, &bias}})
+      return conv_transpose_nd(op, dims, cast[0], cast[1], cast[2], stride, padding, output_padding, groups, dilation);
+  }
   detail::common_device(op, {&input, &weight, bias.defined() ? &bias : &weight});
   const Tensor x = batched(op, dims, input);
   const ConvGeometry q =

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/autocast.h"
 #include "kernels/table.h"
 #include "ops/index_plan.h"
 #include "tensorgrad/ops.h"
@@ -150,6 +151,9 @@ Tensor scatter(const Tensor& x, int64_t dim, const Tensor& index, Scalar value) 
   return out;
 }
 Tensor scatter_add(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::widest, {&x, &source}}) return scatter_add(cast[0], dim, index, cast[1]);
+  }
   Tensor out = x.clone();
   scatter_op("scatter_add", out, dim, index, source, true, false);
   return out;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/autocast.h"
 #include "kernels/table.h"
 #include "ops/index_plan.h"
 #include "tensorgrad/ops.h"
@@ -309,6 +310,10 @@ Tensor index(const Tensor& x, const std::vector<TensorIndex>& indices) {
 }
 
 Tensor index_put(const Tensor& x, const std::vector<TensorIndex>& indices, const Tensor& value, bool accumulate) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::widest, {&x, &value}})
+      return index_put(cast[0], indices, cast[1], accumulate);
+  }
   Tensor out = x.clone();
   return out.index_put_(indices, value, accumulate);
 }

@@ -1,4 +1,5 @@
 #include "autograd/record.h"
+#include "core/autocast.h"
 #include "core/tensor_make.h"
 #include "ops/gemm_call.h"
 #include "tensorgrad/ops/matmul.h"
@@ -67,6 +68,9 @@ Grads<3> linear_gradients(const Tensor& grad, const Saved& saved_x, const Saved&
 }  // namespace
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::lower, {&x, &weight, &bias}}) return linear(cast[0], cast[1], cast[2]);
+  }
   if (weight.dim() == 1) {
     const Tensor y = matmul(x, weight);
     return bias.defined() ? y.add(bias) : y;

@@ -1,5 +1,6 @@
 #include "tensorgrad/ops/loss.h"
 
+#include "core/autocast.h"
 #include "kernels/loss.h"
 #include "ops/dim_args.h"
 #include "tensorgrad/ops/factory.h"
@@ -147,6 +148,10 @@ Tensor cross_entropy_of_probabilities(const Tensor& input, const Tensor& target,
 
 Tensor cross_entropy(const Tensor& input, const Tensor& target, const Tensor& weight, Reduction reduction,
                      int64_t ignore_index, double label_smoothing) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide, {&input, &target, &weight}})
+      return cross_entropy(cast[0], cast[1], cast[2], reduction, ignore_index, label_smoothing);
+  }
   TENSORGRAD_CHECK(label_smoothing >= 0 && label_smoothing <= 1, ValueError,
                    "cross_entropy: label_smoothing must be between 0 and 1, got ", label_smoothing);
   check_pair("cross_entropy", input, target);
@@ -192,6 +197,10 @@ Tensor cross_entropy(const Tensor& input, const Tensor& target, const Tensor& we
 
 Tensor nll_loss(const Tensor& input, const Tensor& target, const Tensor& weight, Reduction reduction,
                 int64_t ignore_index) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide, {&input, &target, &weight}})
+      return nll_loss(cast[0], cast[1], cast[2], reduction, ignore_index);
+  }
   check_floating("nll_loss", "input", input);
   if (is_half(input.dtype())) {
     return nll_loss(input.to(float32), target, weight.defined() ? weight.to(float32) : weight, reduction, ignore_index)
@@ -236,14 +245,24 @@ Tensor nll_loss(const Tensor& input, const Tensor& target, const Tensor& weight,
 // ---- element by element ---------------------------------------------------------------------------------------------
 
 Tensor mse_loss(const Tensor& input, const Tensor& target, Reduction reduction) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide, {&input, &target}}) return mse_loss(cast[0], cast[1], reduction);
+  }
   check_pair("mse_loss", input, target);
   return reduced((input - target).square(), reduction);
 }
 Tensor l1_loss(const Tensor& input, const Tensor& target, Reduction reduction) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide, {&input, &target}}) return l1_loss(cast[0], cast[1], reduction);
+  }
   check_pair("l1_loss", input, target);
   return reduced((input - target).abs(), reduction);
 }
 Tensor smooth_l1_loss(const Tensor& input, const Tensor& target, Reduction reduction, double beta) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide, {&input, &target}})
+      return smooth_l1_loss(cast[0], cast[1], reduction, beta);
+  }
   check_pair("smooth_l1_loss", input, target);
   TENSORGRAD_CHECK(beta >= 0, ValueError, "smooth_l1_loss: beta must not be negative, got ", beta);
   if (beta == 0) return l1_loss(input, target, reduction);
@@ -251,6 +270,10 @@ Tensor smooth_l1_loss(const Tensor& input, const Tensor& target, Reduction reduc
   return reduced((d.square() * Scalar(0.5 / beta)).where(d.lt(Scalar(beta)), d - Scalar(0.5 * beta)), reduction);
 }
 Tensor huber_loss(const Tensor& input, const Tensor& target, Reduction reduction, double delta) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide, {&input, &target}})
+      return huber_loss(cast[0], cast[1], reduction, delta);
+  }
   check_pair("huber_loss", input, target);
   TENSORGRAD_CHECK(delta > 0, ValueError, "huber_loss: delta must be positive, got ", delta);
   const Tensor d = (input - target).abs();
@@ -283,6 +306,14 @@ Tensor bce_elements(const Tensor& x, const Tensor& t) {
 }  // namespace
 
 Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const Tensor& weight, Reduction reduction) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide_cpu, {&input, &target, &weight}})
+      return binary_cross_entropy(cast[0], cast[1], cast[2], reduction);
+  }
+  TENSORGRAD_CHECK(
+      !autocasting() || !autocast_as_cuda(input), Error,
+      "binary_cross_entropy: not safe under autocast, which may leave probabilities in 16 bits; leave out "
+      "the sigmoid and use binary_cross_entropy_with_logits, or call it in a scope with autocast disabled");
   check_pair("binary_cross_entropy", input, target);
   check_floating("binary_cross_entropy", "input", input);
   TENSORGRAD_CHECK(input.sizes() == target.sizes(), ValueError,
@@ -301,6 +332,10 @@ Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const Ten
 
 Tensor binary_cross_entropy_with_logits(const Tensor& input, const Tensor& target, const Tensor& weight,
                                         const Tensor& pos_weight, Reduction reduction) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide, {&input, &target, &weight, &pos_weight}})
+      return binary_cross_entropy_with_logits(cast[0], cast[1], cast[2], cast[3], reduction);
+  }
   check_pair("binary_cross_entropy_with_logits", input, target);
   check_floating("binary_cross_entropy_with_logits", "input", input);
   TENSORGRAD_CHECK(input.sizes() == target.sizes(), ValueError, "binary_cross_entropy_with_logits: target size ",
@@ -317,6 +352,10 @@ Tensor binary_cross_entropy_with_logits(const Tensor& input, const Tensor& targe
 }
 
 Tensor kl_div(const Tensor& input, const Tensor& target, Reduction reduction, bool log_target, bool batch_mean) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide, {&input, &target}})
+      return kl_div(cast[0], cast[1], reduction, log_target, batch_mean);
+  }
   check_pair("kl_div", input, target);
   Tensor losses;
   if (log_target) {

@@ -1,6 +1,7 @@
 #include "tensorgrad/ops/matmul.h"
 
 #include "autograd/record.h"
+#include "core/autocast.h"
 #include "core/tensor_make.h"
 #include "ops/gemm_call.h"
 #include "tensorgrad/ops.h"
@@ -159,18 +160,27 @@ Tensor add_product(const char* op, const char* node, const Tensor& input, const 
 }  // namespace
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::lower, {&a, &b}}) return matmul(cast[0], cast[1]);
+  }
   TENSORGRAD_CHECK(a.dim() >= 1 && b.dim() >= 1, ShapeError, "matmul: both tensors need at least one dim, got ",
                    a.sizes(), " @ ", b.sizes());
   return product("matmul", "Matmul", a, b);
 }
 
 Tensor mm(const Tensor& a, const Tensor& b) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::lower, {&a, &b}}) return mm(cast[0], cast[1]);
+  }
   check_dims("mm", a, 2, "a");
   check_dims("mm", b, 2, "b");
   return product("mm", "Mm", a, b);
 }
 
 Tensor bmm(const Tensor& a, const Tensor& b) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::lower, {&a, &b}}) return bmm(cast[0], cast[1]);
+  }
   check_dims("bmm", a, 3, "a");
   check_dims("bmm", b, 3, "b");
   TENSORGRAD_CHECK(a.size(0) == b.size(0), ShapeError, "bmm: ", a.sizes(), " @ ", b.sizes(), ": batch sizes ",
@@ -179,12 +189,18 @@ Tensor bmm(const Tensor& a, const Tensor& b) {
 }
 
 Tensor mv(const Tensor& a, const Tensor& vector) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::lower_cuda, {&a, &vector}}) return mv(cast[0], cast[1]);
+  }
   check_dims("mv", a, 2, "the matrix");
   check_dims("mv", vector, 1, "the vector");
   return product("mv", "Mv", a, vector);
 }
 
 Tensor dot(const Tensor& a, const Tensor& b) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::widest, {&a, &b}}) return dot(cast[0], cast[1]);
+  }
   check_dims("dot", a, 1, "a");
   check_dims("dot", b, 1, "b");
   return product("dot", "Dot", a, b);
@@ -197,12 +213,20 @@ Tensor outer(const Tensor& a, const Tensor& b) {
 }
 
 Tensor addmm(const Tensor& input, const Tensor& a, const Tensor& b, Scalar beta, Scalar alpha) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::lower, {&input, &a, &b}})
+      return addmm(cast[0], cast[1], cast[2], beta, alpha);
+  }
   check_dims("addmm", a, 2, "a");
   check_dims("addmm", b, 2, "b");
   return add_product("addmm", "Addmm", input, a, b, beta, alpha);
 }
 
 Tensor baddbmm(const Tensor& input, const Tensor& a, const Tensor& b, Scalar beta, Scalar alpha) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::lower, {&input, &a, &b}})
+      return baddbmm(cast[0], cast[1], cast[2], beta, alpha);
+  }
   check_dims("baddbmm", a, 3, "a");
   check_dims("baddbmm", b, 3, "b");
   TENSORGRAD_CHECK(a.size(0) == b.size(0), ShapeError, "baddbmm: ", a.sizes(), " @ ", b.sizes(), ": batch sizes ",
@@ -211,6 +235,10 @@ Tensor baddbmm(const Tensor& input, const Tensor& a, const Tensor& b, Scalar bet
 }
 
 Tensor addmv(const Tensor& input, const Tensor& a, const Tensor& vector, Scalar beta, Scalar alpha) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::lower_cuda, {&input, &a, &vector}})
+      return addmv(cast[0], cast[1], cast[2], beta, alpha);
+  }
   check_dims("addmv", a, 2, "the matrix");
   check_dims("addmv", vector, 1, "the vector");
   return add_product("addmv", "Addmv", input, a, vector, beta, alpha);

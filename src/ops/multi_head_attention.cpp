@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/autocast.h"
 #include "kernels/gemm.h"
 #include "ops/attention_call.h"
 #include "ops/dim_args.h"
@@ -321,6 +322,20 @@ void check_arguments(const Arguments& a) {
 
 std::pair<Tensor, Tensor> multi_head_attention(const MultiHeadAttentionArguments& arguments) {
   Arguments a = arguments;
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::lower,
+                                {&a.query, &a.key, &a.value, &a.in_proj_weight, &a.in_proj_bias, &a.out_proj_weight,
+                                 &a.out_proj_bias, &a.bias_k, &a.bias_v, &a.key_padding_mask, &a.attn_mask,
+                                 &a.q_proj_weight, &a.k_proj_weight, &a.v_proj_weight}}) {
+      const bool same_key = a.key.is_same(a.query), same_value = a.value.is_same(a.key);
+      a.query = cast[0], a.in_proj_weight = cast[3], a.in_proj_bias = cast[4], a.out_proj_weight = cast[5];
+      a.key = same_key ? a.query : cast[1];
+      a.value = same_value ? a.key : cast[2];
+      a.out_proj_bias = cast[6], a.bias_k = cast[7], a.bias_v = cast[8], a.key_padding_mask = cast[9];
+      a.attn_mask = cast[10], a.q_proj_weight = cast[11], a.k_proj_weight = cast[12], a.v_proj_weight = cast[13];
+      return multi_head_attention(a);
+    }
+  }
   check_arguments(a);
   if (a.query.dim() == 2) {  // no batch: a batch of one
     const bool same_key = a.key.is_same(a.query), same_value = a.value.is_same(a.key);

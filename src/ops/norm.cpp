@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "core/autocast.h"
 #include "ops/dim_args.h"
 #include "tensorgrad/ops/pointwise.h"
 #include "tensorgrad/ops/reduce.h"
@@ -151,16 +152,29 @@ Grads<3> empty_gradients(const Context& c, const Tensor& x, int64_t channels) {
 
 Tensor layer_norm(const Tensor& input, IntArrayRef normalized_shape, const Tensor& weight, const Tensor& bias,
                   double eps) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide_cuda, {&input, &weight, &bias}})
+      return layer_norm(cast[0], normalized_shape, cast[1], cast[2], eps);
+  }
   return layer_or_rms("layer_norm", input, normalized_shape, weight, bias, eps, true);
 }
 
 Tensor rms_norm(const Tensor& input, IntArrayRef normalized_shape, const Tensor& weight, std::optional<double> eps) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide_cuda, {&input, &weight}})
+      return rms_norm(cast[0], normalized_shape, cast[1], eps);
+  }
   const bool wide = input.defined() && input.dtype() == float64;
   const double least = wide ? std::numeric_limits<double>::epsilon() : std::numeric_limits<float>::epsilon();
-  return layer_or_rms("rms_norm", input, normalized_shape, weight, {}, eps.value_or(least), false);
+  const Tensor w = input.defined() ? to_dtype(weight, input.dtype()) : weight;  // mixed dtypes: the input's
+  return layer_or_rms("rms_norm", input, normalized_shape, w, {}, eps.value_or(least), false);
 }
 
 Tensor group_norm(const Tensor& input, int64_t num_groups, const Tensor& weight, const Tensor& bias, double eps) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide_cuda, {&input, &weight, &bias}})
+      return group_norm(cast[0], num_groups, cast[1], cast[2], eps);
+  }
   check_floating("group_norm", "input", input);
   const ChannelShape s = channel_shape("group_norm", input);
   TENSORGRAD_CHECK(num_groups > 0 && s.channels % num_groups == 0, ValueError, "group_norm: ", s.channels,
@@ -304,6 +318,7 @@ Tensor instance_norm(const Tensor& input, const Tensor& running_mean, const Tens
     m.mul_(1 - momentum).add_(x.mean({0, 2}), momentum);
     v.mul_(1 - momentum).add_(x.var(std::vector<int64_t>{2}).mean({0}), momentum);
   }
+  const AutocastOff off;  // group_norm is on a list of autocast's, instance_norm is not
   return group_norm(input, s.channels, weight, bias, eps);
 }
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/autocast.h"
 #include "ops/pointwise_core.h"
 #include "ops/pointwise_unary.h"
 #include "tensorgrad/ops/copy.h"
@@ -130,6 +131,9 @@ Tensor gelu(const Tensor& t, std::string_view approximate) {
                      [](const Tensor& g, const Tensor& x) { return g * gelu_slope(x); });
 }
 Tensor softplus(const Tensor& t, Scalar beta, Scalar limit) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide_cuda, {&t}}) return softplus(cast[0], beta, limit);
+  }
   return with_params("softplus", "Softplus", UnaryOp::softplus, BinaryOp::softplus_backward, t, floating,
                      Params(beta, limit), [beta, limit](const Tensor& g, const Tensor& x) {
                        const Tensor z = x * beta;

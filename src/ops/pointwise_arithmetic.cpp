@@ -1,5 +1,6 @@
 // +, -, *, /, and what is built of them.
 
+#include "core/autocast.h"
 #include "ops/pointwise_core.h"
 #include "tensorgrad/ops/copy.h"
 #include "tensorgrad/ops/pointwise.h"
@@ -219,6 +220,9 @@ Tensor div(const Tensor& a, Scalar b) {
   return out;
 }
 Tensor div(Scalar a, const Tensor& b) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide_cuda, {&b}}) return div(a, cast[0]);
+  }
   const DType type = real_type(result_type(b, a));
   Tensor out = apply("div", BinaryOp::div, a, b, type, type);
   if (should_record(b)) {
@@ -276,6 +280,10 @@ DType addcdiv_type(const char* name, const Tensor& self, const Tensor& a, const 
 }  // namespace
 
 Tensor addcmul(const Tensor& self, const Tensor& a, const Tensor& b, Scalar value) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::widest, {&self, &a, &b}})
+      return addcmul(cast[0], cast[1], cast[2], value);
+  }
   const DType type = result_type(self, a, b);
   Tensor out = apply("addcmul", TernaryOp::addcmul, self, a, b, type, type, Params(value));
   if (should_record(self, a, b)) attach(out, addcmul_node(self, a, b, value));
@@ -291,6 +299,10 @@ Tensor& addcmul_(Tensor& self, const Tensor& a, const Tensor& b, Scalar value) {
   return self;
 }
 Tensor addcdiv(const Tensor& self, const Tensor& a, const Tensor& b, Scalar value) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::widest, {&self, &a, &b}})
+      return addcdiv(cast[0], cast[1], cast[2], value);
+  }
   const DType type = addcdiv_type("addcdiv", self, a, b);
   Tensor out = apply("addcdiv", TernaryOp::addcdiv, self, a, b, type, type, Params(value));
   if (should_record(self, a, b)) attach(out, addcdiv_node(self, a, b, value));

@@ -1,5 +1,6 @@
 // Functions of two arguments: division that rounds, extremes, angles, logarithms, interpolation.
 
+#include "core/autocast.h"
 #include "ops/pointwise_core.h"
 #include "tensorgrad/ops/copy.h"
 #include "tensorgrad/ops/pointwise.h"
@@ -182,6 +183,9 @@ Tensor fmin(const Tensor& a, const Tensor& b) { return extreme_number("fmin", "F
 // ---- angles, lengths, signs
 
 Tensor atan2(const Tensor& a, const Tensor& b) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::widest, {&a, &b}}) return atan2(cast[0], cast[1]);
+  }
   Tensor out = real_valued("atan2", BinaryOp::atan2, a, b);
   if (should_record(a, b)) {
     record("Atan2", out, inputs(a, b), [a = Saved(a), b = Saved(b)](const Tensor& g, const Context& c) {

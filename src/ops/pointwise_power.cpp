@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/autocast.h"
 #include "ops/pointwise_core.h"
 #include "tensorgrad/ops/copy.h"
 #include "tensorgrad/ops/pointwise.h"
@@ -57,6 +58,9 @@ NodePtr power_node(const Tensor& a, const Tensor& b, const Tensor& a_value, Save
 }  // namespace
 
 Tensor pow(const Tensor& t, Scalar exponent) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide_cuda, {&t}}) return pow(cast[0], exponent);
+  }
   const DType type = result_type(t, exponent);
   check_int_power("pow", type, exponent);
   if (type == DType::boolean) return pow(t, detail::wrapped_scalar(exponent, t.device()));
@@ -65,12 +69,18 @@ Tensor pow(const Tensor& t, Scalar exponent) {
   return out;
 }
 Tensor pow(const Tensor& a, const Tensor& exponent) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide_cuda, {&a, &exponent}}) return pow(cast[0], cast[1]);
+  }
   const DType type = power_type("pow", result_type(a, exponent));
   Tensor out = apply("pow", BinaryOp::pow, a, exponent, type, type);
   if (should_record(a, exponent)) attach(out, power_node(a, exponent, a, Saved::output(out)));
   return out;
 }
 Tensor pow(Scalar base, const Tensor& exponent) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide_cuda, {&exponent}}) return pow(base, cast[0]);
+  }
   const DType type = power_type("pow", result_type(exponent, base));
   Tensor out = apply("pow", BinaryOp::pow, base, exponent, type, type);
   if (should_record(exponent)) {

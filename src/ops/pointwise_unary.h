@@ -8,6 +8,7 @@
 //
 // The in-place form of the first keeps a copy of the argument, as the change destroys it.
 
+#include "core/autocast.h"
 #include "ops/pointwise_core.h"
 
 namespace tensorgrad::pointwise {
@@ -41,6 +42,29 @@ inline bool is_identity(const Tensor& t, Kind kind, UnaryOp op) {
   return kind == whole ||
          (t.dtype() == DType::boolean && (op == UnaryOp::abs || op == UnaryOp::sign || op == UnaryOp::square));
 }
+// The functions that CUDA's autocast computes in float32.
+constexpr bool autocast_wide(UnaryOp op) {
+  switch (op) {
+    case UnaryOp::acos:
+    case UnaryOp::asin:
+    case UnaryOp::cosh:
+    case UnaryOp::erfinv:
+    case UnaryOp::exp:
+    case UnaryOp::expm1:
+    case UnaryOp::log:
+    case UnaryOp::log10:
+    case UnaryOp::log1p:
+    case UnaryOp::log2:
+    case UnaryOp::reciprocal:
+    case UnaryOp::rsqrt:
+    case UnaryOp::sinh:
+    case UnaryOp::square:
+    case UnaryOp::tan:
+      return true;
+    default:
+      return false;
+  }
+}
 Tensor unary(const char* name, UnaryOp op, const Tensor& t, Kind kind, const Params& p = {});
 void unary_into(const char* name, UnaryOp op, Tensor& self, Kind kind, const Params& p = {});
 
@@ -55,6 +79,11 @@ Tensor fused_or(BinaryOp op, const Tensor& g, const Tensor& saved, Formula formu
 
 #define TENSORGRAD_UNARY_FUNCTION(name, node, kind, save, save_inplace, value, ...)                               \
   Tensor name(const Tensor& t) {                                                                                  \
+    if constexpr (autocast_wide(UnaryOp::name)) {                                                                 \
+      if (autocasting()) [[unlikely]] {                                                                           \
+        if (const AutocastCall cast{AutocastRule::wide_cuda, {&t}}) return name(cast[0]);                         \
+      }                                                                                                           \
+    }                                                                                                             \
     Tensor out = is_identity(t, kind, UnaryOp::name) ? t.clone() : unary(#name, UnaryOp::name, t, kind);          \
     if (should_record(t)) {                                                                                       \
       record(node, out, inputs(t),                                                                                \

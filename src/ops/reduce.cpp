@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "core/autocast.h"
 #include "kernels/table.h"
 #include "ops/reduce_common.h"
 #include "tensorgrad/ops.h"
@@ -128,9 +129,15 @@ Tensor sum_over(const Tensor& x, ReducedDims dims, bool keepdim, std::optional<D
 }  // namespace
 
 Tensor sum(const Tensor& x, std::optional<DType> dtype) {
+  if (autocasting() && !dtype) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide_cuda, {&x}}) return sum(cast[0]);
+  }
   return sum_over(x, reduced_dims(x, {}, "sum"), false, dtype);
 }
 Tensor sum(const Tensor& x, IntArrayRef dim, bool keepdim, std::optional<DType> dtype) {
+  if (autocasting() && !dtype) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide_cuda, {&x}}) return sum(cast[0], dim, keepdim);
+  }
   return sum_over(x, reduced_dims(x, dim, "sum"), keepdim, dtype);
 }
 
@@ -238,6 +245,9 @@ Tensor prod_over(const Tensor& x, ReducedDims dims, bool keepdim, std::optional<
 }  // namespace
 
 Tensor prod(const Tensor& x, std::optional<DType> dtype) {
+  if (autocasting() && !dtype) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide, {&x}}) return prod(cast[0], dtype);
+  }
   Tensor out = prod_over(x, reduced_dims(x, {}, "prod"), false, dtype);
   if (should_record(x)) {
     record("Prod", out, inputs(x), [x = Saved(x), y = Saved::output(out)](const Tensor& g, const Context& c) {
@@ -249,6 +259,9 @@ Tensor prod(const Tensor& x, std::optional<DType> dtype) {
   return out;
 }
 Tensor prod(const Tensor& x, int64_t dim, bool keepdim, std::optional<DType> dtype) {
+  if (autocasting() && !dtype) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide, {&x}}) return prod(cast[0], dim, keepdim, dtype);
+  }
   const int64_t d = detail::wrap_dim(dim, x.dim(), "prod");
   const ReducedDims dims = reduced_dims(x, d, "prod");
   Tensor out = prod_over(x, dims, keepdim, dtype);

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/autocast.h"
 #include "kernels/table.h"
 #include "ops/reduce_common.h"
 #include "tensorgrad/ops.h"
@@ -162,6 +163,9 @@ Tensor norm_backward(const Tensor& upstream, const Tensor& x, const Tensor& resu
 }
 
 Tensor norm_over(const Tensor& x, double p, ReducedDims dims, bool keepdim) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide_cuda, {&x}}) return norm_over(cast[0], p, dims, keepdim);
+  }
   TENSORGRAD_CHECK(x.is_floating_point(), DTypeError, "norm: expected a floating point tensor, got ", x.dtype());
   Tensor out;
   {
@@ -197,6 +201,9 @@ Tensor norm(const Tensor& x, double p, IntArrayRef dim, bool keepdim) {
 // --- log-sum-exp
 
 Tensor logsumexp(const Tensor& x, IntArrayRef dim, bool keepdim) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide_cuda, {&x}}) return logsumexp(cast[0], dim, keepdim);
+  }
   if (!x.is_floating_point()) return logsumexp(x.to(get_default_dtype()), dim, keepdim);
   const ReducedDims dims = reduced_dims(x, dim, "logsumexp");
   Tensor out;

@@ -1,5 +1,6 @@
 // Running sums, products and extremes.
 
+#include "core/autocast.h"
 #include "kernels/table.h"
 #include "ops/reduce_common.h"
 #include "tensorgrad/ops.h"
@@ -64,6 +65,9 @@ std::pair<Tensor, Tensor> running_extreme(const char* name, const char* op, Scan
 }  // namespace
 
 Tensor cumsum(const Tensor& x, int64_t dim, std::optional<DType> dtype) {
+  if (autocasting() && !dtype) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide_cuda, {&x}}) return cumsum(cast[0], dim);
+  }
   const int64_t d = detail::wrap_dim(dim, x.dim(), "cumsum");
   Tensor out = run_scan(ScanOp::sum, x, d, scan_dtype(x, dtype));
   if (should_record(x)) {
@@ -73,6 +77,9 @@ Tensor cumsum(const Tensor& x, int64_t dim, std::optional<DType> dtype) {
 }
 
 Tensor cumprod(const Tensor& x, int64_t dim, std::optional<DType> dtype) {
+  if (autocasting() && !dtype) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide_cuda, {&x}}) return cumprod(cast[0], dim);
+  }
   const int64_t d = detail::wrap_dim(dim, x.dim(), "cumprod");
   Tensor out = run_scan(ScanOp::prod, x, d, scan_dtype(x, dtype));
   if (should_record(x)) {

@@ -1,5 +1,6 @@
 #include "tensorgrad/ops/softmax.h"
 
+#include "core/autocast.h"
 #include "ops/dim_args.h"
 #include "tensorgrad/ops/pointwise.h"
 #include "tensorgrad/ops/reduce.h"
@@ -26,6 +27,9 @@ Tensor softmax_gradient(const Tensor& g, const Tensor& y, int64_t dim, bool log)
 }
 
 Tensor softmax_of(const Tensor& input, int64_t dim, std::optional<DType> dtype, bool log) {
+  if (autocasting() && !dtype) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::wide_cuda, {&input}}) return softmax_of(cast[0], dim, dtype, log);
+  }
   const char* op = log ? "log_softmax" : "softmax";
   if (dtype && *dtype != input.dtype()) return softmax_of(input.to(*dtype), dim, {}, log);
   check_floating(op, "input", input);

@@ -91,6 +91,22 @@ class Prepared {
   bool flush_needed_ = false;
 };
 
+// A scaler's number for a fused step.
+const float* scaler_number(const char* op, const char* name, const Tensor& t, Device device) {
+  if (!t.defined()) return nullptr;
+  TENSORGRAD_CHECK(t.dtype() == float32 && t.numel() == 1 && t.device() == device, ValueError, op, ": ", name,
+                   " must be one float32 on ", device, ", got ", t.dtype(), " ", t.sizes(), " on ", t.device());
+  return t.data<float>();
+}
+
+float* device_step(const Tensor& step, const Tensor& param, size_t i) {
+  TENSORGRAD_CHECK(param.device().is_cuda() && step.defined() && step.dtype() == float32 && step.numel() == 1 &&
+                       step.device() == param.device(),
+                   ValueError, "adam_step: the step of parameter ", i,
+                   " must be one float32 on the CUDA device of the ", "parameter, which is on ", param.device());
+  return step.data<float>();
+}
+
 void check_counts(const char* op, size_t params, size_t other, const char* what) {
   TENSORGRAD_CHECK(params == other, ValueError, op, ": ", params, " parameters but ", other, " ", what);
 }
@@ -119,15 +135,18 @@ Tensor zero_state(const Tensor& param) {
 
 void sgd_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
               const std::vector<Tensor>& momentum_buffers, const std::vector<bool>& has_buffer, double lr,
-              double momentum, double dampening, double weight_decay, bool nesterov, bool maximize) {
+              double momentum, double dampening, double weight_decay, bool nesterov, bool maximize,
+              const Tensor& grad_scale, const Tensor& found_inf) {
   check_counts("sgd_step", params.size(), grads.size(), "gradients");
   if (momentum != 0) {
     check_counts("sgd_step", params.size(), momentum_buffers.size(), "momentum buffers");
     check_counts("sgd_step", params.size(), has_buffer.size(), "marks of buffers");
   }
   const NoGradGuard guard;
-  const SgdArgs args{lr, momentum, dampening, weight_decay, nesterov, maximize};
+  SgdArgs args{lr, momentum, dampening, weight_decay, nesterov, maximize};
   by_device(params, [&](size_t from, size_t to) {
+    args.scaled = {scaler_number("sgd_step", "grad_scale", grad_scale, params[from].device()),
+                   scaler_number("sgd_step", "found_inf", found_inf, params[from].device())};
     Prepared work("sgd_step", momentum != 0 ? 1 : 0);
     for (size_t i = from; i < to; ++i) {
       const Tensor* state[1] = {momentum != 0 ? &momentum_buffers[i] : nullptr};
@@ -143,20 +162,23 @@ void sgd_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grad
 void adam_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& exp_avgs,
                const std::vector<Tensor>& exp_avg_sqs, const std::vector<Tensor>& max_exp_avg_sqs,
                const std::vector<double>& steps, double lr, double beta1, double beta2, double eps, double weight_decay,
-               bool amsgrad, bool maximize, bool decoupled) {
+               bool amsgrad, bool maximize, bool decoupled, const std::vector<Tensor>& device_steps,
+               const Tensor& grad_scale, const Tensor& found_inf) {
   check_counts("adam_step", params.size(), grads.size(), "gradients");
   check_counts("adam_step", params.size(), exp_avgs.size(), "first moments");
   check_counts("adam_step", params.size(), exp_avg_sqs.size(), "second moments");
-  check_counts("adam_step", params.size(), steps.size(), "step counts");
+  check_counts("adam_step", params.size(), device_steps.empty() ? steps.size() : device_steps.size(), "step counts");
   if (amsgrad) check_counts("adam_step", params.size(), max_exp_avg_sqs.size(), "maxima of second moments");
   const NoGradGuard guard;
-  const AdamArgs args{lr, beta1, beta2, eps, weight_decay, decoupled, amsgrad, maximize};
+  AdamArgs args{lr, beta1, beta2, eps, weight_decay, decoupled, amsgrad, maximize};
   by_device(params, [&](size_t from, size_t to) {
+    args.scaled = {scaler_number("adam_step", "grad_scale", grad_scale, params[from].device()),
+                   scaler_number("adam_step", "found_inf", found_inf, params[from].device())};
     Prepared work("adam_step", amsgrad ? 3 : 2);
     double known = -1, step_size = 0, bias2_sqrt = 0;
     for (size_t i = from; i < to; ++i) {
       const Tensor* state[3] = {&exp_avgs[i], &exp_avg_sqs[i], amsgrad ? &max_exp_avg_sqs[i] : nullptr};
-      if (steps[i] != known) {  // pow is slow, and the counts are nearly always equal
+      if (device_steps.empty() && steps[i] != known) {  // pow is slow, and the counts are nearly always equal
         known = steps[i];
         step_size = lr / (1 - std::pow(beta1, known));
         bias2_sqrt = std::sqrt(1 - std::pow(beta2, known));
@@ -164,6 +186,7 @@ void adam_step(const std::vector<Tensor>& params, const std::vector<Tensor>& gra
       OptimItem& item = work.add(params[i], grads[i], state, i);
       item.step_size = step_size;
       item.bias2_sqrt = bias2_sqrt;
+      if (!device_steps.empty()) item.step = device_step(device_steps[i], params[i], i);
     }
     const Device device = work.device();
     require_kernel(kernels(device).optim.adam, "adam_step", device)(work.items().data(),

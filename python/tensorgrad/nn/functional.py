@@ -4,6 +4,7 @@ import math
 import warnings
 
 from .. import _C
+from ..amp.autocast_mode import rule
 from ._sizes import pair
 from .losses import (  # noqa: F401
     _legacy_reduction,
@@ -83,6 +84,7 @@ def selu(input, inplace=False):
     return _C.selu_(input) if inplace else _C.selu(input)
 
 
+@rule("lower", "input", "weight")
 def prelu(input, weight):
     """x where positive, weight x elsewhere; weight has one element or one per channel (dimension 1)."""
     if weight.numel() != 1:
@@ -352,6 +354,7 @@ def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     return input / (windows * alpha + k).pow(beta)
 
 
+@rule("wide_cuda", "x1", "x2")
 def cosine_similarity(x1, x2, dim=1, eps=1e-8):
     """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along dim."""
     a = x1.norm(2, dim).clamp(min=eps)
@@ -362,6 +365,7 @@ def cosine_similarity(x1, x2, dim=1, eps=1e-8):
 # ---- linear, convolution, attention ----------------------------------------------------------------------------------
 
 
+@rule("unit", "input1", "input2", "weight", "bias")
 def bilinear(input1, input2, weight, bias=None):
     """x1 A x2 + b; weight (out, in1, in2)."""
     out, in1, in2 = weight.shape

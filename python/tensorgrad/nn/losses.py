@@ -4,6 +4,7 @@ import math
 import warnings
 
 from .. import _C
+from ..amp.autocast_mode import rule
 
 Tensor = _C.Tensor
 
@@ -114,6 +115,7 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_
     return _C.kl_div(input, target, _legacy_reduction(size_average, reduce, reduction), log_target=log_target)
 
 
+@rule("wide", "input", "target")
 def poisson_nll_loss(
     input, target, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"
 ):
@@ -146,11 +148,13 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
     return _reduce(loss, reduction)
 
 
+@rule("wide", "input", "target")
 def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """log(1 + exp(-target input))."""
     return _reduce((-target * input).exp().log1p(), _legacy_reduction(size_average, reduce, reduction))
 
 
+@rule("wide", "input", "target")
 def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=None, reduction="mean"):
     """input where target is 1, max(0, margin - input) where it is -1."""
     zero = _C.zeros_like(input)
@@ -158,6 +162,7 @@ def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=No
     return _reduce(loss, _legacy_reduction(size_average, reduce, reduction))
 
 
+@rule("wide", "input1", "input2", "target")
 def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
     """max(0, -target (input1 - input2) + margin)."""
     return _reduce(
@@ -165,6 +170,7 @@ def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, red
     )
 
 
+@rule("wide", "input1", "input2", "target")
 def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
     """1 - cos where target is 1, max(0, cos - margin) where it is -1."""
     eps = 1e-12
@@ -174,6 +180,7 @@ def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, r
     return _reduce(loss, _legacy_reduction(size_average, reduce, reduction))
 
 
+@rule("wide", "anchor", "positive", "negative")
 def triplet_margin_loss(
     anchor, positive, negative, margin=1.0, p=2, eps=1e-6, swap=False, size_average=None, reduce=None, reduction="mean"
 ):

@@ -35,6 +35,14 @@ def _check_betas(betas, foreach, capturable):
             raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
 
 
+def _scaler(optimizer):
+    """What a GradScaler left to the step: (leave it out, grad_scale, found_inf)."""
+    grad_scale, found_inf = getattr(optimizer, "grad_scale", None), getattr(optimizer, "found_inf", None)
+    if found_inf is not None and not found_inf.is_cuda:  # known at once, without waiting for a device
+        return bool(found_inf.item()), grad_scale, None
+    return False, grad_scale, found_inf
+
+
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum, Nesterov momentum and weight decay."""
 
@@ -71,10 +79,14 @@ class SGD(Optimizer):
             "fused": fused,
         }
         super().__init__(params, defaults)
+        self._step_supports_amp_scaling = bool(fused)
 
     def step(self, closure=None):
         """One update; `closure` recomputes the loss and its gradients and returns the loss."""
         loss = _run_closure(closure)
+        skip, grad_scale, found_inf = _scaler(self)
+        if skip:
+            return loss
         for group in self.param_groups:
             params, grads, buffers = [], [], []
             momentum = float(group["momentum"])
@@ -104,6 +116,8 @@ class SGD(Optimizer):
                     float(group["weight_decay"]),
                     bool(group["nesterov"]),
                     bool(group["maximize"]),
+                    grad_scale,
+                    found_inf,
                 )
         return loss
 
@@ -149,11 +163,16 @@ class Adam(Optimizer):
             "decoupled_weight_decay": decoupled_weight_decay,
         }
         super().__init__(params, defaults)
+        self._step_supports_amp_scaling = bool(fused)
 
     def step(self, closure=None):
         """One update; `closure` recomputes the loss and its gradients and returns the loss."""
         loss = _run_closure(closure)
+        skip, grad_scale, found_inf = _scaler(self)
+        if skip:
+            return loss
         for group in self.param_groups:
+            on_device = bool(group["fused"] or group["capturable"])
             params, grads, means, squares, largest, steps = [], [], [], [], [], []
             amsgrad = bool(group["amsgrad"])
             for p in group["params"]:
@@ -162,11 +181,13 @@ class Adam(Optimizer):
                     continue
                 state = self.state[p]
                 if not state:
-                    state["step"] = _C.zeros((), dtype=_C.float32)
+                    state["step"] = _C.zeros((), dtype=_C.float32, device=p.device if on_device and p.is_cuda else None)
                     state["exp_avg"] = _C.zeros_like(p.detach())
                     state["exp_avg_sq"] = _C.zeros_like(p.detach())
                     if amsgrad:
                         state["max_exp_avg_sq"] = _C.zeros_like(p.detach())
+                if state["step"].is_cuda != (on_device and p.is_cuda):  # loaded from another kind of optimizer
+                    state["step"] = state["step"].to(p.device if on_device else "cpu")
                 params.append(p)
                 grads.append(grad)
                 steps.append(state["step"])
@@ -190,6 +211,8 @@ class Adam(Optimizer):
                     float(group["weight_decay"]),
                     bool(group["decoupled_weight_decay"]),
                     bool(group["maximize"]),
+                    grad_scale,
+                    found_inf,
                 )
         return loss
 

@@ -31,13 +31,26 @@ __device__ inline void over_chunk(const OptimItem& item, int64_t chunk, Step ste
   for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) step(i);
 }
 
+// The gradient of element i; one that was scaled is divided, in memory too.
+template <class T>
+__device__ inline T gradient(const OptimItem& item, int64_t i, T inverse) {
+  T* g = const_cast<T*>(static_cast<const T*>(item.grad));
+  if (inverse == T(1)) return g[i];
+  return g[i] *= inverse;
+}
+template <class T>
+__device__ inline T inverse_scale(const ScaledGradients& s) {
+  return s.scale ? T(1) / static_cast<T>(*s.scale) : T(1);
+}
+
 template <class T>
 __device__ inline void sgd_part(const OptimItem& item, int64_t chunk, const SgdArgs& a) {
   T* p = static_cast<T*>(item.param);
-  const T* g = static_cast<const T*>(item.grad);
+  const T inverse = inverse_scale<T>(a.scaled);
   T* buffer = static_cast<T*>(item.state[0]);
   over_chunk<T>(item, chunk, [&](int64_t i) {
-    T d = a.maximize ? -g[i] : g[i];
+    const T g = gradient(item, i, inverse);
+    T d = a.maximize ? -g : g;
     if (a.weight_decay != 0) d += static_cast<T>(a.weight_decay) * p[i];
     if (buffer) {
       const T v = item.first ? d : static_cast<T>(a.momentum) * buffer[i] + static_cast<T>(1 - a.dampening) * d;
@@ -51,12 +64,24 @@ __device__ inline void sgd_part(const OptimItem& item, int64_t chunk, const SgdA
 template <class T>
 __device__ inline void adam_part(const OptimItem& item, int64_t chunk, const AdamArgs& a) {
   T* p = static_cast<T*>(item.param);
-  const T* g = static_cast<const T*>(item.grad);
+  const T inverse = inverse_scale<T>(a.scaled);
   T *first = static_cast<T*>(item.state[0]), *second = static_cast<T*>(item.state[1]),
     *most = static_cast<T*>(item.state[2]);
-  const T step = static_cast<T>(item.step_size), scale = static_cast<T>(1 / item.bias2_sqrt);
+  double step_size = item.step_size, bias2_sqrt = item.bias2_sqrt;
+  if (item.step) {
+    __shared__ double shared[2];
+    if (threadIdx.x == 0) {
+      const double t = static_cast<double>(*item.step);
+      shared[0] = a.lr / (1 - ::pow(a.beta1, t));
+      shared[1] = ::sqrt(1 - ::pow(a.beta2, t));
+    }
+    __syncthreads();
+    step_size = shared[0], bias2_sqrt = shared[1];
+  }
+  const T step = static_cast<T>(step_size), scale = static_cast<T>(1 / bias2_sqrt);
   over_chunk<T>(item, chunk, [&](int64_t i) {
-    T x = p[i], d = a.maximize ? -g[i] : g[i];
+    const T g = gradient(item, i, inverse);
+    T x = p[i], d = a.maximize ? -g : g;
     if (a.weight_decay != 0) {
       if (a.decoupled) {
         x *= static_cast<T>(1 - a.lr * a.weight_decay);
@@ -75,12 +100,18 @@ __device__ inline void adam_part(const OptimItem& item, int64_t chunk, const Ada
 }
 
 __global__ void sgd_kernel(const __grid_constant__ Items items, SgdArgs a) {
+  if (a.scaled.found_inf && *a.scaled.found_inf != 0) return;
   const int at = find(items, blockIdx.x);
   const OptimItem& item = items.item[at];
   const int64_t chunk = blockIdx.x - items.first_chunk[at];
   item.dtype == DType::float32 ? sgd_part<float>(item, chunk, a) : sgd_part<double>(item, chunk, a);
 }
+__global__ void count_kernel(const __grid_constant__ Items items, const float* found_inf) {
+  if (found_inf && *found_inf != 0) return;
+  if (threadIdx.x < items.count && items.item[threadIdx.x].step) *items.item[threadIdx.x].step += 1;
+}
 __global__ void adam_kernel(const __grid_constant__ Items items, AdamArgs a) {
+  if (a.scaled.found_inf && *a.scaled.found_inf != 0) return;
   const int at = find(items, blockIdx.x);
   const OptimItem& item = items.item[at];
   const int64_t chunk = blockIdx.x - items.first_chunk[at];
@@ -144,8 +175,12 @@ void sgd(const OptimItem* items, int64_t count, const SgdArgs& args) {
             [&](const Items& group, unsigned blocks) { sgd_kernel<<<blocks, kThreads, 0, stream()>>>(group, args); });
 }
 void adam(const OptimItem* items, int64_t count, const AdamArgs& args) {
-  in_groups(items, count,
-            [&](const Items& group, unsigned blocks) { adam_kernel<<<blocks, kThreads, 0, stream()>>>(group, args); });
+  in_groups(items, count, [&](const Items& group, unsigned blocks) {
+    bool on_device = false;
+    for (int i = 0; i < group.count; ++i) on_device |= group.item[i].step != nullptr;
+    if (on_device) count_kernel<<<1, kItems, 0, stream()>>>(group, args.scaled.found_inf);
+    adam_kernel<<<blocks, kThreads, 0, stream()>>>(group, args);
+  });
 }
 double sum_squares(const OptimItem* items, int64_t count) {
   double total = 0;
@@ -167,8 +202,48 @@ void scale(const OptimItem* items, int64_t count, double factor) {
   });
 }
 
+template <class T>
+__device__ inline void unscale_part(const OptimItem& item, int64_t chunk, T factor, float* found) {
+  T* g = static_cast<T*>(const_cast<void*>(item.grad));
+  bool bad = false;
+  over_chunk<T>(item, chunk, [&](int64_t i) {
+    const T x = g[i];
+    bad |= !isfinite(x);
+    g[i] = x * factor;
+  });
+  if (bad) *found = 1;
+}
+__global__ void unscale_kernel(const __grid_constant__ Items items, const float* factor, float* found) {
+  const int at = find(items, blockIdx.x);
+  const OptimItem& item = items.item[at];
+  const int64_t chunk = blockIdx.x - items.first_chunk[at];
+  item.dtype == DType::float32 ? unscale_part<float>(item, chunk, *factor, found)
+                               : unscale_part<double>(item, chunk, static_cast<double>(*factor), found);
+}
+void unscale(const OptimItem* items, int64_t count, const float* factor, float* found) {
+  in_groups(items, count, [&](const Items& group, unsigned blocks) {
+    unscale_kernel<<<blocks, kThreads, 0, stream()>>>(group, factor, found);
+  });
+}
+
+__global__ void update_scale_kernel(float* scale, int32_t* tracker, const float* found, double growth, double backoff,
+                                    int64_t interval) {
+  if (*found != 0) {
+    *scale = static_cast<float>(*scale * backoff);
+    *tracker = 0;
+  } else if (++*tracker == interval) {
+    const float grown = static_cast<float>(*scale * growth);
+    if (isfinite(grown)) *scale = grown;
+    *tracker = 0;
+  }
+}
+void update_scale(float* scale, int32_t* tracker, const float* found, double growth, double backoff, int64_t interval) {
+  update_scale_kernel<<<1, 1, 0, stream()>>>(scale, tracker, found, growth, backoff, interval);
+  check_launch("GradScaler.update");
+}
+
 }  // namespace
 
-void fill(OptimKernels& k) { k = {sgd, adam, sum_squares, scale}; }
+void fill(OptimKernels& k) { k = {sgd, adam, sum_squares, scale, unscale, update_scale}; }
 
 }  // namespace tensorgrad::gpu

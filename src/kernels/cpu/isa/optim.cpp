@@ -109,7 +109,16 @@ void adam_part(const OptimItem& item, int64_t from, int64_t n, const AdamArgs& a
       });
 }
 
+// What a GradScaler asks of a fused step; false: leave everything as it is.
+void scale(const OptimItem* items, int64_t count, double factor);
+bool prepare(const OptimItem* items, int64_t count, const ScaledGradients& scaled) {
+  if (scaled.found_inf && *scaled.found_inf != 0) return false;
+  if (scaled.scale && *scaled.scale != 1) scale(items, count, 1.0 / static_cast<double>(*scaled.scale));
+  return true;
+}
+
 void sgd(const OptimItem* items, int64_t count, const SgdArgs& args) {
+  if (!prepare(items, count, args.scaled)) return;
   for_items(items, count, [&](const OptimItem& item, int64_t from, int64_t n) {
     item.dtype == DType::float32 ? sgd_part<float>(item, from, n, args) : sgd_part<double>(item, from, n, args);
   });
@@ -123,6 +132,7 @@ void adam_all(const OptimItem* items, int64_t count, const AdamArgs& args) {
   });
 }
 void adam(const OptimItem* items, int64_t count, const AdamArgs& args) {
+  if (!prepare(items, count, args.scaled)) return;
   args.amsgrad ? adam_all<true>(items, count, args) : adam_all<false>(items, count, args);
 }
 
@@ -194,8 +204,41 @@ void scale(const OptimItem* items, int64_t count, double factor) {
   });
 }
 
+template <class T>
+bool unscale_part(void* grad, int64_t from, int64_t n, float factor) {
+  T* g = static_cast<T*>(grad) + from;
+  const Vec<T> f(static_cast<T>(factor));
+  Vec<T> zero(T(0));  // x * 0 is NaN where x is not finite
+  sweep<T>(
+      n, [&](auto get, auto put) __attribute__((always_inline)) {
+        const Vec<T> x = get(g);
+        zero = fma(x, Vec<T>(T(0)), zero);
+        put(g, x * f);
+      });
+  const T sum = reduce_add(zero);
+  return sum != sum;
+}
+void unscale(const OptimItem* items, int64_t count, const float* factor, float* found) {
+  for_items(items, count, [&](const OptimItem& item, int64_t from, int64_t n) {
+    void* grad = const_cast<void*>(item.grad);
+    const bool bad = item.dtype == DType::float32 ? unscale_part<float>(grad, from, n, *factor)
+                                                  : unscale_part<double>(grad, from, n, *factor);
+    if (bad) __atomic_store_n(reinterpret_cast<uint32_t*>(found), 0x3F800000u, __ATOMIC_RELAXED);  // 1.0f
+  });
+}
+void update_scale(float* scale, int32_t* tracker, const float* found, double growth, double backoff, int64_t interval) {
+  if (*found != 0) {
+    *scale = static_cast<float>(static_cast<double>(*scale) * backoff);
+    *tracker = 0;
+  } else if (++*tracker == interval) {
+    const float grown = static_cast<float>(static_cast<double>(*scale) * growth);
+    if (grown - grown == 0) *scale = grown;  // finite
+    *tracker = 0;
+  }
+}
+
 }  // namespace
 
-void fill(OptimKernels& kernels) { kernels = {&sgd, &adam, &sum_squares, &scale}; }
+void fill(OptimKernels& kernels) { kernels = {&sgd, &adam, &sum_squares, &scale, &unscale, &update_scale}; }
 
 }  // namespace tensorgrad::cpu::TENSORGRAD_ISA
