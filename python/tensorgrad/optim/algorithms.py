@@ -172,7 +172,7 @@ class Adam(Optimizer):
         if skip:
             return loss
         for group in self.param_groups:
-            on_device = bool(group["fused"] or group["capturable"])
+            on_device = bool(group.get("fused") or group.get("capturable"))
             params, grads, means, squares, largest, steps = [], [], [], [], [], []
             amsgrad = bool(group["amsgrad"])
             for p in group["params"]:
