@@ -1,5 +1,5 @@
-"""One library in one process: answers the requests of bench/table.py, a JSON line each, and is otherwise blocked on
-its pipe. The code is the same for torch and tensorgrad; only the name of the imported package differs.
+"""One library in one process: answers the requests of the benchmarks, a JSON line each, and is otherwise blocked on its
+pipe. The code is the same for torch and tensorgrad; only the name of the imported package differs.
 
     python -m bench.worker tensorgrad cpu 2
 """
@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,18 +122,23 @@ class Worker:
         self.wait()
         return time.perf_counter() - begin
 
-    def model(self, name: str, compiled: bool) -> dict[str, Any]:
-        from bench.models import Training
+    def model(self, chosen: str, name: str, compiled: bool) -> dict[str, Any]:
+        from bench.training import Training
 
-        self.training = Training(self.lib, name, compiled)
-        self.training.step()
+        self.training = Training(self.lib, chosen, name, compiled)
+        return {}
+
+    def check_model(self, weights: str, result: str) -> dict[str, Any]:
+        self.training.check(Path(weights), Path(result))
         return {}
 
     def measure_model(self, seconds: float, least: int) -> dict[str, Any]:
-        return {"samples": self.training.measure(seconds, least), "loss": self.training.last}
+        return {"samples": self.training.measure(seconds, least)}
 
     def peak_memory(self) -> dict[str, Any]:
-        return {"megabytes": self.training.peak_megabytes()}
+        from bench.training import peak_megabytes
+
+        return {"megabytes": peak_megabytes()}
 
     def overhead(self, name: str, seconds: float) -> dict[str, Any]:
         """Nanoseconds of one small operation as Python sees it, the median of batches of 100."""

@@ -2,6 +2,7 @@
 
 #include <map>
 
+#include "autograd/profile.h"
 #include "core/tensor_make.h"
 
 namespace tensorgrad::python {
@@ -214,6 +215,31 @@ PyObject* py_make_subclass(PyObject*, PyObject* const* a, Py_ssize_t n) {
   });
 }
 
+PyObject* py_profile_start(PyObject*, PyObject*) {
+  detail::start_profile();
+  Py_RETURN_NONE;
+}
+// _profile_mark(name)
+PyObject* py_profile_mark(PyObject*, PyObject* name) {
+  const char* text = PyUnicode_AsUTF8(name);
+  if (!text) return nullptr;
+  detail::profile_mark(text, {}, false);
+  Py_RETURN_NONE;
+}
+// [(name, shape, backward, calls, seconds)], the most expensive first
+PyObject* py_profile_stop(PyObject*, PyObject*) {
+  return guarded([&]() -> PyObject* {
+    const auto rows = detail::stop_profile();
+    Ref list(PyList_New(0));
+    for (const auto& row : rows) {
+      Ref item(Py_BuildValue("ssOLd", row.name.c_str(), row.shape.c_str(), row.backward ? Py_True : Py_False,
+                             static_cast<long long>(row.calls), row.seconds));
+      if (!item || PyList_Append(list.get(), item.get()) < 0) throw PythonError();
+    }
+    return list.release();
+  });
+}
+
 template <class F>
 PyCFunction fast(F f) {
   return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f));
@@ -231,6 +257,9 @@ PyMethodDef functions[] = {
     {"_get_name", py_get_name, METH_O, nullptr},
     {"graph_to_dot", py_graph_to_dot, METH_O, "The graph behind a list of tensors in Graphviz' language."},
     {"graph_to_svg", py_graph_to_svg, METH_O, "The graph behind a list of tensors as an SVG picture."},
+    {"_profile_start", py_profile_start, METH_NOARGS, nullptr},
+    {"_profile_mark", py_profile_mark, METH_O, nullptr},
+    {"_profile_stop", py_profile_stop, METH_NOARGS, nullptr},
     {"_make_subclass", fast(py_make_subclass), METH_FASTCALL, nullptr},
     {nullptr, nullptr, 0, nullptr}};
 

@@ -1,3 +1,4 @@
+#include "autograd/profile.h"
 #include "autograd/record.h"
 #include "core/tensor_make.h"
 #include "tensorgrad/ops/reduce.h"
@@ -192,6 +193,8 @@ void set_history(const Tensor& out, Node* node) {
   if (impl->grad_fn) impl->grad_fn->release();
   impl->grad_fn = node;
   impl->output_nr = nr;
+  if (profiling()) [[unlikely]]
+    profile_mark(node->op_name(), out.sizes(), false);
 }
 
 namespace {
