@@ -6,6 +6,8 @@
 #include <atomic>
 #include <unordered_map>
 
+#include "autograd/incoming_sum.h"
+#include "autograd/profile.h"
 #include "autograd/record.h"
 #include "core/autocast.h"
 #include "core/tensor_make.h"
@@ -143,37 +145,42 @@ class Run {
       auto* leaf = static_cast<detail::AutogradMeta*>(n);
       if (leaf->post_hooks.empty()) return leaf->accumulate(std::move(g), false);
     }
-    uint32_t place;
-    if (uint32_t* found = pending_.find(n)) {
-      place = *found;
-    } else {
-      if (unused_.empty()) {
-        place = static_cast<uint32_t>(entries_.size());
-        entries_.emplace_back();
-      } else {
-        place = unused_.back();
-        unused_.pop_back();
-      }
-      entries_[place].node = e.node;
-      entries_[place].order = ++counter_;
-      pending_.insert(n, place);
-      heap_.push_back(place);
-      std::push_heap(heap_.begin(), heap_.end(), Before{entries_});
-    }
-    Entry& entry = entries_[place];
-    if (e.input_nr > 0 && entry.more.size() < e.input_nr) entry.more.resize(e.input_nr);
-    Tensor& slot = e.input_nr == 0 ? entry.first : entry.more[e.input_nr - 1];
+    Tensor& slot = pending_sum(e);
     if (!slot.defined()) {
       slot = std::move(g);
-    } else if (!create_graph_ && owned_alone(slot) && slot.is_contiguous()) {
+    } else if (!create_graph_ && writable(slot)) {
       slot.add_(g);
     } else {
       slot = slot.add(g);
     }
   }
 
+  // See detail::incoming_sum.
+  Tensor* incoming_sum(const Node& asking, IntArrayRef sizes, IntArrayRef strides, DType dtype, bool& fresh) {
+    if (&asking != running_ || create_graph_ || asking.num_edges() != 1 || !asking.edge(0)) return nullptr;
+    const Edge& e = asking.edge(0);
+    if (capturing_) {
+      auto it = needed_.find(e.node.get());
+      if (it == needed_.end() || !it->second) return nullptr;
+    }
+    const Node::OutputMeta& meta = e.node->output(e.input_nr);
+    if (meta.dtype != dtype || !(IntArrayRef(meta.sizes) == sizes)) return nullptr;
+    Tensor& slot = pending_sum(e);
+    fresh = !slot.defined();
+    if (fresh) {
+      slot = strides.size() == sizes.size() ? detail::make_empty_strided(sizes, strides, dtype, meta.device)
+                                            : detail::make_empty(sizes, dtype, meta.device);
+      slot.zero_();
+    } else if (!writable(slot)) {
+      slot = slot.is_contiguous() ? slot.clone() : slot.contiguous();
+    }
+    return &slot;
+  }
+
   void execute() {
     std::vector<Tensor> in, out;
+    if (detail::profiling()) [[unlikely]]
+      detail::profile_mark("", {}, true);
     while (!heap_.empty()) {
       std::pop_heap(heap_.begin(), heap_.end(), Before{entries_});
       const uint32_t place = heap_.back();
@@ -200,6 +207,33 @@ class Run {
       return x.node->depth() != y.node->depth() ? x.node->depth() < y.node->depth() : x.order > y.order;
     }
   };
+
+  static bool writable(const Tensor& sum) { return owned_alone(sum) && detail::non_overlapping_and_dense(sum); }
+
+  // The sum of the gradients that have come in for an edge; undefined before the first.
+  Tensor& pending_sum(const Edge& e) {
+    Node* n = e.node.get();
+    uint32_t place;
+    if (uint32_t* found = pending_.find(n)) {
+      place = *found;
+    } else {
+      if (unused_.empty()) {
+        place = static_cast<uint32_t>(entries_.size());
+        entries_.emplace_back();
+      } else {
+        place = unused_.back();
+        unused_.pop_back();
+      }
+      entries_[place].node = e.node;
+      entries_[place].order = ++counter_;
+      pending_.insert(n, place);
+      heap_.push_back(place);
+      std::push_heap(heap_.begin(), heap_.end(), Before{entries_});
+    }
+    Entry& entry = entries_[place];
+    if (e.input_nr > 0 && entry.more.size() < e.input_nr) entry.more.resize(e.input_nr);
+    return e.input_nr == 0 ? entry.first : entry.more[e.input_nr - 1];
+  }
 
   void run_node(Entry& entry, std::vector<Tensor>& in, std::vector<Tensor>& out) {
     Node& node = *entry.node;
@@ -228,20 +262,37 @@ class Run {
     }
     out.clear();
     out.resize(node.num_edges());
+    running_ = &node;
     node.apply(in.data(), out.data(), keep_);
+    running_ = nullptr;
     in.clear();
     for (uint32_t i = 0; i < node.num_edges(); ++i) {
       if (out[i].defined() && node.edge(i)) add(node.edge(i), std::move(out[i]), node.op_name());
     }
+    if (detail::profiling()) [[unlikely]]
+      detail::profile_mark(node.op_name(), node.output(0).sizes, true);
   }
 
   bool keep_, create_graph_, capturing_ = false;
+  const Node* running_ = nullptr;
   uint64_t counter_ = 0, min_depth_ = ~uint64_t{0};
   std::vector<Entry> entries_;
   std::vector<uint32_t> heap_, unused_;
   PendingMap pending_;
   std::unordered_map<const Node*, std::vector<std::pair<uint32_t, size_t>>> captures_;
   std::unordered_map<const Node*, bool> needed_;
+};
+
+// The innermost run on this thread: a custom function's backward may start one of its own.
+thread_local Run* t_run = nullptr;
+
+class RunScope {
+ public:
+  explicit RunScope(Run* run) : before_(std::exchange(t_run, run)) {}
+  ~RunScope() { t_run = before_; }
+
+ private:
+  Run* before_;
 };
 
 class GradModeScope {
@@ -292,6 +343,7 @@ std::vector<Tensor> run(const std::vector<Tensor>& outputs, const std::vector<Te
   for (size_t i = 0; i < outputs.size(); ++i) first.push_back(root_gradient(outputs[i], gradients, i));
   const GradModeScope mode(create_graph);
   const AutocastOff off;  // gradients have the dtypes of the forward
+  const RunScope scope(&engine);
   for (size_t i = 0; i < outputs.size(); ++i) engine.add(roots[i], std::move(first[i]), "backward");
   engine.execute();
   return std::move(engine.captured);
@@ -300,6 +352,10 @@ std::vector<Tensor> run(const std::vector<Tensor>& outputs, const std::vector<Te
 }  // namespace
 
 namespace detail {
+
+Tensor* incoming_sum(const Context& c, IntArrayRef sizes, IntArrayRef strides, DType dtype, bool& fresh) {
+  return t_run ? t_run->incoming_sum(c.node(), sizes, strides, dtype, fresh) : nullptr;
+}
 
 namespace {
 std::atomic_flag g_accumulate_lock;  // two threads' backwards may meet at one leaf

@@ -115,8 +115,9 @@ Tensor slice_wrapped(const Tensor& x, int64_t dim, int64_t start, int64_t count,
   sizes[d] = count;
   strides[d] *= step;
   return viewed("Slice", x, sizes, strides, offset,
-                [from = Shape(x.sizes()), dim, start, count, step](const Tensor& g, const Context&) {
-                  return detail::embed("SliceBackward", g, from, [dim, start, count, step](const Tensor& t) {
+                [from = Shape(x.sizes()), order = detail::memory_order(x), dim, start, count, step](const Tensor& g,
+                                                                                                    const Context& c) {
+                  return detail::embed("SliceBackward", g, c, from, order, [dim, start, count, step](const Tensor& t) {
                     return slice_wrapped(t, dim, start, count, step);
                   });
                 });
@@ -333,9 +334,11 @@ Tensor select(const Tensor& x, int64_t dim, int64_t index) {
   const int64_t offset = i * strides[static_cast<size_t>(d)];
   sizes.erase(static_cast<size_t>(d));
   strides.erase(static_cast<size_t>(d));
-  return viewed("Select", x, sizes, strides, offset, [from = Shape(x.sizes()), d, i](const Tensor& g, const Context&) {
-    return detail::embed("SelectBackward", g, from, [d, i](const Tensor& z) { return select(z, d, i); });
-  });
+  return viewed("Select", x, sizes, strides, offset,
+                [from = Shape(x.sizes()), order = detail::memory_order(x), d, i](const Tensor& g, const Context& c) {
+                  return detail::embed("SelectBackward", g, c, from, order,
+                                       [d, i](const Tensor& z) { return select(z, d, i); });
+                });
 }
 
 Tensor slice(const Tensor& x, int64_t dim, std::optional<int64_t> start, std::optional<int64_t> stop, int64_t step) {
@@ -366,8 +369,9 @@ Tensor diagonal(const Tensor& x, int64_t offset, int64_t dim1, int64_t dim2) {
   sizes.push_back(count);
   strides.push_back(x.strides()[a] + x.strides()[b]);
   return viewed("Diagonal", x, sizes, strides, first,
-                [from = Shape(x.sizes()), offset, dim1, dim2](const Tensor& g, const Context&) {
-                  return detail::embed("DiagonalBackward", g, from, [offset, dim1, dim2](const Tensor& z) {
+                [from = Shape(x.sizes()), order = detail::memory_order(x), offset, dim1, dim2](const Tensor& g,
+                                                                                               const Context& c) {
+                  return detail::embed("DiagonalBackward", g, c, from, order, [offset, dim1, dim2](const Tensor& z) {
                     return diagonal(z, offset, dim1, dim2);
                   });
                 });

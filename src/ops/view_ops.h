@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "autograd/incoming_sum.h"
 #include "autograd/record.h"
 #include "core/tensor_make.h"
 #include "tensorgrad/ops/shape_ops.h"
@@ -23,9 +24,28 @@ Tensor viewed(const char* name, const Tensor& x, IntArrayRef sizes, IntArrayRef 
   return out;
 }
 
-// Zeros of `sizes` but for g in the part that view(zeros) picks: the gradient of a view that drops elements.
+// The strides of a dense tensor that is not contiguous; otherwise none. A gradient in the same order costs the
+// operations behind no copy: what was permuted on the way there is in order again on the way back.
+inline Shape memory_order(const Tensor& x) {
+  return x.is_contiguous() || !non_overlapping_and_dense(x) ? Shape() : Shape(x.strides());
+}
+
+// The gradient of a view that drops elements: zeros of `sizes` but for g in the part that view(zeros) picks, laid out
+// in memory as `order` says.
 template <class F>
-Tensor embed(const char* name, const Tensor& g, IntArrayRef sizes, F view) {
+Tensor embed(const char* name, const Tensor& g, const Context& c, IntArrayRef sizes, IntArrayRef order, F view) {
+  if (!grad_mode()) {
+    bool fresh = false;
+    if (Tensor* sum = incoming_sum(c, sizes, order, g.dtype(), fresh)) {
+      Tensor part = view(*sum);
+      if (fresh) {
+        part.copy_(g);
+      } else {
+        part.add_(g);
+      }
+      return {};
+    }
+  }
   Tensor out = make_empty(sizes, g.dtype(), g.device());
   {
     NoGradGuard guard;

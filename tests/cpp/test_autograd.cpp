@@ -71,6 +71,56 @@ TEST_CASE("what backward refuses") {
   CHECK(says(error_of<AutogradError>([&] { (x * 2).requires_grad_(false); }), "leaf variables"));
 }
 
+TEST_CASE("the gradients of a tensor's parts meet in one sum") {
+  // Overlapping parts of every kind, of a leaf and of a tensor in between, contiguous and permuted.
+  const auto parts = [](const Tensor& x) {  // x (2, 3)
+    return x.select(0, 0).sum() * 2 + x.select(1, 2).sum() * 3 + x.slice(1, 0, 3, 2).sum() * 5 +
+           x.diagonal().sum() * 7 + x.narrow(0, 1, 1).sum() * 11 + x.sum();
+  };
+  const V expected{1 + 2 + 5 + 7, 1 + 2, 1 + 2 + 3 + 5, 1 + 5 + 11, 1 + 7 + 11, 1 + 3 + 5 + 11};
+  Tensor x = leaf({1, 2, 3, 4, 5, 6});
+  parts(x.reshape({2, 3})).backward();
+  CHECK(values(x.grad()) == expected);
+  Tensor y = ones({2, 3}, {.dtype = float64, .requires_grad = true});
+  parts(y).backward();
+  CHECK(values(y.grad()) == expected);
+  Tensor z = ones({3, 2}, {.dtype = float64, .requires_grad = true});
+  const Tensor turned = (z * 2).t();
+  parts(turned).backward();
+  CHECK(values(z.grad().t().contiguous()) == values(tensor(expected) * 2));
+  CHECK(values(grad({parts((y * 1).t().t())}, {y})[0]) == expected);
+  // A hook sees the whole sum, once.
+  Tensor seen;
+  Tensor w = y * 1;
+  register_hook(w, [&](const Tensor& g) {
+    CHECK(!seen.defined());
+    return seen = g.clone();
+  });
+  parts(w).backward();
+  CHECK(values(seen) == expected);
+}
+
+TEST_CASE("a part's gradient leaves others' memory alone") {
+  // The sum passes one gradient to a and b both; a's part must not be added into b's, nor into the caller's.
+  Tensor a = leaf({1, 2, 3}), b = leaf({4, 5, 6});
+  Tensor p = a * 1, q = b * 1;
+  const Tensor upstream = tensor(V{1, 1, 1});
+  backward({p + q, p.select(0, 1)}, {upstream, tensor(10.0)});
+  CHECK(values(a.grad()) == V{1, 11, 1});
+  CHECK(values(b.grad()) == V{1, 1, 1});
+  CHECK(values(upstream) == V{1, 1, 1});
+  // Gradients that were broadcast are no memory to write to.
+  Tensor c = leaf({1, 2, 3});
+  Tensor r = c * 1;
+  (r.sum() + r.select(0, 0) * 4).backward();
+  CHECK(values(c.grad()) == V{5, 1, 1});
+  // Gradients of gradients go through parts as well.
+  Tensor d = leaf({3, 4});
+  const Tensor first = grad({(d * d * d).select(0, 1)}, {d}, {}, {}, true)[0];
+  first.sum().backward();
+  CHECK(values(d.grad()) == V{0, 24});
+}
+
 TEST_CASE("a second backward needs retain_graph") {
   Tensor x = leaf({3});
   Tensor y = x * x;
