@@ -57,10 +57,10 @@ bench: setup-tests build ## the table beside PyTorch; writes BENCHMARK.md (DEVIC
 bench-quick: setup-tests build ## the same table in under a minute, nothing written
 	@$(RUN_PYTHON) -m bench.table --quick --device $(DEVICE) --build $(BUILD) $(ARGS)
 
-bench-models: setup-tests build ## whole training steps beside PyTorch eager and torch.compile
+bench-models: setup-tests build ## whole training steps beside PyTorch eager and torch.compile (ARGS=--help)
 	@$(RUN_PYTHON) -m bench.models $(ARGS)
 
-bench-kernels: build ## GFLOP/s and GB/s of each kernel and instruction set, as a share of the machine's peak
+bench-kernels: build ## GFLOP/s and GB/s of each kernel and instruction set, as a share of the peak (ARGS=--help)
 	@scripts/bench-kernels $(BUILD) $(ARGS)
 
 bench-compare: setup ## compare two recorded runs: make bench-compare ARGS="OLD.json NEW.json"

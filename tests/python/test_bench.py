@@ -74,7 +74,7 @@ def test_compare_reports_what_became_slower(tmp_path, capsys):
     assert compare.main([str(old), str(new)]) == 0
     assert "geometric mean of the changes 0.800" in capsys.readouterr().out
     assert compare.main([str(new), str(old), "--limit", "1.1"]) == 1
-    assert "slower: nn.Softmax input=1024x512 dim=-1, forward: 1.25" in capsys.readouterr().out
+    assert "slower: table: nn.Softmax input=1024x512 dim=-1, forward: 1.25" in capsys.readouterr().out
 
 
 def test_the_short_table_has_a_line_for_each_row():
