@@ -71,6 +71,11 @@ std::string type_name(PyObject* o) {
 PyObject* no_overload_error(const Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords,
                             bool method) {
   std::string why;
+  for (Py_ssize_t i = 0; i < count + (keywords ? PyTuple_GET_SIZE(keywords) : 0); ++i) {
+    if (!PyComplex_Check(given[i])) continue;
+    PyErr_SetString(PyExc_NotImplementedError, (op.name + "(): complex numbers are not supported").c_str());
+    return nullptr;
+  }
   if (op.overloads.size() == 1) {
     Args args;
     Parser::parse(*op.overloads[0], given, count, keywords, args, &why, method);
@@ -142,10 +147,7 @@ PyObject* run(const Signature& s, Args& args) {
   }
 }
 
-// torch takes out= almost everywhere: the result is copied into the given tensors, which take its shape if they are
-// empty.
-PyObject* call_with_out(Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords, Py_ssize_t out_at,
-                        bool method);
+}  // namespace
 
 PyObject* dispatch(Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords, bool method) {
   try {
@@ -157,7 +159,7 @@ PyObject* dispatch(Operation& op, PyObject* const* given, Py_ssize_t count, PyOb
     set_error_from_current_exception();
     return nullptr;
   }
-  for (Py_ssize_t k = 0; keywords && k < PyTuple_GET_SIZE(keywords); ++k) {
+  for (Py_ssize_t k = 0; keywords && !method && k < PyTuple_GET_SIZE(keywords); ++k) {
     if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, k), "out") == 0) {
       return call_with_out(op, given, count, keywords, k, method);
     }
@@ -165,109 +167,7 @@ PyObject* dispatch(Operation& op, PyObject* const* given, Py_ssize_t count, PyOb
   return no_overload_error(op, given, count, keywords, method);
 }
 
-bool grad_mode_needs(const Tensor& out, const Tensor& value) {
-  return is_grad_enabled() && (out.requires_grad() || value.requires_grad());
-}
-
-void resize_out(Tensor& out, const Tensor& value) {
-  if (out.numel() != 0) {
-    PyErr_WarnFormat(PyExc_UserWarning, 1,
-                     "An output with one or more elements was resized to the result's shape, which does not match "
-                     "required output shape.");
-  }
-  NoGradGuard guard;
-  out.set_data(detail::make_empty(value.sizes(), out.dtype(), out.device()));
-}
-
-// An input may be `out` itself, but not overlap it otherwise.
-void check_no_overlap(const Tensor& out, PyObject* input) {
-  if (!is_tensor(input)) return;
-  const Tensor& in = unwrap(input);
-  if (in.impl()->storage != out.impl()->storage || out.numel() == 0 || in.numel() == 0) return;
-  if (in.data_ptr() == out.data_ptr() && in.sizes() == out.sizes() && in.strides() == out.strides()) return;
-  throw ShapeError(
-      "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory "
-      "location. "
-      "Please clone() the tensor before performing the operation.");
-}
-
-// What writing into `out` may not do: reach one element twice, or change an input half-way.
-void check_out(const Tensor& out, const Tensor& value, PyObject* const* inputs, Py_ssize_t count) {
-  auto category = [](DType t) { return is_floating_point(t) ? 2 : t == DType::boolean ? 0 : 1; };
-  if (category(value.dtype()) > category(out.dtype())) {
-    throw DTypeError("result type " + std::string(name(value.dtype())) + " can't be cast to the desired output type " +
-                     std::string(name(out.dtype())));
-  }
-  if (detail::may_self_overlap(out)) {
-    throw ShapeError(
-        "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
-        "Please clone() "
-        "the tensor before performing the operation.");
-  }
-  for (Py_ssize_t i = 0; i < count; ++i) {
-    if (PyTuple_Check(inputs[i]) || PyList_Check(inputs[i])) {
-      Ref items(PySequence_Fast(inputs[i], ""));
-      for (Py_ssize_t k = 0; k < PySequence_Fast_GET_SIZE(items.get()); ++k) {
-        check_no_overlap(out, PySequence_Fast_GET_ITEM(items.get(), k));
-      }
-    } else {
-      check_no_overlap(out, inputs[i]);
-    }
-  }
-}
-
-bool put_out(PyObject* target, PyObject* result, PyObject* const* inputs, Py_ssize_t count) {
-  if (!is_tensor(target) || !is_tensor(result)) {
-    PyErr_Format(PyExc_TypeError, "argument 'out' must be Tensor, not %.100s", Py_TYPE(target)->tp_name);
-    return false;
-  }
-  try {
-    Tensor& out = unwrap(target);
-    const Tensor& value = unwrap(result);
-    check_out(out, value, inputs, count);
-    if (grad_mode_needs(out, value))
-      throw AutogradError(
-          "functions with out=... arguments don't support automatic differentiation, but one of the arguments requires "
-          "grad.");
-    if (!(out.sizes() == value.sizes())) resize_out(out, value);
-    NoGradGuard guard;
-    out.copy_(value);
-    return true;
-  } catch (...) {
-    set_error_from_current_exception();
-    return false;
-  }
-}
-
-PyObject* call_with_out(Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords, Py_ssize_t out_at,
-                        bool method) {
-  const Py_ssize_t n = PyTuple_GET_SIZE(keywords);
-  std::vector<PyObject*> values(given, given + count);
-  Ref names(PyTuple_New(n - 1));
-  for (Py_ssize_t k = 0, to = 0; k < n; ++k) {
-    if (k == out_at) continue;
-    values.push_back(given[count + k]);
-    PyTuple_SET_ITEM(names.get(), to++, Py_NewRef(PyTuple_GET_ITEM(keywords, k)));
-  }
-  PyObject* target = given[count + out_at];
-  Ref result(dispatch(op, values.data(), count, n > 1 ? names.get() : nullptr, method));
-  if (!result || target == Py_None) return result.release();
-  if (PyTuple_Check(result.get())) {
-    Ref targets(PySequence_Tuple(target));
-    if (!targets) return nullptr;
-    if (PyTuple_GET_SIZE(targets.get()) != PyTuple_GET_SIZE(result.get())) {
-      PyErr_Format(PyExc_TypeError, "%s(): argument 'out' must be a tuple of %zd Tensors", op.name.c_str(),
-                   PyTuple_GET_SIZE(result.get()));
-      return nullptr;
-    }
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(result.get()); ++i) {
-      if (!put_out(PyTuple_GET_ITEM(targets.get(), i), PyTuple_GET_ITEM(result.get(), i), given, count)) return nullptr;
-    }
-  } else if (!put_out(target, result.get(), given, count)) {
-    return nullptr;
-  }
-  return Py_NewRef(target);
-}
+namespace {
 
 PyObject* op_call(PyObject* self, PyObject* const* given, size_t count, PyObject* keywords) {
   return dispatch(*reinterpret_cast<OpObject*>(self)->operation, given, PyVectorcall_NARGS(count), keywords,

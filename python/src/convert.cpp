@@ -423,6 +423,7 @@ Tensor tensor_from_buffer(PyObject* object) {
     wrong = std::string("can't convert np.ndarray of this type (format '") + (view->format ? view->format : "") +
             "'). The only supported types are: float64, float32, float16, int64, int32, int16, int8, uint8, and bool.";
   }
+  const bool complex = view->format && std::strchr(view->format, 'Z') != nullptr;
   bool negative = false;
   for (int i = 0; wrong.empty() && i < view->ndim; ++i) {
     sizes.push_back(view->shape[i]);
@@ -432,6 +433,7 @@ Tensor tensor_from_buffer(PyObject* object) {
   if (!wrong.empty() || negative) {
     PyBuffer_Release(view);
     delete view;
+    if (complex) throw NotImplementedError("from_numpy: complex arrays are not supported");
     if (!wrong.empty()) throw TypeError(wrong);
     throw ValueError(
         "At least one stride in the given numpy array is negative or no multiple of the element's size, and tensors "

@@ -10,6 +10,12 @@ namespace {
 
 constexpr int64_t kReleaseGilAbove = 16384;
 
+// What an operator does with an operand that is neither tensor nor number: Python asks the other operand.
+PyObject* not_mine(PyObject* other) {
+  if (PyComplex_Check(other)) throw NotImplementedError("complex numbers are not supported");
+  Py_RETURN_NOTIMPLEMENTED;
+}
+
 bool is_large(const Tensor& a) { return a.numel() > kReleaseGilAbove; }
 
 // f(x, y) for tensors, g(x, s) for a tensor and a number, h(s, x) for a number and a tensor; NotImplemented for the
@@ -26,12 +32,12 @@ PyObject* binary(PyObject* a, PyObject* b, TensorTensor f, TensorScalar g, Scala
         ReleaseGil gil(is_large(x) || is_large(y));
         out = f(x, y);
       } else {
-        if (!to_scalar(b, s)) Py_RETURN_NOTIMPLEMENTED;
+        if (!to_scalar(b, s)) return not_mine(b);
         ReleaseGil gil(is_large(x));
         out = g(x, s);
       }
     } else {
-      if (!to_scalar(a, s)) Py_RETURN_NOTIMPLEMENTED;
+      if (!to_scalar(a, s)) return not_mine(a);
       const Tensor& y = unwrap(b);
       ReleaseGil gil(is_large(y));
       out = h(s, y);
@@ -130,7 +136,7 @@ PyObject* inplace(PyObject* a, PyObject* b, TensorForm f, ScalarForm g) {
       ReleaseGil gil(is_large(x) || is_large(y));
       f(x, y);
     } else {
-      if (!to_scalar(b, s)) Py_RETURN_NOTIMPLEMENTED;
+      if (!to_scalar(b, s)) return not_mine(b);
       ReleaseGil gil(is_large(x));
       g(x, s);
     }

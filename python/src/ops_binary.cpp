@@ -21,6 +21,13 @@ namespace {
 // Two tensors, no in-place form.
 #define BINARY_TENSORS(NAME) \
   ops.def(#NAME "(Tensor input, Tensor other)", [](Args& a) -> Result { return NAME(a.t(0), a.t(1)); })
+// Two tensors and an in-place form: torch's logical operations take no number.
+#define LOGICAL(NAME)                                            \
+  BINARY_TENSORS(NAME);                                          \
+  ops.method(#NAME "_(Tensor self, Tensor other)", [](Args& a) { \
+    NAME##_(a.t(0), a.t(1));                                     \
+    return Result::self();                                       \
+  })
 // The in-place form by way of a copy.
 #define INPLACE_COPY(NAME)                                               \
   ops.method(#NAME "_(Tensor input, Tensor|Number other)", [](Args& a) { \
@@ -155,9 +162,9 @@ void add_comparisons(Ops& ops) {
   ops.alias("less_equal", "le");
   ops.alias("greater", "gt");
   ops.alias("greater_equal", "ge");
-  BINARY(logical_and);
-  BINARY(logical_or);
-  BINARY(logical_xor);
+  LOGICAL(logical_and);
+  LOGICAL(logical_or);
+  LOGICAL(logical_xor);
   BINARY(bitwise_and);
   BINARY(bitwise_or);
   BINARY(bitwise_xor);

@@ -50,16 +50,26 @@ void add_constant(Ops& ops) {
              [](Args& a) -> Result { return full(a.ints(1), a.s(2), like(a, 3)); });
 }
 
+// An end of a sequence: a number, or a tensor without dimensions.
+Scalar bound(const char* op, Args& a, int i) {
+  if (a.is_tensor(i) && a.t(i).dim() != 0)
+    throw ShapeError(std::string(op) + "(): only supports 0-dimensional start and end tensors");
+  return a.s(i);
+}
+
 void add_sequences(Ops& ops) {
   ops.function("arange(Number end, *, " FACTORY ")", [](Args& a) -> Result { return arange(a.s(0), a.options(1)); });
   ops.function("arange(Number start, Number end, Number step=1, *, " FACTORY ")", [](Args& a) -> Result {
     if (a.s(2).to_double() == 0) throw ValueError("step must be nonzero");
     return arange(a.s(0), a.s(1), a.s(2), a.options(3));
   });
-  ops.function("linspace(Number start, Number end, int steps, *, " FACTORY ")",
-               [](Args& a) -> Result { return linspace(a.s(0), a.s(1), a.i(2), a.options(3)); });
-  ops.function("logspace(Number start, Number end, int steps, float base=10.0, *, " FACTORY ")",
-               [](Args& a) -> Result { return logspace(a.s(0), a.s(1), a.i(2), a.f(3), a.options(4)); });
+  ops.function("linspace(Tensor|Number start, Tensor|Number end, int steps, *, " FACTORY ")", [](Args& a) -> Result {
+    return linspace(bound("linspace", a, 0), bound("linspace", a, 1), a.i(2), a.options(3));
+  });
+  ops.function("logspace(Tensor|Number start, Tensor|Number end, int steps, float base=10.0, *, " FACTORY ")",
+               [](Args& a) -> Result {
+                 return logspace(bound("logspace", a, 0), bound("logspace", a, 1), a.i(2), a.f(3), a.options(4));
+               });
   ops.function("eye(int n, *, " FACTORY ")", [](Args& a) -> Result { return eye(a.i(0), {}, a.options(1)); });
   ops.function("eye(int n, int m, *, " FACTORY ")",
                [](Args& a) -> Result { return eye(a.i(0), a.i(1), a.options(2)); });

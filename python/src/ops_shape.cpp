@@ -43,6 +43,11 @@ void add_views(Ops& ops) {
   ops.def("broadcast_to(Tensor input, int[] size)", [](Args& a) -> Result { return broadcast_to(a.t(0), a.ints(1)); });
   ops.def("narrow(Tensor input, int dim, int start, int length)",
           [](Args& a) -> Result { return narrow(a.t(0), a.i(1), a.i(2), a.i(3)); });
+  ops.def("narrow(Tensor input, int dim, Tensor start, int length)", [](Args& a) -> Result {
+    if (a.t(2).dim() != 0 || !is_integral(a.t(2).dtype()))
+      throw ShapeError("narrow(): start must be an 0-dim integral Tensor.");
+    return narrow(a.t(0), a.i(1), a.t(2).item<int64_t>(), a.i(3));
+  });
   ops.def("select(Tensor input, int dim, int index)", [](Args& a) -> Result { return select(a.t(0), a.i(1), a.i(2)); });
   ops.def("as_strided(Tensor input, int[] size, int[] stride, int? storage_offset=None)",
           [](Args& a) -> Result { return as_strided(a.t(0), a.ints(1), a.ints(2), a.opt_i(3)); });

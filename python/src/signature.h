@@ -39,6 +39,12 @@ struct Operation {
 
 std::unique_ptr<Signature> parse_signature(const char* text);
 
+// A call from Python: the first overload that fits.
+PyObject* dispatch(Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords, bool method);
+// A call with the keyword number `out_at` being out= (out.cpp).
+PyObject* call_with_out(Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords, Py_ssize_t out_at,
+                        bool method);
+
 // Fills `args` from a call; false when the call does not fit the signature, with the reason in `why` if asked
 // (positions are counted without self for a method).
 class Parser {

@@ -31,13 +31,14 @@ struct AttentionShape {
 // whole.
 template <class T>
 struct AttentionFunctions {
-  // log_sum: (batch, heads, queries), the logarithm of each row's sum of exponentials (infinity for a row that sees
-  // nothing, whose output is 0); the backward needs it.
-  void (*forward)(const AttentionShape& s, const T* query, const T* key, const T* value, T* output, T* log_sum);
-  // Gradients for grad_output (strides `grad_strides`); `output` and log_sum as the forward left them. The gradients
+  // row_stats: room for (2, batch, heads, queries), what a device's forward leaves for its backward of each row's
+  // softmax. (The CPU: its maximum and one over its sum of exponentials. Their logarithm in one number would lose the
+  // last bits of a saturated softmax: the weights would no longer add up to 1.) A row that sees nothing has output 0.
+  void (*forward)(const AttentionShape& s, const T* query, const T* key, const T* value, T* output, T* row_stats);
+  // Gradients for grad_output (strides `grad_strides`); `output` and row_stats as the forward left them. The gradients
   // have strides of their own, the heads must not overlap; all are written, none may be null.
   void (*backward)(const AttentionShape& s, const T* query, const T* key, const T* value, const T* output,
-                   const T* log_sum, const T* grad_output, const HeadStrides& grad_strides, T* grad_query,
+                   const T* row_stats, const T* grad_output, const HeadStrides& grad_strides, T* grad_query,
                    const HeadStrides& grad_query_strides, T* grad_key, const HeadStrides& grad_key_strides,
                    T* grad_value, const HeadStrides& grad_value_strides);
   // out[j] = sum over rows of x[row * stride + j], j < n: a bias's gradient.

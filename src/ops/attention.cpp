@@ -80,7 +80,7 @@ struct Problem {
 };
 
 Grads<3> fused_gradients(const Problem& p, const Tensor& g, const Tensor& q0, const Tensor& k0, const Tensor& v0,
-                         const Tensor& out, const Tensor& log_sum) {
+                         const Tensor& out, const Tensor& row_stats) {
   const Tensor q = with_unit_stride(q0), k = with_unit_stride(k0), v = with_unit_stride(v0);
   const Tensor up = with_unit_stride(g);
   Grads<3> d{empty_heads(q, q.sizes()[2], q.sizes()[3]), empty_heads(k, k.sizes()[2], k.sizes()[3]),
@@ -89,7 +89,7 @@ Grads<3> fused_gradients(const Problem& p, const Tensor& g, const Tensor& q0, co
     using T = decltype(t);
     functions_of<T>(kernels(q.device()).attention)
         .backward(p.shape(q, k, v, out), pointer<T>(q), pointer<T>(k), pointer<T>(v), pointer<T>(out),
-                  pointer<T>(log_sum), pointer<T>(up), head_strides(up), pointer<T>(d[0]), head_strides(d[0]),
+                  pointer<T>(row_stats), pointer<T>(up), head_strides(up), pointer<T>(d[0]), head_strides(d[0]),
                   pointer<T>(d[1]), head_strides(d[1]), pointer<T>(d[2]), head_strides(d[2]));
   });
   return d;
@@ -99,19 +99,19 @@ Grads<3> fused_gradients(const Problem& p, const Tensor& g, const Tensor& q0, co
 Tensor attention_4d(const Tensor& query, const Tensor& key, const Tensor& value, const Problem& p) {
   const Tensor q = with_unit_stride(query), k = with_unit_stride(key), v = with_unit_stride(value);
   Tensor out = empty_heads(q, q.sizes()[2], v.sizes()[3]);
-  const Tensor log_sum = detail::make_empty({q.sizes()[0], q.sizes()[1], q.sizes()[2]}, q.dtype(), q.device());
+  const Tensor row_stats = detail::make_empty({2, q.sizes()[0], q.sizes()[1], q.sizes()[2]}, q.dtype(), q.device());
   dispatch_float(q.dtype(), "scaled_dot_product_attention", [&](auto t) {
     using T = decltype(t);
     functions_of<T>(kernels(q.device()).attention)
         .forward(p.shape(q, k, v, out), pointer<T>(q), pointer<T>(k), pointer<T>(v), pointer<T>(out),
-                 pointer<T>(log_sum));
+                 pointer<T>(row_stats));
   });
   if (!should_record(query, key, value)) return out;
   record("ScaledDotProductAttention", out, inputs(query, key, value),
-         [sq = Saved(query), sk = Saved(key), sv = Saved(value), so = Saved::output(out), log_sum, p](
+         [sq = Saved(query), sk = Saved(key), sv = Saved(value), so = Saved::output(out), row_stats, p](
              const Tensor& g, const Context& c) -> Grads<3> {
            const Tensor xs[] = {sq(c), sk(c), sv(c)};
-           if (!grad_mode()) return fused_gradients(p, g, xs[0], xs[1], xs[2], so(c), log_sum);
+           if (!grad_mode()) return fused_gradients(p, g, xs[0], xs[1], xs[2], so(c), row_stats);
            const Tensor y = attention_formula(xs[0], xs[1], xs[2], p.mask, p.causal, p.scale, 0, nullptr, true).output;
            std::vector<Tensor> wanted;
            for (uint32_t i = 0; i < 3; ++i) {

@@ -227,6 +227,10 @@ int64_t arange_length(Scalar start, Scalar end, Scalar step) {
 Tensor arange(Scalar start, Scalar end, Scalar step, const TensorOptions& options) {
   const bool real = start.is_floating() || end.is_floating() || step.is_floating();
   const DType dtype = options.dtype.value_or(real ? get_default_dtype() : DType::int64);
+  TENSORGRAD_CHECK(dtype != DType::boolean, NotImplementedError, "arange: not implemented for bool");
+  if (real && dtype == DType::int64 && std::isfinite(start.to_double()) && std::isfinite(end.to_double())) {
+    return arange(start.to_int(), end.to_int(), step.to_int(), options);  // as PyTorch: whole numbers before counting
+  }
   const int64_t n = arange_length(start, end, step);
   Tensor t = detail::make_empty({n}, dtype, options.device);
   if (n > 0) {

@@ -183,7 +183,7 @@ Matrix as_rows(Tensor& g) {
 
 template <class T>
 Grads<5> fused_gradients(const Fused& f, Tensor up, const Tensor& x, const Tensor& w_in, const Tensor& w_out,
-                         const Tensor& qkv, const Tensor& heads, const Tensor& log_sum, const Context& c) {
+                         const Tensor& qkv, const Tensor& heads, const Tensor& row_stats, const Context& c) {
   const int64_t rows = f.rows(), e = f.embed;
   const auto made = [&](IntArrayRef sizes) { return detail::make_empty(sizes, x.dtype(), x.device()); };
   const Matrix g = as_rows(up);
@@ -206,7 +206,7 @@ Grads<5> fused_gradients(const Fused& f, Tensor up, const Tensor& x, const Tenso
   multiply<T>(d_heads, rows, e, e, g, {w_out.data_ptr(), e, 1});
   const HeadStrides wide = f.strides(3 * e), narrow = f.strides(e);
   T *to = pointer<T>(d_qkv), *from = pointer<T>(qkv);
-  attention.backward(f.shape(), from, from + e, from + 2 * e, pointer<T>(heads), pointer<T>(log_sum),
+  attention.backward(f.shape(), from, from + e, from + 2 * e, pointer<T>(heads), pointer<T>(row_stats),
                      pointer<T>(d_heads), narrow, to, wide, to + e, wide, to + 2 * e, wide);
   if (c.needs(0)) {
     d[0] = made(x.sizes());
@@ -236,14 +236,14 @@ Tensor fused(const Arguments& a, const Fused& f) {
   const Tensor w_out = packed(a.out_proj_weight), b_out = packed(a.out_proj_bias);
   const int64_t rows = f.rows(), e = f.embed;
   const auto made = [&](IntArrayRef sizes) { return detail::make_empty(sizes, x.dtype(), x.device()); };
-  const Tensor qkv = made({rows, 3 * e}), heads = made({rows, e}), log_sum = made({f.batch, f.heads, f.length});
+  const Tensor qkv = made({rows, 3 * e}), heads = made({rows, e}), row_stats = made({2, f.batch, f.heads, f.length});
   Tensor out = made(x.sizes());
   dispatch_float(x.dtype(), kOp, [&](auto t) {
     using T = decltype(t);
     multiply<T>(qkv, rows, 3 * e, e, {x.data_ptr(), e, 1}, {w_in.data_ptr(), 1, e}, pointer<T>(b_in));
     T* from = pointer<T>(qkv);
     functions_of<T>(kernels(x.device()).attention)
-        .forward(f.shape(), from, from + e, from + 2 * e, pointer<T>(heads), pointer<T>(log_sum));
+        .forward(f.shape(), from, from + e, from + 2 * e, pointer<T>(heads), pointer<T>(row_stats));
     multiply<T>(out, rows, e, e, {heads.data_ptr(), e, 1}, {w_out.data_ptr(), 1, e}, pointer<T>(b_out));
   });
   if (!should_record(a.query, a.in_proj_weight, a.in_proj_bias, a.out_proj_weight, a.out_proj_bias)) return out;
@@ -251,7 +251,7 @@ Tensor fused(const Arguments& a, const Fused& f) {
   Arguments rest = with(a, {}, {}, {}, {}, {});
   record("MultiHeadAttention", out,
          inputs(a.query, a.in_proj_weight, a.in_proj_bias, a.out_proj_weight, a.out_proj_bias),
-         [f, qkv, heads, log_sum, rest = std::move(rest), sx = Saved(a.query), swi = Saved(a.in_proj_weight),
+         [f, qkv, heads, row_stats, rest = std::move(rest), sx = Saved(a.query), swi = Saved(a.in_proj_weight),
           sbi = Saved(a.in_proj_bias), swo = Saved(a.out_proj_weight),
           sbo = Saved(a.out_proj_bias)](const Tensor& g, const Context& c) -> Grads<5> {
            const auto get = [&](const Saved& s) { return s.defined() ? s(c) : Tensor(); };
@@ -259,7 +259,7 @@ Tensor fused(const Arguments& a, const Fused& f) {
            if (!grad_mode()) {
              return dispatch_float(in[0].dtype(), kOp, [&](auto t) {
                return fused_gradients<decltype(t)>(f, g, packed(in[0]), packed(in[1]), packed(in[3]), qkv, heads,
-                                                   log_sum, c);
+                                                   row_stats, c);
              });
            }
            const auto turned = [&](const Tensor& t) { return f.batch_first ? t : t.transpose(0, 1); };

@@ -227,6 +227,11 @@ Tensor group_norm(const Tensor& input, int64_t num_groups, const Tensor& weight,
 Tensor batch_norm(const Tensor& input, const Tensor& running_mean, const Tensor& running_var, const Tensor& weight,
                   const Tensor& bias, bool training, double momentum, double eps) {
   check_floating("batch_norm", "input", input);
+  if (input.dim() == 1 && input.numel() == 0) {  // as PyTorch takes it: nothing to normalise, and gradients of zeros
+    Tensor out = input.clone();
+    if (weight.defined()) out = out * weight.select(0, 0);
+    return bias.defined() ? out + bias.select(0, 0) : out;
+  }
   const ChannelShape s = channel_shape("batch_norm", input);
   TENSORGRAD_CHECK(training || (running_mean.defined() && running_var.defined()), ValueError,
                    "batch_norm: running_mean and running_var are needed outside of training");

@@ -23,7 +23,9 @@ Tensor run_scan(ScanOp op, const Tensor& x, int64_t d, DType dtype, Tensor* plac
   return out.to(dtype);
 }
 
-DType scan_dtype(const Tensor& x, std::optional<DType> dtype) {
+DType scan_dtype(const char* op, const Tensor& x, std::optional<DType> dtype) {
+  TENSORGRAD_CHECK(dtype != DType::boolean || x.dim() == 0 || x.numel() == 0, NotImplementedError, op,
+                   ": not implemented for a result of dtype bool");
   return dtype.value_or(is_integral(x.dtype(), true) ? DType::int64 : x.dtype());
 }
 
@@ -69,7 +71,7 @@ Tensor cumsum(const Tensor& x, int64_t dim, std::optional<DType> dtype) {
     if (const AutocastCall cast{AutocastRule::wide_cuda, {&x}}) return cumsum(cast[0], dim);
   }
   const int64_t d = detail::wrap_dim(dim, x.dim(), "cumsum");
-  Tensor out = run_scan(ScanOp::sum, x, d, scan_dtype(x, dtype));
+  Tensor out = run_scan(ScanOp::sum, x, d, scan_dtype("cumsum", x, dtype));
   if (should_record(x)) {
     record("Cumsum", out, inputs(x), [d](const Tensor& g, const Context&) { return reversed_cumsum(g, d); });
   }
@@ -81,7 +83,7 @@ Tensor cumprod(const Tensor& x, int64_t dim, std::optional<DType> dtype) {
     if (const AutocastCall cast{AutocastRule::wide_cuda, {&x}}) return cumprod(cast[0], dim);
   }
   const int64_t d = detail::wrap_dim(dim, x.dim(), "cumprod");
-  Tensor out = run_scan(ScanOp::prod, x, d, scan_dtype(x, dtype));
+  Tensor out = run_scan(ScanOp::prod, x, d, scan_dtype("cumprod", x, dtype));
   if (should_record(x)) {
     record("Cumprod", out, inputs(x), [x = Saved(x), y = Saved::output(out), d](const Tensor& g, const Context& c) {
       const Tensor v = x(c);

@@ -102,6 +102,7 @@ def prelu(input, weight):
 
 
 gelu = _C.gelu
+avg_pool2d = _C.avg_pool2d
 
 
 def silu(input, inplace=False):
@@ -222,7 +223,8 @@ def gumbel_softmax(logits, tau=1, hard=False, eps=1e-10, dim=-1):
 
 def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
     """x / max(||x||_p, eps) along dim."""
-    return input / input.norm(p, dim, keepdim=True).clamp(min=eps).expand_as(input)
+    length = input.norm(p, dim, keepdim=True).clamp(min=eps).expand_as(input)
+    return input / length if out is None else _C.div(input, length, out=out)
 
 
 # ---- dropout ---------------------------------------------------------------------------------------------------------
@@ -501,13 +503,6 @@ def max_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     """The largest value of each window of (N, C, L)."""
     pool = _C.max_pool1d_with_indices if return_indices else _C.max_pool1d
     return pool(input, kernel_size, stride, padding, dilation, ceil_mode)
-
-
-def avg_pool2d(
-    input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
-):
-    """The mean of each window of (N, C, H, W)."""
-    return _C.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
 def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):

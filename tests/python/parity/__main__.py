@@ -27,6 +27,12 @@ from parity.exceptions import EXCEPTIONS  # noqa: E402
 from parity.lists import MODULES, OPTIMIZERS  # noqa: E402
 from parity.runner import Report, run_all  # noqa: E402
 
+LABELS = {
+    "sample": "samples",
+    "form": "method and in-place forms",
+    "out": "calls with out=",
+    "error": "refused inputs",
+}
 DTYPES = (torch.float32, torch.float64)
 
 
@@ -120,7 +126,7 @@ def main() -> int:
     summary = summarize(reports)
     for name, kinds in summary.items():
         for kind, (passed, total) in kinds.items():
-            label = {"sample": "samples", "form": "method and in-place forms", "error": "refused inputs"}[kind]
+            label = LABELS[kind]
             print(f"{name}: {passed} of {total} {label} match PyTorch ({100 * passed / total:.2f} %)")
     if args.json:
         args.json.write_text(json.dumps({"summary": summary, "reports": [asdict(report) for report in reports]}))

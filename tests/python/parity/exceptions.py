@@ -1,28 +1,14 @@
 """What does not match PyTorch, and why: `name as in the report: (how many outcomes at most, reason)`."""
 
-COMPLEX = "the input is complex, which tensorgrad has not: another error class"
-OVERLAP = "an `out` that overlaps itself or an input is not noticed"
 ROUNDING = (
-    "float32 gradients of saturated softmaxes differ from PyTorch's in the last bits (1.2e-5 where 1e-5 is allowed, "
-    "3e-6 relative where 1.3e-6 is); the float64 samples agree"
+    "float32 with scores of several hundreds, whose rounding alone moves a weight by 1e-5: both libraries are as far "
+    "from float64 (tensorgrad's root mean square error is 0.3 to 1.2 times PyTorch's; test_attention_accuracy.py "
+    "measures it), in other directions, so that 1 to 10 elements of a sample are 1.0e-5 to 5.3e-5 apart where 1e-5 is "
+    "allowed; the float64 samples agree"
 )
-LOGICAL = "PyTorch's logical operations refuse a Python number as the second operand; tensorgrad takes it"
-TENSOR_ARGUMENT = "a tensor that is not a whole number is refused with TypeError instead of RuntimeError"
 
 EXCEPTIONS: dict[str, tuple[int, str]] = {
-    "arange": (1, "of two mistakes in one call, PyTorch names the step and tensorgrad the dtype of `out`"),
-    "linspace": (1, TENSOR_ARGUMENT),
-    "linspace tensor_overload": (1, TENSOR_ARGUMENT),
-    "narrow": (2, TENSOR_ARGUMENT),
-    "masked_fill": (2, COMPLEX),
-    "nn.functional.conv2d": (1, COMPLEX),
-    "masked_select": (2, OVERLAP),
-    "gather": (2, f"{OVERLAP}; an `out` of another dtype is converted to"),
-    "cat": (3, OVERLAP),
-    "logical_and": (1, LOGICAL),
-    "logical_or": (1, LOGICAL),
-    "logical_xor": (1, LOGICAL),
     "nn.functional.scaled_dot_product_attention": (10, ROUNDING),
     "nn.MultiheadAttention": (8, ROUNDING),
-    "nn.functional.batch_norm": (4, "PyTorch takes an empty input of one dimension; tensorgrad asks for (N, C, ...)"),
+    "nn.functional.gelu": (2, "PyTorch's own result is wrong in an `out` that is not contiguous"),
 }

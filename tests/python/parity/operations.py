@@ -4,6 +4,7 @@ inputs it must refuse. Runs in a process of its own (see runner.py) and reports 
 from __future__ import annotations
 
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from parity import catalogue, compare, convert
 
 @dataclass
 class Outcome:
-    kind: str  # "sample", "form" (method or in-place), "error" (bad input)
+    kind: str  # "sample", "form" (method or in-place), "out" (out= of every sort), "error" (bad input)
     what: str
     problem: str | None  # None: passed
 
@@ -143,6 +144,88 @@ def forms(op: Any, sample: Any) -> Iterator[tuple[str, Callable[..., Any], bool]
             yield "in-place", op.inplace_variant, True
 
 
+def outs(sample: Any, result: Any) -> Iterator[tuple[str, Callable[[Any], Any]]]:
+    """What may be given as out=: a name, and how it is made from the sample. Good and bad ones; PyTorch says which."""
+    results = convert.tensors(result, torch.Tensor)
+    first = results[0]
+
+    def each(make: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], Any]:
+        return lambda _: make(first) if isinstance(result, torch.Tensor) else tuple(make(r) for r in results)
+
+    yield "fitting", each(lambda r: torch.zeros(r.shape, dtype=r.dtype))
+    yield "of no elements", each(lambda r: torch.zeros(0, dtype=r.dtype))
+    yield "with strides", each(lambda r: torch.zeros((*r.shape, 2), dtype=r.dtype)[..., 0])
+    for dtype in (torch.float64, torch.float32, torch.int64, torch.int32, torch.bool):
+        if dtype != first.dtype:
+            yield f"{convert.dtype_name(dtype)}", each(lambda r, d=dtype: torch.zeros(r.shape, dtype=d))
+    if first.numel() > 1:
+        repeating = each(lambda r: torch.zeros(1, dtype=r.dtype).expand(r.shape))
+        repeating.__name__ = "repeating"
+        yield "repeating one element", repeating
+    if len(results) == 1 and first.dim() > 0 and first.numel() > 0:
+        arguments = convert.tensors((sample.input, sample.args), torch.Tensor)
+        for i, t in enumerate(arguments):
+            if t.shape == first.shape and t.dtype == first.dtype and t.dim() > 0 and t.size(0) > 1:
+
+                def argument(s: Any, i: int = i) -> Any:
+                    return convert.tensors((s.input, s.args), torch.Tensor)[i]
+
+                yield f"argument {i}", argument
+
+
+def check_out(
+    op: Any, function: Callable[..., Any], sample: Any, make: Callable[[Any], Any], dtypes: list[torch.dtype]
+) -> None:
+    """out= on a fresh copy of the sample: the same values in the same tensor, or refused with the same class."""
+    plain = sample.transform(lambda t: t.detach().clone() if isinstance(t, torch.Tensor) else t)
+    target = make(plain)
+    x, args, kwargs, out = convert.from_torch((plain.input, plain.args, plain.kwargs, target))
+    if target is not plain.input and all(target is not a for a in plain.args):
+        target = make(plain)  # conversion goes through NumPy, after which PyTorch does not resize a tensor any more
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected, refused = attempt(lambda: op(plain.input, *plain.args, **plain.kwargs, out=target))
+        actual, error = attempt(lambda: function(x, *args, **kwargs, out=out))
+    if make.__name__ == "repeating" and not refused and error:
+        return  # PyTorch writes several values into one place where it does not look
+    if refused:
+        if not error:
+            raise compare.Difference(f"accepted what PyTorch refuses ({describe(refused)})")
+        if not isinstance(error, type(refused)):
+            raise compare.Difference(f"{describe(error)}, but PyTorch raises {describe(refused)}")
+        return
+    if error:
+        raise error
+    if op.name in catalogue.TIES:
+        return compare.same(expected[0], actual[0])
+    values = not catalogue.has_random_values(op.name, sample.args, sample.kwargs)
+    if make.__name__ == "argument":  # PyTorch's products into one of their own factors are garbage
+        plain = sample.transform(lambda t: t.detach() if isinstance(t, torch.Tensor) else t)
+        expected = op(plain.input, *plain.args, **plain.kwargs)
+    wanted, found = convert.tensors(expected, torch.Tensor), convert.tensors(out, tensorgrad.Tensor)
+    assert actual is out or len(found) > 1, "another object than out was returned"
+    for w, f, plain in zip(wanted, found, dtypes, strict=True):
+        compare.same_tensor(w, f, "out", values=values and w.dtype == plain)
+        if values and w.dtype != plain:  # computed in the result's dtype, so that it is no more exact than that
+            torch.testing.assert_close(convert.to_torch(f).to(plain), w.to(plain), equal_nan=True)
+
+
+def out_outcomes(op: Any, function: Callable[..., Any]) -> Iterator[Outcome]:
+    """Of the first samples whose result has elements, every sort of out=."""
+    checked = 0
+    for what, sample in samples(op, dtypes_of(op, (torch.float32,))[0]):
+        result, refused = attempt(lambda s=sample: op(s.input, *s.args, **s.kwargs))
+        results = convert.tensors(result, torch.Tensor)
+        if refused or not results or results[0].numel() == 0:
+            continue
+        for name, make in outs(sample, result):
+            dtypes = [r.dtype for r in results]
+            yield run(f"out {name}: {what}", "out", lambda s=sample, m=make, d=dtypes: check_out(op, function, s, m, d))
+        checked += 1
+        if checked == 3:
+            return
+
+
 def check_refusal(function: Callable[..., Any], bad: Any) -> None:
     sample = bad.sample_input
 
@@ -173,6 +256,8 @@ def outcomes(op: Any, wanted: tuple[torch.dtype, ...]) -> Iterator[Outcome]:
                 yield run(
                     f"{name}: {what}", "form", lambda v=variant, s=sample, p=in_place: check_form(op, function, v, s, p)
                 )
+    if op.supports_out:
+        yield from out_outcomes(op, function)
     if op.error_inputs_func is not None:
         for i, bad in enumerate(op.error_inputs("cpu")):
             sample = bad.sample_input

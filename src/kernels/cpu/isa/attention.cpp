@@ -88,6 +88,15 @@ void ask_for(const T* p, const HeadStrides& strides, int64_t offset, int64_t beg
   }
 }
 
+// Each query's largest score (infinity where it sees nothing) and one over its sum of exponentials.
+template <class T>
+struct RowStats {
+  T *top, *inverse;
+  RowStats(const AttentionShape& s, T* room, int64_t head) : top(room + head * s.queries) {
+    inverse = top + s.batch * s.heads * s.queries;
+  }
+};
+
 // ---- forward ------------------------------------------------------------------------------------------------------
 
 template <class T>
@@ -148,7 +157,7 @@ void softmax_tile(T* scores, int64_t keys, int64_t lanes, bool first, T* top, T*
 }
 
 template <class T>
-void forward_block(const AttentionShape& s, const Head<T>& head, int64_t i0, T* output, T* log_sum) {
+void forward_block(const AttentionShape& s, const Head<T>& head, int64_t i0, T* output, const RowStats<T>& stats) {
   const int64_t queries = s.queries - i0 < kQueries ? s.queries - i0 : kQueries, lanes = padded<T>(queries);
   const ForwardRoom<T> room(s);
   transpose_tile(head.query + i0 * s.query.row, s.query.row, queries, s.head_size, static_cast<T>(s.scale), room.turned,
@@ -173,9 +182,11 @@ void forward_block(const AttentionShape& s, const Head<T>& head, int64_t i0, T* 
       for (int64_t i = 0; i < lanes; i += kLanes<T>) {
         const Vec<T> total = load(room.total + i);
         const Mask<T> nothing = total == T(0);
-        const Vec<T> sum = select(nothing, Vec<T>(math_detail::kInf<T>), load(room.top + i) + log(total));
-        store_n(log_sum + i0 + i, queries - i < kLanes<T> ? queries - i : int64_t{kLanes<T>}, sum);
-        store(room.total + i, select(nothing, Vec<T>(T(0)), T(1) / total));
+        const Vec<T> inverse = select(nothing, Vec<T>(T(0)), T(1) / total);
+        const int64_t count = queries - i < kLanes<T> ? queries - i : int64_t{kLanes<T>};
+        store_n(stats.top + i0 + i, count, select(nothing, Vec<T>(math_detail::kInf<T>), load(room.top + i)));
+        store_n(stats.inverse + i0 + i, count, inverse);
+        store(room.total + i, inverse);
       }
     }
     tile_product<T>({.m = queries,
@@ -196,12 +207,13 @@ void forward_block(const AttentionShape& s, const Head<T>& head, int64_t i0, T* 
 
 // No keys at all.
 template <class T>
-void nothing_seen(const AttentionShape& s, T* output, T* log_sum) {
+void nothing_seen(const AttentionShape& s, T* output, const RowStats<T>& stats) {
   for (int64_t r = 0; r < s.batch * s.heads * s.queries; ++r) {
     const int64_t index = r / s.queries;
     T* row = output + index / s.heads * s.output.batch + index % s.heads * s.output.head + r % s.queries * s.output.row;
     for (int64_t e = 0; e < s.value_size; ++e) row[e] = T(0);
-    log_sum[r] = math_detail::kInf<T>;
+    stats.top[r] = math_detail::kInf<T>;
+    stats.inverse[r] = T(0);
   }
 }
 
@@ -219,9 +231,9 @@ void ask_for_next(const AttentionShape& s, int64_t index, int64_t block, int64_t
 }
 
 template <class T>
-void forward(const AttentionShape& s, const T* query, const T* key, const T* value, T* output, T* log_sum) {
+void forward(const AttentionShape& s, const T* query, const T* key, const T* value, T* output, T* row_stats) {
   const int64_t blocks = (s.queries + kQueries - 1) / kQueries;
-  if (s.keys == 0) return nothing_seen(s, output, log_sum);
+  if (s.keys == 0) return nothing_seen(s, output, RowStats<T>(s, row_stats, 0));
   // Nanoseconds of work in an item, roughly: an item should not be less than a few microseconds.
   const int64_t work = kQueries * s.keys * (s.head_size + s.value_size + 32) / 32;
   const int64_t grain = work > 20000 ? 1 : 20000 / (work > 0 ? work : 1);
@@ -230,7 +242,7 @@ void forward(const AttentionShape& s, const T* query, const T* key, const T* val
       const int64_t index = item / blocks, block = item % blocks;
       ask_for_next(s, index, block, blocks, query, key, value);
       T* out = output + index / s.heads * s.output.batch + index % s.heads * s.output.head;
-      forward_block(s, head_of(s, index, query, key, value), block * kQueries, out, log_sum + index * s.queries);
+      forward_block(s, head_of(s, index, query, key, value), block * kQueries, out, RowStats<T>(s, row_stats, index));
     }
   });
 }
@@ -252,15 +264,15 @@ struct BackwardRoom {
   }
 };
 
-// scores: S becomes P = exp(S - log_sum); slopes: dP becomes dS = P * (dP - dot) * scale.
+// scores: S becomes P = exp(S - top) * inverse; slopes: dP becomes dS = P * (dP - dot) * scale.
 template <class T>
-void gradient_tile(T* scores, T* slopes, int64_t keys, int64_t lanes, const T* log_sum, const T* dots, int64_t queries,
-                   T scale) {
+void gradient_tile(T* scores, T* slopes, int64_t keys, int64_t lanes, const T* top, const T* inverse, const T* dots,
+                   int64_t queries, T scale) {
   for (int64_t i = 0; i < lanes; i += kLanes<T>) {
     const int64_t count = queries - i < kLanes<T> ? queries - i : kLanes<T>;
-    const Vec<T> shift = load_n(log_sum + i, count), dot = load(dots + i);
+    const Vec<T> shift = load_n(top + i, count), factor = load_n(inverse + i, count), dot = load(dots + i);
     for (int64_t j = 0; j < keys; ++j) {
-      const Vec<T> p = math_detail::exp_bounded(load(scores + j * lanes + i) - shift);
+      const Vec<T> p = math_detail::exp_bounded(load(scores + j * lanes + i) - shift) * factor;
       store(scores + j * lanes + i, p);
       store(slopes + j * lanes + i, p * ((load(slopes + j * lanes + i) - dot) * scale));
     }
@@ -274,7 +286,7 @@ struct Gradients {
 };
 
 template <class T>
-void backward_head(const AttentionShape& s, const Head<T>& head, const T* output, const T* log_sum, const T* up,
+void backward_head(const AttentionShape& s, const Head<T>& head, const T* output, const RowStats<T>& stats, const T* up,
                    int64_t up_row, const Gradients<T>& d) {
   const BackwardRoom<T> room(s);
   for (int64_t i0 = 0; i0 < s.queries; i0 += kQueries) {
@@ -315,7 +327,8 @@ void backward_head(const AttentionShape& s, const Head<T>& head, const T* output
                        .x_row = lanes,
                        .c = room.slopes,
                        .c_row = lanes});
-      gradient_tile(room.scores, room.slopes, keys, lanes, log_sum + i0, room.dots, queries, static_cast<T>(s.scale));
+      gradient_tile(room.scores, room.slopes, keys, lanes, stats.top + i0, stats.inverse + i0, room.dots, queries,
+                    static_cast<T>(s.scale));
       tile_product<T>({.m = queries,
                        .n = s.head_size,
                        .k = keys,
@@ -370,9 +383,9 @@ void backward_head(const AttentionShape& s, const Head<T>& head, const T* output
 }
 
 template <class T>
-void backward(const AttentionShape& s, const T* query, const T* key, const T* value, const T* output, const T* log_sum,
-              const T* grad_output, const HeadStrides& up, T* grad_query, const HeadStrides& dq, T* grad_key,
-              const HeadStrides& dk, T* grad_value, const HeadStrides& dv) {
+void backward(const AttentionShape& s, const T* query, const T* key, const T* value, const T* output,
+              const T* row_stats, const T* grad_output, const HeadStrides& up, T* grad_query, const HeadStrides& dq,
+              T* grad_key, const HeadStrides& dk, T* grad_value, const HeadStrides& dv) {
   const int64_t work = s.queries * s.keys * (s.head_size + s.value_size + 32) / 12;
   const int64_t grain = work > 20000 ? 1 : 20000 / (work > 0 ? work : 1);
   parallel_for(0, s.batch * s.heads, grain, [=](int64_t begin, int64_t end) {
@@ -392,8 +405,8 @@ void backward(const AttentionShape& s, const T* query, const T* key, const T* va
         ask_for<true>(grad_query, dq, next(dq), 0, s.queries, s.head_size);
       }
       const Gradients<T> d{grad_query + at(dq), grad_key + at(dk), grad_value + at(dv), dq.row, dk.row, dv.row};
-      backward_head(s, head_of(s, index, query, key, value), output + at(s.output), log_sum + index * s.queries,
-                    grad_output + at(up), up.row, d);
+      backward_head(s, head_of(s, index, query, key, value), output + at(s.output),
+                    RowStats<T>(s, const_cast<T*>(row_stats), index), grad_output + at(up), up.row, d);
     }
   });
 }
