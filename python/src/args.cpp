@@ -117,7 +117,9 @@ PyObject* rebind(Tensor& t, Tensor view) {
   auto* impl = t.impl();
   auto* self = static_cast<PyObject*>(impl->python_object);
   if (impl == view.impl() || !self) return wrap(std::move(view));
-  if (is_grad_enabled() && impl->requires_grad && !impl->grad_fn) {
+  const auto* base = impl->base;
+  if (is_grad_enabled() &&
+      ((impl->requires_grad && !impl->grad_fn) || (base && base->requires_grad && !base->grad_fn))) {
     throw AutogradError("a view of a leaf Variable that requires grad is being used in an in-place operation.");
   }
   impl->python_object = nullptr;
@@ -159,7 +161,7 @@ PyObject* dispatch(Operation& op, PyObject* const* given, Py_ssize_t count, PyOb
     set_error_from_current_exception();
     return nullptr;
   }
-  for (Py_ssize_t k = 0; keywords && !method && k < PyTuple_GET_SIZE(keywords); ++k) {
+  for (Py_ssize_t k = 0; keywords && !method && takes_out(op) && k < PyTuple_GET_SIZE(keywords); ++k) {
     if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, k), "out") == 0) {
       return call_with_out(op, given, count, keywords, k, method);
     }

@@ -114,7 +114,9 @@ PyObject* add_hook(PyObject* const* a, bool post) {
     auto remover = std::make_unique<Remover>();
     if (post) {
       if (!t.is_leaf()) throw AutogradError("post accumulate grad hooks cannot be registered on non-leaf tensors");
-      remover->remove = register_post_accumulate_grad_hook(t, [hook](const Tensor& leaf) { call_hook(hook, leaf); });
+      remover->remove = register_post_accumulate_grad_hook(t, [hook](const Tensor& leaf) {
+        if (call_hook(hook, leaf).defined()) throw Error("Tensor post accumulate grad hooks should return None.");
+      });
     } else {
       remover->remove = register_hook(t, [hook](const Tensor& g) { return call_hook(hook, g); });
     }

@@ -39,6 +39,8 @@ struct Flattener {
 
   void take(PyObject* o, size_t depth) {
     if (depth < sizes.size()) {
+      if (is_tensor(o)) throw ValueError("only one element tensors can be converted to Python scalars");
+      if (PyUnicode_Check(o)) throw ValueError("too many dimensions 'str'");
       if (!is_sequence(o)) throw TypeError("not a sequence");
       Ref items(PySequence_Fast(o, "not a sequence"));
       if (!items) throw PythonError();
@@ -60,7 +62,8 @@ struct Flattener {
     } else if (numpy_scalar_dtype(o, dtype) && to_scalar(o, s)) {
       promote(dtype);
     } else if (!to_scalar(o, s)) {
-      if (is_sequence(o)) throw ValueError("too many dimensions in a nested sequence");
+      if (is_sequence(o))
+        throw TypeError(std::string("'") + Py_TYPE(o)->tp_name + "' object cannot be interpreted as a number");
       if (PyUnicode_Check(o)) throw TypeError("new(): invalid data type 'str'");
       throw Error(std::string("Could not infer dtype of ") + Py_TYPE(o)->tp_name);
     } else {
@@ -93,6 +96,11 @@ void find_sizes(PyObject* o, std::vector<int64_t>& sizes) {
     alive.emplace_back(PySequence_GetItem(at, 0));
     if (!alive.back()) throw PythonError();
     at = alive.back().get();
+    if (PyUnicode_Check(at)) throw ValueError("too many dimensions 'str'");
+    if (is_tensor(at) && unwrap(at).numel() == 1) return;  // stands for its number
+    if (is_tensor(at) && is_integral(unwrap(at).dtype()))
+      throw TypeError("only integer tensors of a single element can be converted to an index");
+    if (is_tensor(at)) throw ValueError("only one element tensors can be converted to Python scalars");
   }
 }
 
@@ -379,7 +387,8 @@ Tensor tensor_from_data(PyObject* data, std::optional<DType> dtype) {
     return t.to(dtype.value_or(t.dtype()), true).contiguous();
   }
   Flattener f;
-  if (PyUnicode_Check(data)) throw TypeError("new(): invalid data type 'str'");
+  if (PyUnicode_Check(data) || PyBytes_Check(data))
+    throw TypeError(std::string("new(): invalid data type '") + Py_TYPE(data)->tp_name + "'");
   if (Scalar s; !is_sequence(data) && !to_scalar(data, s)) {
     throw Error(std::string("Could not infer dtype of ") + Py_TYPE(data)->tp_name);
   }
@@ -390,6 +399,7 @@ Tensor tensor_from_data(PyObject* data, std::optional<DType> dtype) {
     for (const Scalar& s : f.values) {
       // As in torch: a float that is no number has no integer to become.
       if (s.is_floating() && s.to_double() != s.to_double()) throw ValueError("cannot convert float NaN to integer");
+      detail::check_fits("tensor", s, type, !s.is_floating());
     }
   }
   Tensor out = detail::make_empty(IntArrayRef(f.sizes), type, Device());

@@ -64,9 +64,11 @@ void set_error_from_current_exception() {
 
 bool add_errors(PyObject* module) {
   // PyTorch raises RuntimeError for most of what is wrong with an argument, and IndexError, ValueError or TypeError for
-  // some of it: ours are both, so that code written for either catches them.
-  auto add = [module](const char* name, PyObject*& slot, PyObject* also = nullptr) {
-    Ref bases(also ? PyTuple_Pack(2, also, PyExc_RuntimeError) : PyTuple_Pack(1, PyExc_RuntimeError));
+  // some of it (and NotImplementedError, a RuntimeError, for a dtype that a kernel has not): ours are both, so that
+  // code written for either catches them.
+  auto add = [module](const char* name, PyObject*& slot, PyObject* also = nullptr,
+                      PyObject* last = PyExc_RuntimeError) {
+    Ref bases(also ? PyTuple_Pack(2, also, last) : PyTuple_Pack(1, last));
     slot = PyErr_NewException((std::string("tensorgrad.") + name).c_str(), bases.get(), nullptr);
     return slot && PyModule_AddObjectRef(module, name, slot) == 0;
   };
@@ -74,7 +76,8 @@ bool add_errors(PyObject* module) {
       !add("ArgumentError", classes.value, PyExc_ValueError)) {
     return false;
   }
-  return add("ShapeError", classes.shape, PyExc_ValueError) && add("DTypeError", classes.dtype, PyExc_TypeError) &&
+  return add("ShapeError", classes.shape, PyExc_ValueError) &&
+         add("DTypeError", classes.dtype, PyExc_TypeError, PyExc_NotImplementedError) &&
          add("DeviceError", classes.device) && add("AutogradError", classes.autograd) &&
          add("OutOfMemoryError", classes.memory);
 }

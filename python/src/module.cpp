@@ -34,6 +34,8 @@ nb::object generator_state(const Generator& g) {
       .attr("_from_bytes")(bytes, nb::handle(dtype_object(DType::uint8)), nb::make_tuple(state.size()));
 }
 void set_generator_state(Generator& g, nb::object tensor) {
+  if (!is_tensor(tensor.ptr()) || unwrap(tensor.ptr()).dtype() != DType::uint8)
+    throw TypeError("RNG state must be a torch.ByteTensor");
   const nb::bytes bytes = nb::cast<nb::bytes>(nb::module_::import_("tensorgrad._C").attr("_to_bytes")(tensor));
   const auto* p = static_cast<const uint8_t*>(bytes.data());
   g.set_state(std::vector<uint8_t>(p, p + bytes.size()));

@@ -7,6 +7,12 @@ namespace tensorgrad::python {
 
 namespace {
 
+bool names_contiguous(PyObject* memory_format) {
+  AcquireGil gil;
+  Ref text(PyObject_Str(memory_format));
+  return text && std::string(PyUnicode_AsUTF8(text.get())) == "torch.contiguous_format";
+}
+
 void add_queries(Ops& ops) {
   ops.method("dim(Tensor self)", [](Args& a) { return Result::number(a.t(0).dim()); });
   ops.method("ndimension(Tensor self)", [](Args& a) { return Result::number(a.t(0).dim()); });
@@ -54,8 +60,8 @@ void add_conversions(Ops& ops) {
   ops.method(
       "cuda(Tensor self, device? device=None, bool non_blocking=False, *, object? memory_format=None)",
       [](Args& a) -> Result { return a.t(0).to(a.has(1) ? a.device(1) : Device(DeviceType::cuda), a.b(2), false); });
-#define TENSORGRAD_CAST(NAME, DTYPE)                           \
-  ops.method(NAME "(Tensor self, object? memory_format=None)", \
+#define TENSORGRAD_CAST(NAME, DTYPE)                              \
+  ops.method(NAME "(Tensor self, *, object? memory_format=None)", \
              [](Args& a) -> Result { return a.t(0).to(DType::DTYPE); })
   TENSORGRAD_CAST("float", float32);
   TENSORGRAD_CAST("double", float64);
@@ -70,7 +76,11 @@ void add_conversions(Ops& ops) {
 #undef TENSORGRAD_CAST
   ops.method("type_as(Tensor self, Tensor other)",
              [](Args& a) -> Result { return convert(a.t(0), a.t(1).device(), a.t(1).dtype(), false, false); });
-  ops.def("clone(Tensor input, *, object? memory_format=None)", [](Args& a) -> Result { return a.t(0).clone(); });
+  ops.def("clone(Tensor input, *, object? memory_format=None)", [](Args& a) -> Result {
+    // torch.contiguous_format: in row-major order, whatever the input's.
+    const bool packed = a.has(1) && !a.t(0).is_contiguous() && names_contiguous(a.object(1));
+    return packed ? a.t(0).contiguous() : a.t(0).clone();
+  });
   ops.method("contiguous(Tensor self, object? memory_format=None)",
              [](Args& a) -> Result { return a.t(0).contiguous(); });
   ops.method("copy_(Tensor self, Tensor|Number src, bool non_blocking=False)", [](Args& a) {

@@ -23,7 +23,7 @@ void add_constant(Ops& ops) {
   ops.function("zeros(int[]... size, *, " FACTORY ")",
                [](Args& a) -> Result { return zeros(a.ints(0), a.options(1)); });
   ops.function("ones(int[]... size, *, " FACTORY ")", [](Args& a) -> Result { return ones(a.ints(0), a.options(1)); });
-  ops.function("full(int[1] size, Number fill_value, *, " FACTORY ")",
+  ops.function("full(int[] size, Number fill_value, *, " FACTORY ")",
                [](Args& a) -> Result { return full(a.ints(0), a.s(1), a.options(2)); });
   ops.function("scalar_tensor(Number s, *, " FACTORY ")", [](Args& a) -> Result {
     TensorOptions o = a.options(1);
@@ -46,7 +46,7 @@ void add_constant(Ops& ops) {
              [](Args& a) -> Result { return zeros(a.ints(1), like(a, 2)); });
   ops.method("new_ones(Tensor self, int[]... size, *, " FACTORY ")",
              [](Args& a) -> Result { return ones(a.ints(1), like(a, 2)); });
-  ops.method("new_full(Tensor self, int[1] size, Number fill_value, *, " FACTORY ")",
+  ops.method("new_full(Tensor self, int[] size, Number fill_value, *, " FACTORY ")",
              [](Args& a) -> Result { return full(a.ints(1), a.s(2), like(a, 3)); });
 }
 

@@ -34,11 +34,11 @@ void add_totals(Ops& ops) {
 }
 
 void add_extremes(Ops& ops) {
-#define EXTREME(NAME, OTHER)                                                                         \
-  ops.def(#NAME "(Tensor input)", [](Args& a) -> Result { return NAME(a.t(0)); });                   \
-  ops.def(#NAME "(Tensor input, int dim, bool keepdim=False)",                                       \
-          [](Args& a) -> Result { return Result(NAME(a.t(0), a.i(1), a.b(2)), "values,indices"); }); \
-  ops.def(#NAME "(Tensor input, Tensor other)", [](Args& a) -> Result { return OTHER(a.t(0), a.t(1)); })
+#define EXTREME(NAME, OTHER)                                                                              \
+  ops.def(#NAME "(Tensor input)", [](Args& a) -> Result { return NAME(a.t(0)); });                        \
+  ops.def(#NAME "(Tensor input, Tensor other)", [](Args& a) -> Result { return OTHER(a.t(0), a.t(1)); }); \
+  ops.def(#NAME "(Tensor input, int dim, bool keepdim=False)",                                            \
+          [](Args& a) -> Result { return Result(NAME(a.t(0), a.i(1), a.b(2)), "values,indices"); })
   EXTREME(max, maximum);
   EXTREME(min, minimum);
   ops.def("amax(Tensor input, int[1] dim=[], bool keepdim=False)",

@@ -12,6 +12,7 @@ void add_views(Ops& ops) {
   ops.method("reshape(Tensor self, int[]... shape)", [](Args& a) -> Result { return reshape(a.t(0), a.ints(1)); });
   ops.method("reshape_as(Tensor self, Tensor other)",
              [](Args& a) -> Result { return reshape(a.t(0), a.t(1).sizes()); });
+  ops.method("view(Tensor self, dtype dtype)", [](Args& a) -> Result { return view(a.t(0), *a.opt_dtype(1)); });
   ops.method("view(Tensor self, int[]... size)", [](Args& a) -> Result { return view(a.t(0), a.ints(1)); });
   ops.method("view_as(Tensor self, Tensor other)", [](Args& a) -> Result { return view_as(a.t(0), a.t(1)); });
   ops.def("ravel(Tensor input)", [](Args& a) -> Result { return ravel(a.t(0)); });

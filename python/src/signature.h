@@ -41,6 +41,8 @@ std::unique_ptr<Signature> parse_signature(const char* text);
 
 // A call from Python: the first overload that fits.
 PyObject* dispatch(Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords, bool method);
+// Whether torch's function of that name has out=.
+bool takes_out(const Operation& op);
 // A call with the keyword number `out_at` being out= (out.cpp).
 PyObject* call_with_out(Operation& op, PyObject* const* given, Py_ssize_t count, PyObject* keywords, Py_ssize_t out_at,
                         bool method);

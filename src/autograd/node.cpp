@@ -198,8 +198,6 @@ void set_history(const Tensor& out, Node* node) {
 }
 
 namespace {
-constexpr uint8_t kViewWithoutGrad = 1;
-
 // Gradient of a tensor that looks into another's memory: the view's gradient laid into zeros of the base's geometry.
 struct AsStridedFormula {
   Shape base_sizes, base_strides, sizes, strides;
@@ -321,6 +319,10 @@ void check_inplace(const char* op, const Tensor& self) {
                    AutogradError, op,
                    ": a view of a leaf Variable that requires grad is being used in an in-place operation. Hint: do it "
                    "under no_grad.");
+  TENSORGRAD_CHECK(!(impl->flags & detail::kOneOfSeveral) || !(impl->base->requires_grad || impl->base->grad_fn),
+                   AutogradError, op,
+                   ": this view is the output of a function that returns multiple views. Such functions do not allow "
+                   "the output views to be modified inplace. Hint: use the operation that is not in place.");
   TENSORGRAD_CHECK(
       !(impl->flags & detail::kViewWithoutGrad) || !(impl->base->requires_grad || impl->base->grad_fn), AutogradError,
       op,
@@ -330,7 +332,7 @@ void check_inplace(const char* op, const Tensor& self) {
 
 void finish_inplace(Tensor& self, NodePtr node) {
   detail::TensorImpl* impl = self.impl();
-  impl->storage->version.fetch_add(1, std::memory_order_relaxed);
+  if (!(impl->flags & detail::kUncounted)) impl->storage->version.fetch_add(1, std::memory_order_relaxed);
   if (!node) return;
   if (!impl->base || (impl->flags & detail::kViewWithoutGrad)) return detail::set_history(self, node.get());
   node->add_output(self);

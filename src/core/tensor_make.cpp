@@ -1,7 +1,9 @@
 #include "core/tensor_make.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <new>
 
 #include "autograd/record.h"
@@ -123,6 +125,7 @@ Tensor make_view(const Tensor& t, IntArrayRef sizes, IntArrayRef strides, int64_
   impl->base = from->base ? from->base : from;
   impl->base->retain();
   impl->view_version = from->storage->version.load(std::memory_order_relaxed);
+  impl->flags = from->flags & (kOneOfSeveral | kUncounted);
   mark_view(impl);
   return out;
 }
@@ -203,6 +206,22 @@ bool may_self_overlap(const Tensor& t) {
     reach += (sizes[i] - 1) * strides[i];
   }
   return false;
+}
+
+void check_fits(const char* op, Scalar value, DType dtype, bool wraps) {
+  if (dtype == DType::boolean || dtype == DType::float64 || dtype == DType::float16 || dtype == DType::bfloat16) return;
+  const double v = value.to_double();
+  bool fits = true;
+  if (dtype == DType::float32) {
+    fits = !(std::abs(v) > static_cast<double>(std::numeric_limits<float>::max())) || std::isinf(v);
+  } else {
+    const int bits = static_cast<int>(itemsize(dtype)) * 8;
+    const double top = std::ldexp(1.0, is_signed(dtype) ? bits - 1 : bits);  // one more than the largest
+    const double least = is_signed(dtype) ? -top : wraps ? 1 - top : 0;
+    // A 64-bit integer is one of int64, whatever its nearest double.
+    fits = (dtype == DType::int64 && !value.is_floating()) || (v >= least && v < top);
+  }
+  TENSORGRAD_CHECK(fits, ValueError, op, ": value cannot be converted to type ", dtype, " without overflow: ", v);
 }
 
 Tensor wrapped_scalar(Scalar value, Device device) {

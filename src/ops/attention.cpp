@@ -127,7 +127,7 @@ Tensor attention_4d(const Tensor& query, const Tensor& key, const Tensor& value,
   return out;
 }
 
-void check_arguments(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, bool causal) {
+void check_arguments(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) {
   const char* op = "scaled_dot_product_attention";
   check_floating(op, "query", q);
   check_floating(op, "key", k);
@@ -141,8 +141,6 @@ void check_arguments(const Tensor& q, const Tensor& k, const Tensor& v, const Te
                    " and ", v.sizes());
   TENSORGRAD_CHECK(q.size(-1) == k.size(-1) && k.size(-2) == v.size(-2), ShapeError, op, ": query ", q.sizes(),
                    ", key ", k.sizes(), " and value ", v.sizes(), " do not fit together");
-  TENSORGRAD_CHECK(!causal || !mask.defined(), ValueError, op,
-                   ": Explicit attn_mask should not be set when is_causal=True");
   TENSORGRAD_CHECK(!mask.defined() || mask.dtype() == boolean || mask.dtype() == q.dtype(), DTypeError, op,
                    ": expected attn_mask of dtype bool or query's ", q.dtype(), ", got ", mask.dtype());
 }
@@ -169,7 +167,7 @@ Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, cons
       return scaled_dot_product_attention(cast[0], cast[1], cast[2], cast[3], dropout_p, is_causal, scale, enable_gqa,
                                           generator);
   }
-  check_arguments(query, key, value, attn_mask, is_causal);
+  check_arguments(query, key, value, attn_mask);
   TENSORGRAD_CHECK(dropout_p >= 0 && dropout_p <= 1, ValueError,
                    "scaled_dot_product_attention: dropout_p must be between 0 and 1, got ", dropout_p);
   if (enable_gqa && query.dim() >= 3 && key.dim() >= 3 && value.dim() >= 3) {
@@ -187,6 +185,15 @@ Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, cons
     return scaled_dot_product_attention(query.to(float32), key.to(float32), value.to(float32), mask, dropout_p,
                                         is_causal, scale, false, generator)
         .to(query.dtype());
+  }
+  if (is_causal && attn_mask.defined()) {  // one mask that says both
+    const Tensor seen = ones({query.size(-2), key.size(-2)}, {.dtype = boolean, .device = query.device()}).tril();
+    const double none = -std::numeric_limits<double>::infinity();
+    return scaled_dot_product_attention(query, key, value,
+                                        attn_mask.dtype() == boolean
+                                            ? attn_mask.logical_and(seen)
+                                            : attn_mask.masked_fill(seen.logical_not(), Scalar(none)),
+                                        dropout_p, false, scale, false, generator);
   }
   const double factor = scale.value_or(1.0 / std::sqrt(static_cast<double>(query.size(-1))));
   if (dropout_p > 0 || (attn_mask.defined() && should_record(attn_mask)))

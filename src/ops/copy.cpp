@@ -4,6 +4,7 @@
 #include "core/tensor_make.h"
 #include "kernels/table.h"
 #include "ops/pointwise_args.h"
+#include "tensorgrad/ops/factory.h"
 
 namespace tensorgrad {
 namespace {
@@ -90,10 +91,10 @@ Tensor& Tensor::copy_(const Tensor& source, bool non_blocking) {
   const Tensor from = source.sizes() == sizes() ? source : source.expand(sizes());
   NodePtr node;
   if (should_record(*this, source)) {
-    node = make_node("CopyBackwards", inputs(*this, source),
-                     [from_device = source.device()](const Tensor& g, const Context& c) {
-                       return Grads<2>{Tensor(), c.needs(1) ? g.to(from_device) : Tensor()};
-                     });
+    node = make_node(
+        "CopyBackwards", inputs(*this, source), [from_device = source.device()](const Tensor& g, const Context& c) {
+          return Grads<2>{c.needs(0) ? zeros_like(g) : Tensor(), c.needs(1) ? g.to(from_device) : Tensor()};
+        });
   }
   {
     NoGradGuard guard;
@@ -107,9 +108,10 @@ Tensor& Tensor::copy_(const Tensor& source, bool non_blocking) {
 
 Tensor& Tensor::fill_(Scalar value) {
   check_inplace("fill_", *this);
+  detail::check_fits("fill_", value, dtype());
   NodePtr node;
   if (should_record(*this))
-    node = make_node("Fill", inputs(*this), [](const Tensor&, const Context&) { return Tensor(); });
+    node = make_node("Fill", inputs(*this), [](const Tensor& g, const Context&) { return zeros_like(g); });
   if (numel() > 0) kernels(device()).pointwise.fill(pointwise_args(*this), value);
   finish_inplace(*this, std::move(node));
   return *this;

@@ -24,6 +24,7 @@ void fill(const Tensor& t, Scalar value) {
 }
 
 Tensor filled(IntArrayRef sizes, Scalar value, DType dtype, const TensorOptions& options) {
+  detail::check_fits("full", value, dtype);
   Tensor t = detail::make_empty(sizes, dtype, options.device);
   fill(t, value);
   return finish(std::move(t), options);
@@ -184,6 +185,7 @@ Tensor like(const Tensor& x, const TensorOptions& options) {
 }
 Tensor filled_like(const Tensor& x, Scalar value, const TensorOptions& options) {
   Tensor t = like(x, options);
+  detail::check_fits("full_like", value, t.dtype());
   fill(t, value);
   return finish(std::move(t), options);
 }

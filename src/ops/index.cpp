@@ -42,7 +42,13 @@ IndexPlan plan_index(const Tensor& x, const std::vector<Tensor>& tensors, const 
   size_t first = plan.sizes.size(), last = 0, count = 0;
   for (size_t d = 0; d < tensors.size(); ++d) {
     if (!tensors[d].defined()) continue;
-    common = broadcast_shapes(common, tensors[d].sizes(), op);
+    try {
+      common = broadcast_shapes(common, tensors[d].sizes(), op);
+    } catch (const ShapeError&) {
+      TENSORGRAD_RAISE(IndexError, op,
+                       ": shape mismatch: indexing tensors could not be broadcast together with shapes ", common, ", ",
+                       tensors[d].sizes());
+    }
     first = std::min(first, d);
     last = d;
     ++count;
@@ -282,6 +288,9 @@ void put_tensors(Tensor& view, const std::vector<Tensor>& tensors, const Tensor&
   check_inplace("index_put_", view);
   IndexPlan plan = detail::plan_index(view, tensors, "index_put_");
   const Tensor value = fit_value(given, plan.result_sizes.size());
+  TENSORGRAD_CHECK(value.dtype() == view.dtype(), DTypeError,
+                   "index_put_: expected the dtypes of source and destination to match, got ", view.dtype(),
+                   " for the destination and ", value.dtype(), " for the source. Hint: value.to(x.dtype())");
   TENSORGRAD_CHECK(broadcast_shapes(value.sizes(), plan.result_sizes, "index_put_") == plan.result_sizes, ShapeError,
                    "index_put_: shape mismatch: value tensor of shape ", given.sizes(),
                    " cannot be broadcast to indexing result of shape ", plan.result_sizes);
@@ -326,9 +335,13 @@ Tensor Tensor::index(std::initializer_list<TensorIndex> indices) const {
 
 Tensor& Tensor::index_put_(const std::vector<TensorIndex>& indices, const Tensor& given, bool accumulate) {
   Parsed p = parse(*this, indices);
-  const Tensor value = on_device(given, *this);
+  Tensor value = on_device(given, *this);
+  if (value.impl()->is_wrapped_number) {  // a number has no dtype of its own
+    detail::check_fits("index_put_", value.item(), dtype());
+    value = value.to(dtype());
+  }
   if (p.mask.defined()) {
-    if (value.numel() == 1 && !accumulate && value.dim() == 0) return masked_fill_(p.mask, value.to(dtype()));
+    if (value.numel() == 1 && !accumulate) return masked_fill_(p.mask, value.reshape({}).to(dtype()));
     for (const Tensor& t : nonzero_as_tuple(p.mask)) p.tensors.push_back(t);
     p.view = *this;
   }

@@ -316,6 +316,8 @@ Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const Ten
       "the sigmoid and use binary_cross_entropy_with_logits, or call it in a scope with autocast disabled");
   check_pair("binary_cross_entropy", input, target);
   check_floating("binary_cross_entropy", "input", input);
+  TENSORGRAD_CHECK(input.dtype() == target.dtype(), DTypeError, "binary_cross_entropy: Found dtype ", target.dtype(),
+                   " but expected ", input.dtype());
   TENSORGRAD_CHECK(input.sizes() == target.sizes(), ValueError,
                    "binary_cross_entropy: input and target must have one shape, got ", input.sizes(), " and ",
                    target.sizes());
@@ -338,6 +340,7 @@ Tensor binary_cross_entropy_with_logits(const Tensor& input, const Tensor& targe
   }
   check_pair("binary_cross_entropy_with_logits", input, target);
   check_floating("binary_cross_entropy_with_logits", "input", input);
+  check_floating("binary_cross_entropy_with_logits", "target", target);
   TENSORGRAD_CHECK(input.sizes() == target.sizes(), ValueError, "binary_cross_entropy_with_logits: target size ",
                    target.sizes(), " must be the same as input size ", input.sizes());
   // log(1 + exp(-x)) as max(-x, 0) + log(1 + exp(-|x|)).

@@ -119,13 +119,6 @@ void check_mask(const char* name, const Tensor& mask) {
   TENSORGRAD_CHECK(mask.dtype() == DType::boolean, DTypeError, name,
                    ": masked_fill only supports boolean masks, but got mask with dtype ", mask.dtype());
 }
-// A number put into a tensor of this dtype must not lose its category.
-void check_fill(const char* name, DType type, DType value, Scalar number) {
-  (void)number;
-  TENSORGRAD_CHECK(is_floating_point(type) || !is_floating_point(value), DTypeError, name,
-                   ": value cannot be converted to type ", pointwise::type_name(type), " without overflow");
-}
-
 }  // namespace
 
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
@@ -169,7 +162,7 @@ void check_value(const char* name, const Tensor& t, const Tensor& value) {
   TENSORGRAD_CHECK(value.dim() == 0, ShapeError, name,
                    ": masked_fill only supports a 0-dimensional value tensor, but got tensor with ", value.dim(),
                    " dimension(s).");
-  check_fill(name, t.dtype(), value.dtype(), 0);
+  if (value.device().is_cpu() && value.dtype() != t.dtype()) detail::check_fits(name, value.item(), t.dtype());
 }
 NodePtr masked_fill_node(const Tensor& t, const Tensor& mask) {
   return make_node("MaskedFill", inputs(t),
@@ -184,7 +177,7 @@ NodePtr masked_fill_node(const Tensor& t, const Tensor& mask, const Tensor& valu
 
 Tensor masked_fill(const Tensor& t, const Tensor& mask, Scalar value) {
   check_mask("masked_fill", mask);
-  check_fill("masked_fill", t.dtype(), value.dtype(), value);
+  detail::check_fits("masked_fill", value, t.dtype());
   Tensor out = apply("masked_fill", TernaryOp::where, mask, value, t, t.dtype(), t.dtype());
   if (should_record(t)) attach(out, masked_fill_node(t, mask));
   return out;
@@ -199,7 +192,7 @@ Tensor masked_fill(const Tensor& t, const Tensor& mask, const Tensor& value) {
 Tensor& masked_fill_(Tensor& self, const Tensor& mask, Scalar value) {
   check_inplace("masked_fill_", self);
   check_mask("masked_fill_", mask);
-  check_fill("masked_fill_", self.dtype(), value.dtype(), value);
+  detail::check_fits("masked_fill_", value, self.dtype());
   NodePtr node = should_record(self) ? masked_fill_node(self, mask) : NodePtr();
   fill_masked("masked_fill_", self, self, mask, value);
   finish_inplace(self, std::move(node));

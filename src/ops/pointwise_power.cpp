@@ -154,6 +154,11 @@ Params clamp_params(DType type, Bound low, Bound high) {
   p.i[1] = high ? high->to_int() : top;
   return p;
 }
+void check_bounds(const char* op, DType type, Bound low, Bound high) {
+  for (const Bound& bound : {low, high}) {
+    if (bound && !std::isnan(bound->to_double())) detail::check_fits(op, *bound, type);
+  }
+}
 bool has_nan(Bound low, Bound high) {
   return (low && std::isnan(low->to_double())) || (high && std::isnan(high->to_double()));
 }
@@ -180,6 +185,7 @@ NodePtr clamp_node(const Tensor& t, const Tensor& value, Bound low, Bound high) 
 
 Tensor clamp(const Tensor& t, Bound low, Bound high) {
   const DType type = clamp_type("clamp", t, low, high);
+  check_bounds("clamp", type, low, high);
   Tensor out;
   if (has_nan(low, high)) {
     out = detail::make_empty_like(t, type);
@@ -193,6 +199,7 @@ Tensor clamp(const Tensor& t, Bound low, Bound high) {
 Tensor& clamp_(Tensor& self, Bound low, Bound high) {
   check_inplace("clamp_", self);
   const DType type = clamp_type("clamp_", self, low, high);
+  check_bounds("clamp_", type, low, high);
   check_cast("clamp_", type, self.dtype());
   NodePtr node = should_record(self) ? clamp_node(self, self.clone(), low, high) : NodePtr();
   clamp_kernel("clamp_", self, self, type, low, high);

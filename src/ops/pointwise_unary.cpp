@@ -26,7 +26,7 @@ void unary_into(const char* name, UnaryOp op, Tensor& self, Kind kind, const Par
 // ---- arithmetic
 
 TENSORGRAD_FROM_NOTHING(neg, "Neg", negatable, -g)
-TENSORGRAD_FROM_INPUT(abs, "Abs", same, g* sign(x))
+TENSORGRAD_FROM_INPUT(abs, "Abs", numeric, g* sign(x))
 TENSORGRAD_FROM_INPUT(square, "Pow", same, g*(x * 2))
 TENSORGRAD_FROM_OUTPUT(reciprocal, "Reciprocal", real, -g*(y* y))
 TENSORGRAD_FROM_OUTPUT(sqrt, "Sqrt", real, g / (y * 2))

@@ -20,6 +20,7 @@ enum Kind {
   whole,      // rounding: integers are copied, no bools
   floating,   // floats only
   negatable,  // keeps it, no bools
+  numeric,    // keeps it, no bools either
 };
 
 inline DType checked_type(const char* name, const Tensor& t, Kind kind) {
@@ -33,14 +34,14 @@ inline DType checked_type(const char* name, const Tensor& t, Kind kind) {
                 "`logical_not()` operator instead.",
                 type);
   }
+  if (kind == numeric && type == DType::boolean) raise_dtype(name, "not implemented for bool tensors", type);
   if (kind == whole && type == DType::boolean) raise_dtype(name, "not defined for bool tensors", type);
   return type;
 }
 // Integers that the function leaves alone.
 inline bool is_identity(const Tensor& t, Kind kind, UnaryOp op) {
   if (is_floating_point(t.dtype())) return false;
-  return kind == whole ||
-         (t.dtype() == DType::boolean && (op == UnaryOp::abs || op == UnaryOp::sign || op == UnaryOp::square));
+  return kind == whole || (t.dtype() == DType::boolean && (op == UnaryOp::sign || op == UnaryOp::square));
 }
 // The functions that CUDA's autocast computes in float32.
 constexpr bool autocast_wide(UnaryOp op) {

@@ -17,7 +17,8 @@ void draw_floats(const char* op, Tensor& self, Generator* generator, Draw draw) 
   TENSORGRAD_CHECK(self.is_floating_point(), DTypeError, op, ": expected a floating point tensor, got ", self.dtype());
   check_inplace(op, self);
   NodePtr node;
-  if (should_record(self)) node = make_node(op, inputs(self), [](const Tensor&, const Context&) { return Tensor(); });
+  if (should_record(self))
+    node = make_node(op, inputs(self), [](const Tensor& g, const Context&) { return zeros_like(g); });
   if (self.numel() > 0) {
     const NoGradGuard guard;
     const DType type = self.dtype() == DType::float64 ? DType::float64 : DType::float32;
@@ -98,7 +99,7 @@ Tensor& Tensor::random_(int64_t from, int64_t to, Generator* generator) {
   check_inplace("random_", *this);
   NodePtr node;
   if (should_record(*this))
-    node = make_node("Random", inputs(*this), [](const Tensor&, const Context&) { return Tensor(); });
+    node = make_node("Random", inputs(*this), [](const Tensor& g, const Context&) { return zeros_like(g); });
   draw_integers(*this, from, static_cast<uint64_t>(to) - static_cast<uint64_t>(from), generator);
   finish_inplace(*this, std::move(node));
   return *this;
@@ -110,7 +111,7 @@ Tensor& Tensor::bernoulli_(double p, Generator* generator) {
   check_inplace("bernoulli_", *this);
   NodePtr node;
   if (should_record(*this))
-    node = make_node("Bernoulli", inputs(*this), [](const Tensor&, const Context&) { return Tensor(); });
+    node = make_node("Bernoulli", inputs(*this), [](const Tensor& g, const Context&) { return zeros_like(g); });
   {
     const NoGradGuard guard;
     copy_(rand(sizes(), {.dtype = float32, .device = device()}, generator).lt(p));

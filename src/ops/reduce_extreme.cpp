@@ -108,6 +108,7 @@ std::pair<Tensor, Tensor> extreme_of_dim(const char* name, const char* op, const
 }
 
 Tensor place_of_extreme(const char* op, const Tensor& x, std::optional<int64_t> dim, bool keepdim, bool largest) {
+  TENSORGRAD_CHECK(x.dtype() != boolean, DTypeError, op, ": does not support bool input");
   if (dim) return with_places(op, x, detail::wrap_dim(*dim, x.dim(), op), keepdim, largest, false).second;
   TENSORGRAD_CHECK(x.numel() > 0, IndexError, op,
                    ": Expected reduction dim to be specified for input.numel() == 0. Specify the reduction "

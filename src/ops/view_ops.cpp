@@ -145,6 +145,33 @@ Tensor reshape(const Tensor& x, IntArrayRef sizes) {
   return view(contiguous(x), target);
 }
 
+Tensor view(const Tensor& x, DType dtype) {
+  const auto from = static_cast<int64_t>(itemsize(x.dtype())), to = static_cast<int64_t>(itemsize(dtype));
+  Shape sizes(x.sizes()), strides(x.strides());
+  if (from != to) {
+    TENSORGRAD_CHECK(x.dim() > 0, ShapeError, "view: self.dim() cannot be 0 to view ", x.dtype(), " as ", dtype,
+                     " (different element sizes)");
+    const size_t last = sizes.size() - 1;
+    TENSORGRAD_CHECK(strides[last] == 1, ShapeError, "view: self.stride(-1) must be 1 to view ", x.dtype(), " as ",
+                     dtype, " (different element sizes), but got ", strides[last]);
+    const int64_t times = std::max(from, to) / std::min(from, to);
+    const int64_t offset = (static_cast<char*>(x.data_ptr()) - static_cast<char*>(x.impl()->storage->data)) / from;
+    TENSORGRAD_CHECK(from > to || sizes[last] % times == 0, ShapeError, "view: self.size(-1) must be divisible by ",
+                     times, " to view ", x.dtype(), " as ", dtype, ", but got ", sizes[last]);
+    for (size_t d = 0; d < last; ++d) {
+      TENSORGRAD_CHECK(from > to || strides[d] % times == 0, ShapeError, "view: self.stride(", d,
+                       ") must be divisible by ", times, " to view ", x.dtype(), " as ", dtype, ", but got ",
+                       strides[d]);
+      strides[d] = from > to ? strides[d] * times : strides[d] / times;
+    }
+    TENSORGRAD_CHECK(from > to || offset % times == 0, ShapeError, "view: self.storage_offset() must be divisible by ",
+                     times, " to view ", x.dtype(), " as ", dtype, ", but got ", offset);
+    sizes[last] = from > to ? sizes[last] * times : sizes[last] / times;
+  }
+  detail::Storage* storage = x.impl()->storage;
+  storage->retain();
+  return detail::make_over(storage, x.data_ptr(), sizes, strides, dtype);
+}
 Tensor view_as(const Tensor& x, const Tensor& other) { return view(x, other.sizes()); }
 Tensor ravel(const Tensor& x) { return reshape(x, {-1}); }
 
@@ -381,6 +408,7 @@ Tensor diagonal(const Tensor& x, int64_t offset, int64_t dim1, int64_t dim2) {
 
 Tensor Tensor::reshape(IntArrayRef sizes) const { return tensorgrad::reshape(*this, sizes); }
 Tensor Tensor::view(IntArrayRef sizes) const { return tensorgrad::view(*this, sizes); }
+Tensor Tensor::view(DType dtype) const { return tensorgrad::view(*this, dtype); }
 Tensor Tensor::view_as(const Tensor& other) const { return tensorgrad::view_as(*this, other); }
 Tensor Tensor::flatten(int64_t start_dim, int64_t end_dim) const {
   return tensorgrad::flatten(*this, start_dim, end_dim);

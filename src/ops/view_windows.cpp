@@ -166,6 +166,13 @@ Tensor unfold(const Tensor& x, int64_t dim, int64_t size, int64_t step) {
 
 namespace {
 
+// A view of x that is made together with others.
+Tensor one_of_several(const Tensor& x, IntArrayRef sizes, IntArrayRef strides, int64_t offset) {
+  Tensor view = detail::make_view(x, sizes, strides, offset);
+  view.impl()->flags |= detail::kOneOfSeveral;
+  return view;
+}
+
 // Pieces of the given sizes along a dim.
 std::vector<Tensor> split_wrapped(const char* name, const Tensor& x, int64_t d, const std::vector<int64_t>& sizes) {
   std::vector<Tensor> out;
@@ -174,7 +181,7 @@ std::vector<Tensor> split_wrapped(const char* name, const Tensor& x, int64_t d, 
   int64_t start = 0;
   for (int64_t n : sizes) {
     piece[static_cast<size_t>(d)] = n;
-    out.push_back(detail::make_view(x, piece, x.strides(), start * x.strides()[static_cast<size_t>(d)]));
+    out.push_back(one_of_several(x, piece, x.strides(), start * x.strides()[static_cast<size_t>(d)]));
     start += n;
   }
   if (should_record(x)) {
@@ -257,7 +264,7 @@ std::vector<Tensor> unbind(const Tensor& x, int64_t dim) {
   strides.erase(static_cast<size_t>(d));
   std::vector<Tensor> out;
   out.reserve(static_cast<size_t>(n));
-  for (int64_t i = 0; i < n; ++i) out.push_back(detail::make_view(x, sizes, strides, i * step));
+  for (int64_t i = 0; i < n; ++i) out.push_back(one_of_several(x, sizes, strides, i * step));
   if (n > 0 && should_record(x)) {
     NodePtr node = make_node("Unbind", inputs(x), [d, n](const Tensor* g, const Context& c) {
       std::vector<Tensor> parts;

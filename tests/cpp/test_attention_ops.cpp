@@ -57,7 +57,12 @@ TEST_CASE("scaled_dot_product_attention: shapes, masks, broadcasting") {
   const Tensor few = values({2, 1, 7, 4}), wide = values({2, 1, 7, 6});
   CHECK(allclose(scaled_dot_product_attention(q, few, wide, {}, 0, false, {}, true), plain_attention(q, few, wide)));
   CHECK(scaled_dot_product_attention(q, k, v, zeros({5, 7}, {.dtype = boolean})).abs().amax().item<double>() == 0.0);
-  CHECK_THROWS_AS(scaled_dot_product_attention(q, k, v, lower, 0, true), ValueError);
+  const Tensor some = values({5, 7}), hidden = lower.logical_not();
+  CHECK(allclose(scaled_dot_product_attention(q, k, v, some, 0, true),
+                 plain_attention(q, k, v, some.masked_fill(hidden, -std::numeric_limits<double>::infinity()))));
+  const Tensor allowed = some.gt(Scalar(-5.0)).logical_or(eye(5, 7).to(boolean));
+  CHECK(allclose(scaled_dot_product_attention(q, k, v, allowed, 0, true),
+                 plain_attention(q, k, v, allowed.logical_and(lower))));
   CHECK_THROWS_AS(scaled_dot_product_attention(q, v, v), ShapeError);
   CHECK_THROWS_AS(scaled_dot_product_attention(q, k, v.to(float32)), DTypeError);
 }

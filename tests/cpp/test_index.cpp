@@ -96,7 +96,11 @@ TEST_CASE("index tensors: broadcast, placement, negative entries") {
   CHECK_THROWS_WITH_AS(x.index({Slice(), tensor({1, 4})}),
                        doctest::Contains("index 4 is out of bounds for dimension 1 with size 4"), IndexError);
   CHECK_THROWS_AS(x.index({tensor({0.5})}), DTypeError);
-  CHECK_THROWS_AS(x.index({tensor({0, 1}), tensor({0, 1, 2})}), ShapeError);
+  CHECK_THROWS_AS(x.index({tensor({0, 1}), tensor({0, 1, 2})}), IndexError);
+  Tensor whole = zeros({3}, {.dtype = DType::int64});
+  CHECK_THROWS_AS(whole.index_put_({tensor({0, 1})}, tensor({1.5, 2.5})), DTypeError);
+  CHECK_THROWS_AS(zeros({2}, {.dtype = DType::uint8}).index_put_({Slice()}, 300), ValueError);
+  CHECK(doubles(whole.index_put_({tensor({0, 1})}, 2.75)) == std::vector<double>{2, 2, 0});
 }
 
 TEST_CASE("masks") {

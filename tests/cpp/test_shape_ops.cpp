@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <limits>
 #include <random>
 
 #include "tensorgrad/tensorgrad.h"
@@ -350,4 +351,58 @@ TEST_CASE("setitem of a saved tensor is noticed") {
   Tensor z = y * y;
   y[0].fill_(7);
   CHECK_THROWS_AS(z.sum().backward(), AutogradError);
+}
+
+TEST_CASE("a view of the bytes as another dtype") {
+  const Tensor x = arange(8, {.dtype = float32}).reshape({2, 4});
+  CHECK(x.view(DType::int32).data_ptr() == x.data_ptr());
+  CHECK(x.view(DType::int32)[1][0].item<int32_t>() == 0x40800000);
+  CHECK(x.view(float64).sizes() == IntArrayRef({2, 2}));
+  CHECK(x.view(DType::uint8).strides() == IntArrayRef({16, 1}));
+  CHECK(equal(x.view(DType::uint8).view(float32), x));
+  CHECK(zeros({}).view(DType::int32).dim() == 0);
+  CHECK_THROWS_AS(zeros({}).view(float64), ShapeError);
+  CHECK_THROWS_AS(zeros({2, 3}).view(float64), ShapeError);               // an odd size
+  CHECK_THROWS_AS(x.t().view(DType::uint8), ShapeError);                  // not side by side
+  CHECK_THROWS_AS(zeros({8}).narrow(0, 1, 2).view(float64), ShapeError);  // an odd offset
+  CHECK(!x.detach().requires_grad_().view(DType::int32).requires_grad());
+}
+
+TEST_CASE("one view of several is not changed in place where a gradient flows") {
+  Tensor x = ones({4}).requires_grad_();
+  const Tensor y = x * 2;
+  CHECK_THROWS_AS(y.split(2)[0].mul_(2), AutogradError);
+  CHECK_THROWS_AS(y.chunk(2)[1].zero_(), AutogradError);
+  CHECK_THROWS_AS(y.reshape({2, 2}).unbind(0)[0][0].fill_(1), AutogradError);
+  Tensor plain = ones({4});
+  plain.split(2)[0].mul_(2);
+  CHECK(plain.sum().item<float>() == 6);
+  const NoGradGuard guard;
+  y.split(2)[0].mul_(2);
+}
+
+TEST_CASE("a number that a dtype has not is refused") {
+  CHECK_THROWS_AS(full({2}, 300, {.dtype = DType::uint8}), ValueError);
+  CHECK_THROWS_AS(zeros({1}, {.dtype = DType::int32}).fill_(int64_t{1} << 40), ValueError);
+  CHECK_THROWS_AS(zeros({1}, {.dtype = DType::int64}).fill_(std::numeric_limits<double>::infinity()), ValueError);
+  CHECK_THROWS_AS(full({1}, 1e300, {.dtype = float32}), ValueError);
+  CHECK_THROWS_AS(zeros({1}, {.dtype = DType::int8}).clamp({}, 1000), ValueError);
+  CHECK_THROWS_AS(zeros({1}, {.dtype = DType::uint8}).masked_fill(ones({1}, {.dtype = boolean}), 300), ValueError);
+  CHECK(full({1}, -1, {.dtype = DType::uint8}).item<int>() == 255);
+  CHECK(full({1}, INT64_MAX, {.dtype = DType::int64}).item<int64_t>() == INT64_MAX);
+  CHECK(full({1}, INT64_MIN, {.dtype = DType::int64}).item<int64_t>() == INT64_MIN);
+  CHECK(full({1}, -std::numeric_limits<double>::infinity(), {.dtype = float32}).item<float>() < 0);
+}
+
+TEST_CASE("what is written over has a gradient of zeros") {
+  for (int way = 0; way < 3; ++way) {
+    Tensor x = ones({2}).requires_grad_();
+    Tensor y = x * 1;
+    if (way == 0) y.fill_(3);
+    if (way == 1) y.copy_(ones({2}));
+    if (way == 2) y.uniform_();
+    y.sum().backward();
+    CHECK(x.grad().defined());
+    CHECK(x.grad().abs().sum().item<float>() == 0);
+  }
 }

@@ -16,6 +16,10 @@ namespace tensorgrad {
 TENSORGRAD_API Tensor reshape(const Tensor& x, IntArrayRef sizes);
 // As reshape, but never a copy: ShapeError when x's strides do not allow it.
 TENSORGRAD_API Tensor view(const Tensor& x, IntArrayRef sizes);
+// The same bytes as another dtype, without history. An element of another size divides or multiplies the last dim,
+// which then must lie side by side in memory and fit: ShapeError otherwise.
+//   view(ones({2}), int32)   // [1065353216, 1065353216]
+TENSORGRAD_API Tensor view(const Tensor& x, DType dtype);
 TENSORGRAD_API Tensor view_as(const Tensor& x, const Tensor& other);
 // One dim.
 TENSORGRAD_API Tensor ravel(const Tensor& x);
