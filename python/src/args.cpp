@@ -190,8 +190,15 @@ PyObject* op_get(PyObject* self, PyObject* instance, PyObject*) {
 PyObject* op_name(PyObject* self, void*) { return PyUnicode_FromString(operation_of(self).name.c_str()); }
 PyObject* op_doc(PyObject* self, void*) {
   std::string text;
-  for (const auto& s : operation_of(self).overloads) text += (text.empty() ? "" : "\n") + s->text;
-  return PyUnicode_FromString(text.c_str());
+  const Operation& op = operation_of(self);
+  for (const auto& s : op.overloads) text += (text.empty() ? "" : "\n") + s->text;
+  Ref signatures(PyUnicode_FromString(text.c_str()));
+  Ref docs(PyImport_ImportModule("tensorgrad._docs"));
+  if (!docs) {
+    PyErr_Clear();
+    return signatures.release();
+  }
+  return PyObject_CallMethod(docs.get(), "describe", "sO", op.name.c_str(), signatures.get());
 }
 PyObject* op_module(PyObject*, void*) { return PyUnicode_FromString("tensorgrad"); }
 PyObject* op_reduce(PyObject* self, PyObject*) {

@@ -293,9 +293,10 @@ PyMethodDef guard_methods[] = {{"__enter__", guard_enter, METH_NOARGS, nullptr},
 PyType_Slot guard_slots[] = {{Py_tp_methods, guard_methods}, {0, nullptr}};
 PyType_Spec guard_spec = {"tensorgrad._GradGuard", sizeof(GuardObject), 0,
                           Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, guard_slots};
-PyMethodDef guard_functions[] = {{"no_grad_guard", py_no_grad_guard, METH_NOARGS, nullptr},
-                                 {"set_grad_enabled_guard", py_set_grad_enabled_guard, METH_O, nullptr},
-                                 {nullptr, nullptr, 0, nullptr}};
+PyMethodDef guard_functions[] = {
+    {"no_grad_guard", py_no_grad_guard, METH_NOARGS, "A context without gradients."},
+    {"set_grad_enabled_guard", py_set_grad_enabled_guard, METH_O, "A context with gradients or without."},
+    {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace
 

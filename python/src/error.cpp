@@ -66,20 +66,20 @@ bool add_errors(PyObject* module) {
   // PyTorch raises RuntimeError for most of what is wrong with an argument, and IndexError, ValueError or TypeError for
   // some of it (and NotImplementedError, a RuntimeError, for a dtype that a kernel has not): ours are both, so that
   // code written for either catches them.
-  auto add = [module](const char* name, PyObject*& slot, PyObject* also = nullptr,
+  auto add = [module](const char* name, PyObject*& slot, const char* doc, PyObject* also = nullptr,
                       PyObject* last = PyExc_RuntimeError) {
     Ref bases(also ? PyTuple_Pack(2, also, last) : PyTuple_Pack(1, last));
-    slot = PyErr_NewException((std::string("tensorgrad.") + name).c_str(), bases.get(), nullptr);
+    slot = PyErr_NewExceptionWithDoc((std::string("tensorgrad.") + name).c_str(), doc, bases.get(), nullptr);
     return slot && PyModule_AddObjectRef(module, name, slot) == 0;
   };
-  if (!add("OutOfRangeError", classes.index, PyExc_IndexError) ||
-      !add("ArgumentError", classes.value, PyExc_ValueError)) {
-    return false;
-  }
-  return add("ShapeError", classes.shape, PyExc_ValueError) &&
-         add("DTypeError", classes.dtype, PyExc_TypeError, PyExc_NotImplementedError) &&
-         add("DeviceError", classes.device) && add("AutogradError", classes.autograd) &&
-         add("OutOfMemoryError", classes.memory);
+  return add("OutOfRangeError", classes.index, "A dim or an index is out of range.", PyExc_IndexError) &&
+         add("ArgumentError", classes.value, "An argument has a value that makes no sense.", PyExc_ValueError) &&
+         add("ShapeError", classes.shape, "Shapes do not fit together.", PyExc_ValueError) &&
+         add("DTypeError", classes.dtype, "An operation has no meaning for a dtype, or none is written.",
+             PyExc_TypeError, PyExc_NotImplementedError) &&
+         add("DeviceError", classes.device, "Tensors are on different devices, or a device is not there.") &&
+         add("AutogradError", classes.autograd, "A gradient cannot be computed, or would be wrong.") &&
+         add("OutOfMemoryError", classes.memory, "The system or the device has no memory left.");
 }
 
 }  // namespace tensorgrad::python

@@ -53,11 +53,7 @@ PyObject* get_grad_fn(PyObject* o, void*) {
 }
 PyObject* get_grad(PyObject* o, void*) { return wrap(unwrap(o).grad()); }
 PyObject* get_data(PyObject* o, void*) {
-  return guarded([&] {
-    Tensor data = detail::make_alias(unwrap(o));
-    data.impl()->flags |= detail::kUncounted;
-    return wrap(std::move(data));
-  });
+  return guarded([&] { return wrap(detail::make_alias(unwrap(o))); });
 }
 PyObject* get_base(PyObject* o, void*) {
   return guarded(

@@ -465,7 +465,7 @@ def _legacy(name, dtype):
                 return _C._tensor_from_data(args[0], dtype)
             return _C.empty(args if args else (0,), dtype=dtype)
 
-    return Meta(name, (), {"_dtype": dtype})
+    return Meta(name, (), {"_dtype": dtype, "__doc__": f"A tensor of {dtype} of these sizes, or of this data."})
 
 
 FloatTensor = _legacy("FloatTensor", _C.float32)

@@ -332,7 +332,7 @@ void check_inplace(const char* op, const Tensor& self) {
 
 void finish_inplace(Tensor& self, NodePtr node) {
   detail::TensorImpl* impl = self.impl();
-  if (!(impl->flags & detail::kUncounted)) impl->storage->version.fetch_add(1, std::memory_order_relaxed);
+  impl->storage->version.fetch_add(1, std::memory_order_relaxed);
   if (!node) return;
   if (!impl->base || (impl->flags & detail::kViewWithoutGrad)) return detail::set_history(self, node.get());
   node->add_output(self);

@@ -125,7 +125,7 @@ Tensor make_view(const Tensor& t, IntArrayRef sizes, IntArrayRef strides, int64_
   impl->base = from->base ? from->base : from;
   impl->base->retain();
   impl->view_version = from->storage->version.load(std::memory_order_relaxed);
-  impl->flags = from->flags & (kOneOfSeveral | kUncounted);
+  impl->flags = from->flags & kOneOfSeveral;
   mark_view(impl);
   return out;
 }

@@ -37,10 +37,9 @@ T* elements(const Tensor& t) {
   return static_cast<T*>(t.data_ptr());
 }
 
-// TensorImpl::flags. Views inherit the last two from the tensor they were made of.
+// TensorImpl::flags. Views inherit the second from the tensor they were made of.
 constexpr uint8_t kViewWithoutGrad = 1;  // made in no_grad mode
 constexpr uint8_t kOneOfSeveral = 2;     // made with others by split, chunk or unbind: no in-place change of a gradient
-constexpr uint8_t kUncounted = 4;        // x.data: its changes are not counted as changes of x
 
 // A number that goes into a tensor of this dtype must be one that it has: ValueError otherwise. Numbers lose their
 // fraction, and negative ones wrap around in uint8 (floats only where `wraps`), as in PyTorch.
