@@ -12,6 +12,7 @@ import numpy as np
 from bench.zoo import find
 
 CHECKED_STEPS = 5
+CHECKED_IMAGES = 512  # of an epoch's; a step's batch has no more
 
 
 class Training:
@@ -22,7 +23,6 @@ class Training:
         self.program = find(chosen, name)
         lib.manual_seed(0)
         self.model = self.program.make(lib)
-        self.parameters = dict(self.model.named_parameters())
         self.x, self.labels = (lib.from_numpy(array) for array in self.program.batch(np.random.default_rng(3)))
         cross_entropy = lib.nn.functional.cross_entropy
         model = self.model
@@ -61,10 +61,11 @@ class Training:
         for x, labels in self.loader:
             self.train_on(x, labels)
 
-    def check(self, weights: Path, result: Path) -> None:
+    def check(self, weights: Path, result: Path, exact: bool) -> None:
         """Starts from the weights in the file, or writes them where it is the first to be asked. The result has the
-        output, or the losses of some steps and the gradients of the first; dropout is off meanwhile, its random
-        numbers being each library's own."""
+        output, or the losses of some steps; with `exact` the output and every gradient of one step in float64, where
+        rounding cannot turn a ReLU off here that is on there. Dropout is off meanwhile, its random numbers being each
+        library's own."""
         state = self.model.state_dict()
         if not weights.exists():
             np.savez(weights, **{name: value.detach().numpy() for name, value in state.items()})
@@ -72,27 +73,33 @@ class Training:
         with self.lib.no_grad():
             for name, value in state.items():
                 value.copy_(self.lib.from_numpy(given[name]))
-        found = self.check_output() if self.program.kind == "infer" else self.check_steps()
-        np.savez(result, **found)
-
-    def check_output(self) -> dict[str, np.ndarray]:
-        with self.lib.no_grad():
-            return {"output": self.forward(self.x).numpy()}
-
-    def check_steps(self) -> dict[str, np.ndarray]:
-        found, losses = {}, []
         dropouts = [module for module in self.model.modules() if isinstance(module, self.lib.nn.Dropout)]
         kept = [module.p for module in dropouts]
         for module in dropouts:
             module.p = 0.0
-        for step in range(CHECKED_STEPS):
-            losses.append(self.train_on(self.x[:256], self.labels[:256]) if self.loader_fed else self.train())
-            if step == 0:
-                for name, parameter in self.parameters.items():
-                    found[f"gradient of {name}"] = np.array(parameter.grad.numpy())
+        if exact:
+            found = self.check_gradients()
+        elif self.program.kind == "infer":
+            with self.lib.no_grad():
+                found = {"output": self.forward(self.x).numpy()}
+        else:
+            x, labels = self.x[:CHECKED_IMAGES], self.labels[: self.checked_labels]
+            found = {"losses": np.array([self.train_on(x, labels) for _ in range(CHECKED_STEPS)])}
         for module, p in zip(dropouts, kept):
             module.p = p
-        return {"losses": np.array(losses), **found}
+        np.savez(result, **found)
+
+    @property
+    def checked_labels(self) -> int:
+        return CHECKED_IMAGES if len(self.x) == len(self.labels) else len(self.labels)
+
+    def check_gradients(self) -> dict[str, np.ndarray]:
+        model = self.model.double()
+        x = self.x[:CHECKED_IMAGES]
+        output = model(x.double() if x.is_floating_point() else x)
+        self.lib.nn.functional.cross_entropy(output, self.labels[: self.checked_labels]).backward()
+        found = {f"gradient of {name}": parameter.grad.numpy() for name, parameter in model.named_parameters()}
+        return {"output": output.detach().numpy(), **found}
 
     @property
     def loader_fed(self) -> bool:

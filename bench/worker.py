@@ -128,8 +128,8 @@ class Worker:
         self.training = Training(self.lib, chosen, name, compiled)
         return {}
 
-    def check_model(self, weights: str, result: str) -> dict[str, Any]:
-        self.training.check(Path(weights), Path(result))
+    def check_model(self, weights: str, result: str, exact: bool) -> dict[str, Any]:
+        self.training.check(Path(weights), Path(result), exact)
         return {}
 
     def measure_model(self, seconds: float, least: int) -> dict[str, Any]:

@@ -35,30 +35,36 @@ def test_both_libraries_build_the_same_model(program):
 )
 def test_both_libraries_compute_the_same(chosen, name, tmp_path):
     for lib in (torch, tensorgrad):
-        training = Training(lib, chosen, name, False)
-        training.check(tmp_path / "weights.npz", tmp_path / f"{lib.__name__}.npz")
+        for exact in (True, False):
+            training = Training(lib, chosen, name, False)
+            training.check(tmp_path / "weights.npz", tmp_path / f"{lib.__name__}-{exact}.npz", exact)
         assert len(training.measure(0.0, 3)) == 3
-    error, where = disagreement(tmp_path / "tensorgrad.npz", tmp_path / "torch.npz")
-    assert error <= models.TOLERANCE, where
-    found = np.load(tmp_path / "tensorgrad.npz")
+    for exact, allowed in ((True, models.EXACT_TOLERANCE), (False, models.TOLERANCE)):
+        error, where = disagreement(tmp_path / f"tensorgrad-{exact}.npz", tmp_path / f"torch-{exact}.npz")
+        assert error <= allowed, where
+    found = np.load(tmp_path / "tensorgrad-True.npz")
+    assert sum(key.startswith("gradient of ") for key in found.files) == len(list(training.model.parameters()))
     if chosen != "inference":
-        assert found["losses"][-1] < found["losses"][0]
-        assert sum(name.startswith("gradient of ") for name in found.files) == len(training.parameters)
+        losses = np.load(tmp_path / "tensorgrad-False.npz")["losses"]
+        assert losses[-1] < losses[0]
 
 
 class FakePeer:
     def __init__(self, name, losses):
         self.name, self.losses = name, losses
 
-    def ask(self, do, weights, result):
+    def ask(self, do, weights, result, exact):
         assert do == "check_model"
         np.savez(result, losses=np.array(self.losses))
 
 
 def test_a_library_that_computes_something_else_is_named(tmp_path):
     good, same, other = FakePeer("torch eager", [2.0, 1.0]), FakePeer("a", [2.0, 1.0001]), FakePeer("b", [2.0, 1.1])
-    assert models.check([good, same], tmp_path) == ""
-    assert "b: losses differs from torch eager by 5.00e-02" in models.check([good, same, other], tmp_path)
+    models.check([good, same], tmp_path, exact=False)
+    with pytest.raises(PeerError, match="b: losses differs from torch eager by 5.00e-02"):
+        models.check([good, same, other], tmp_path, exact=False)
+    with pytest.raises(PeerError, match="a: losses in float64 differs"):
+        models.check([good, same], tmp_path, exact=True)
 
 
 def test_the_table_and_the_file(monkeypatch, tmp_path, capsys):
