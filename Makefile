@@ -9,8 +9,8 @@ CMAKE_ARGS ?=
 RUN_PYTHON := PYTHONPATH=$(CURDIR)/$(BUILD)/python:$(CURDIR)/tests/python $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests build python demo test test-cpp test-python parity bench bench-quick bench-kernels bench-models \
-  bench-compare gpu-check format lint docs clean
+.PHONY: help setup setup-tests build python demo test test-cpp test-python parity bench bench-quick bench-kernels bench-ops \
+  bench-models bench-compare gpu-check format lint docs clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench: setup-tests build ## the table beside PyTorch; writes BENCHMARK.md (DEVIC
 
 bench-quick: setup-tests build ## the same table in under a minute, nothing written
 	@$(RUN_PYTHON) -m bench.table --quick --device $(DEVICE) --build $(BUILD) $(ARGS)
+
+bench-ops: setup-tests build ## every other operation over many shapes beside PyTorch, the worst first (ARGS=--help)
+	@$(RUN_PYTHON) -m bench.ops $(ARGS)
 
 bench-models: setup-tests build ## whole training steps beside PyTorch eager and torch.compile (ARGS=--help)
 	@$(RUN_PYTHON) -m bench.models $(ARGS)

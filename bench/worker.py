@@ -140,6 +140,49 @@ class Worker:
 
         return {"megabytes": peak_megabytes()}
 
+    def prepare_op(self, key: str) -> dict[str, Any]:
+        """Builds a case of the operation sweep and answers with samples of its results."""
+        from bench.ops import all_cases
+        from bench.ops_kit import OpRun
+
+        self.op = None  # the last case's tensors go first
+        gc.collect()
+        self.op = OpRun(self.lib, next(case for case in all_cases() if case.key == key))
+        return {"samples": self.op.samples()}
+
+    def measure_op(self, direction: str, seconds: float, least: int) -> dict[str, Any]:
+        """Seconds of one call, each sample the mean of as many as take about 50 microseconds (one for a backward)."""
+        run = self.op
+        gc.collect()
+        gc.disable()
+        samples: list[float] = []
+        with self.lib.no_grad() if direction == "forward" else self.lib.enable_grad():
+            batch = 1
+
+            def sample() -> float:
+                if direction == "backward":
+                    output = run.prepare_backward()
+                    begin = time.perf_counter()
+                    run.backward(output)
+                    return time.perf_counter() - begin
+                call = run.call
+                begin = time.perf_counter()
+                for _ in range(batch):
+                    call()
+                return (time.perf_counter() - begin) / batch
+
+            begin = time.perf_counter()
+            warm = 0
+            while warm < 2 or (time.perf_counter() - begin < seconds / 4 and warm < 200):
+                once = sample()
+                warm += 1
+            batch = max(1, int(5e-5 / once)) if direction == "forward" else 1
+            begin = time.perf_counter()
+            while len(samples) < least or time.perf_counter() - begin < seconds:
+                samples.append(sample())
+        gc.enable()
+        return {"samples": samples}
+
     def overhead(self, name: str, seconds: float) -> dict[str, Any]:
         """Nanoseconds of one small operation as Python sees it, the median of batches of 100."""
         lib = self.lib

@@ -26,6 +26,9 @@ struct GatherArgs {
 };
 
 struct IndexKernels {
+  // Whether all of in are in [0, size), so that they can be used as they are. A device that cannot know without waiting
+  // says false; `wrap` then makes a copy that is safe.
+  bool (*all_inside)(const int64_t* in, int64_t n, int64_t size) = nullptr;
   // out[i] = (add ? out[i] : 0) + in[i] * stride, a negative in[i] counted from `size` where `negative` allows it.
   // Returns the place of the first index out of range, or -1. out may be in.
   int64_t (*wrap)(const int64_t* in, int64_t* out, int64_t n, int64_t size, int64_t stride, bool add,

@@ -81,6 +81,12 @@ Tensor source_gradient(const Tensor& g, int64_t d, const Tensor& index, const Sh
   return out;
 }
 
+// Zeros of these sizes with g added at the index.
+Tensor add_by_index(const Shape& sizes, int64_t d, const Tensor& index, const Tensor& g) {
+  Tensor out = zeros(sizes, {.dtype = g.dtype(), .device = g.device()});
+  return should_record(g) ? out.scatter_add(d, index, g) : out.scatter_add_(d, index, g);
+}
+
 // self is x itself (in place) or its copy.
 void scatter_op(const char* op, Tensor& self, int64_t dim, const Tensor& index, const Tensor& source, bool add,
                 bool in_place) {
@@ -89,15 +95,16 @@ void scatter_op(const char* op, Tensor& self, int64_t dim, const Tensor& index, 
   TENSORGRAD_CHECK(self.dtype() == source.dtype(), DTypeError, op,
                    ": Expected self.dtype to be equal to src.dtype, got ", self.dtype(), " and ", source.dtype());
   if (in_place) check_inplace(op, self);
-  const Tensor where = wrapped_index(index, indexed_size(self, d), d, op, false);
+  const bool own = index.impl()->storage == self.impl()->storage;
+  const Tensor where = wrapped_index(index, indexed_size(self, d), d, op, false, own);
   NodePtr node;
   if (should_record(self, source)) {
     node = make_node(add ? "ScatterAdd" : "Scatter", inputs(self, source),
-                     [d, where, add, sizes = Shape(source.sizes())](const Tensor& g, const Context& c) {
+                     [d, where = Saved(where), add, sizes = Shape(source.sizes())](const Tensor& g, const Context& c) {
                        return Grads<2>{!c.needs(0) ? Tensor()
                                        : add       ? g
-                                                   : scatter(g, d, where, 0),
-                                       c.needs(1) ? source_gradient(g, d, where, sizes) : Tensor()};
+                                                   : scatter(g, d, where(c), 0),
+                                       c.needs(1) ? source_gradient(g, d, where(c), sizes) : Tensor()};
                      });
   }
   scatter_into(self, d, where, source, add);
@@ -108,11 +115,12 @@ void scatter_value(Tensor& self, int64_t dim, const Tensor& index, Scalar value,
   const int64_t d = wrap_dim(dim, self.dim(), "scatter");
   check_gather("scatter", self, d, index, nullptr);
   if (in_place) check_inplace("scatter_", self);
-  const Tensor where = wrapped_index(index, indexed_size(self, d), d, "scatter", false);
+  const bool own = index.impl()->storage == self.impl()->storage;
+  const Tensor where = wrapped_index(index, indexed_size(self, d), d, "scatter", false, own);
   NodePtr node;
   if (should_record(self)) {
     node = make_node("Scatter", inputs(self),
-                     [d, where](const Tensor& g, const Context&) { return scatter(g, d, where, 0); });
+                     [d, where = Saved(where)](const Tensor& g, const Context& c) { return scatter(g, d, where(c), 0); });
   }
   const NoGradGuard guard;
   scatter_into(self, d, where, full({}, value, {.dtype = self.dtype(), .device = self.device()}).expand(where.sizes()),
@@ -133,8 +141,9 @@ Tensor gather(const Tensor& x, int64_t dim, const Tensor& index) {
                      [&](const GatherArgs& args) { kernels(x.device()).index.gather(x.element_size(), args); });
   }
   if (should_record(x)) {
-    record("Gather", out, inputs(x), [d, where, sizes = Shape(x.sizes())](const Tensor& g, const Context&) {
-      return zeros(sizes, {.dtype = g.dtype(), .device = g.device()}).scatter_add(d, where, g);
+    record("Gather", out, inputs(x), [d, where = Saved(where), sizes = Shape(x.sizes())](const Tensor& g,
+                                                                                         const Context& c) {
+      return add_by_index(sizes, d, where(c), g);
     });
   }
   return out;
@@ -191,12 +200,12 @@ Tensor take_along_dim(const Tensor& x, const Tensor& index, std::optional<int64_
 
 namespace {
 // x's dim `d` indexed by a vector, as a plan for the row kernels.
-detail::IndexPlan row_plan(const char* op, const Tensor& x, int64_t d, const Tensor& index) {
+detail::IndexPlan row_plan(const char* op, const Tensor& x, int64_t d, const Tensor& index, bool recorded) {
   TENSORGRAD_CHECK(index.dim() <= 1, IndexError, op, ": Index is supposed to be a vector, but got dim: ", index.dim());
   const Tensor flat = index.dim() == 0 ? index.view({1}) : index;
   detail::IndexPlan plan;
   plan.sizes = plan.result_sizes = Shape(x.sizes());
-  plan.linear = wrapped_index(flat, indexed_size(x, d), d, op, false);
+  plan.linear = wrapped_index(flat, indexed_size(x, d), d, op, false, recorded);
   for (int64_t i = 0; i < x.dim(); ++i) {
     plan.order.push_back(i);
     const int64_t n = x.sizes()[static_cast<size_t>(i)];
@@ -220,7 +229,8 @@ void index_add_op(Tensor& self, int64_t dim, const Tensor& index, const Tensor& 
   const int64_t d = wrap_dim(dim, self.dim(), "index_add");
   check_rows("index_add", self, d, index, source);
   if (in_place) check_inplace("index_add_", self);
-  const detail::IndexPlan plan = row_plan("index_add", self, d, index);
+  const detail::IndexPlan plan = row_plan("index_add", self, d, index,
+               should_record(self, source) || index.impl()->storage == self.impl()->storage);
   NodePtr node;
   if (should_record(self, source)) {
     node = make_node("IndexAdd", inputs(self, source),
@@ -240,7 +250,7 @@ void index_add_op(Tensor& self, int64_t dim, const Tensor& index, const Tensor& 
 
 Tensor index_select(const Tensor& x, int64_t dim, const Tensor& index) {
   const int64_t d = wrap_dim(dim, x.dim(), "index_select");
-  return detail::index_by_plan(x, row_plan("index_select", x, d, index));
+  return detail::index_by_plan(x, row_plan("index_select", x, d, index, should_record(x)));
 }
 
 Tensor index_add(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source, Scalar alpha) {

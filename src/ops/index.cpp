@@ -23,8 +23,9 @@ Tensor index_tensor(const Tensor& index, const char* op) {
   return index.detach().to(DType::int64).contiguous();
 }
 
-Tensor wrapped_index(const Tensor& index, int64_t size, int64_t dim, const char* op, bool negative) {
+Tensor wrapped_index(const Tensor& index, int64_t size, int64_t dim, const char* op, bool negative, bool own) {
   const Tensor in = index_tensor(index, op);
+  if (!own && kernels(in.device()).index.all_inside(detail::elements<int64_t>(in), in.numel(), size)) return in;
   Tensor out = make_empty(in.sizes(), DType::int64, in.device());
   if (in.numel() == 0) return out;
   const int64_t bad = kernels(in.device())
@@ -35,7 +36,7 @@ Tensor wrapped_index(const Tensor& index, int64_t size, int64_t dim, const char*
   return out;
 }
 
-IndexPlan plan_index(const Tensor& x, const std::vector<Tensor>& tensors, const char* op) {
+IndexPlan plan_index(const Tensor& x, const std::vector<Tensor>& tensors, const char* op, bool own) {
   IndexPlan plan;
   plan.sizes = Shape(x.sizes());
   Shape common;
@@ -74,6 +75,10 @@ IndexPlan plan_index(const Tensor& x, const std::vector<Tensor>& tensors, const 
     plan.shape.inner *= plan.sizes[d];
   }
 
+  if (count == 1 && !own) {
+    plan.linear = wrapped_index(tensors[first], plan.shape.n, static_cast<int64_t>(first), op);
+    return plan;
+  }
   plan.linear = make_empty(common, DType::int64, x.device());
   if (plan.linear.numel() == 0) return plan;
   int64_t stride = plan.shape.n;
@@ -284,9 +289,16 @@ Tensor without_indexed(const Tensor& g, const IndexPlan& plan) {
   return out;
 }
 
+// An index that lies in the memory which it is about to change.
+bool overlaps(const Tensor& view, const std::vector<Tensor>& tensors) {
+  return std::any_of(tensors.begin(), tensors.end(), [&](const Tensor& t) {
+    return t.defined() && t.impl()->storage == view.impl()->storage;
+  });
+}
+
 void put_tensors(Tensor& view, const std::vector<Tensor>& tensors, const Tensor& given, bool accumulate) {
   check_inplace("index_put_", view);
-  IndexPlan plan = detail::plan_index(view, tensors, "index_put_");
+  IndexPlan plan = detail::plan_index(view, tensors, "index_put_", should_record(view, given) || overlaps(view, tensors));
   const Tensor value = fit_value(given, plan.result_sizes.size());
   TENSORGRAD_CHECK(value.dtype() == view.dtype(), DTypeError,
                    "index_put_: expected the dtypes of source and destination to match, got ", view.dtype(),
@@ -314,7 +326,7 @@ void put_tensors(Tensor& view, const std::vector<Tensor>& tensors, const Tensor&
 Tensor index(const Tensor& x, const std::vector<TensorIndex>& indices) {
   const Parsed p = parse(x, indices);
   if (p.mask.defined()) return masked_select(x, p.mask);
-  if (p.has_tensors) return detail::index_by_plan(p.view, detail::plan_index(p.view, p.tensors, "index"));
+  if (p.has_tensors) return detail::index_by_plan(p.view, detail::plan_index(p.view, p.tensors, "index", should_record(p.view)));
   return p.view.is_same(x) ? x.view(x.sizes()) : p.view;
 }
 

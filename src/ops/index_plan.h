@@ -12,7 +12,10 @@ namespace tensorgrad::detail {
 // An int64 index tensor, contiguous, without history; DTypeError naming `op` for anything but integers.
 Tensor index_tensor(const Tensor& index, const char* op);
 // The same with every entry in [0, size), negative ones counted from the end; IndexError otherwise.
-Tensor wrapped_index(const Tensor& index, int64_t size, int64_t dim, const char* op, bool negative = true);
+// The tensor itself where nothing is to be changed; `own` asks for a copy even then: for a backward that will not look at
+// the entries again, or for a writing into the index's own memory.
+Tensor wrapped_index(const Tensor& index, int64_t size, int64_t dim, const char* op, bool negative = true,
+                     bool own = false);
 
 // A tensor indexed by tensors at some dims: with the dims in the order `order` it is (outer, n, inner), and entry j of
 // the result is entry linear[j] of n.
@@ -21,10 +24,10 @@ struct IndexPlan {
   Shape order;         // its dims: before the indexed ones, the indexed ones, behind them
   Shape result_sizes;  // (before, the index tensors' common shape, behind)
   DimShape shape;
-  Tensor linear;  // int64, dense
+  Tensor linear;  // int64, dense; the caller's own tensor where nothing had to be changed and nobody keeps the plan
 };
-// tensors[d] indexes dim d; undefined: the whole dim.
-IndexPlan plan_index(const Tensor& x, const std::vector<Tensor>& tensors, const char* op);
+// tensors[d] indexes dim d; undefined: the whole dim. `own`: as for wrapped_index.
+IndexPlan plan_index(const Tensor& x, const std::vector<Tensor>& tensors, const char* op, bool own);
 
 // The reading and both writings, each with its gradient.
 Tensor index_by_plan(const Tensor& x, const IndexPlan& plan);

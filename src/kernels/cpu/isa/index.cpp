@@ -12,6 +12,33 @@ constexpr int64_t kGrain = 16384;  // elements that are worth a thread
 TENSORGRAD_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 TENSORGRAD_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
+// The sign bit of v | (size - 1 - v) says that v is outside.
+bool block_inside(const int64_t* in, int64_t n, int64_t size) {
+  Vec<int64_t> bad[4] = {int64_t{0}, int64_t{0}, int64_t{0}, int64_t{0}};
+  constexpr int64_t L = kLanes<int64_t>;
+  const Vec<int64_t> last = size - 1;
+  int64_t i = 0;
+  for (; i + 4 * L <= n; i += 4 * L) {
+    for (int64_t k = 0; k < 4; ++k) {
+      const Vec<int64_t> v = load(in + i + k * L);
+      bad[k] = bad[k] | v | (last - v);
+    }
+  }
+  bad[0] = (bad[0] | bad[1]) | (bad[2] | bad[3]);
+  int64_t all = 0;
+  for (int64_t k = 0; k < L; ++k) all |= bad[0][k];
+  for (; i < n; ++i) all |= in[i] | (size - 1 - in[i]);
+  return all >= 0;
+}
+bool all_inside(const int64_t* in, int64_t n, int64_t size) {
+  if (n <= 2 * kGrain) return block_inside(in, n, size);
+  int bad = 0;
+  parallel_for(0, n, 2 * kGrain, [&](int64_t b, int64_t e) {
+    if (!block_inside(in + b, e - b, size)) __atomic_store_n(&bad, 1, __ATOMIC_RELAXED);
+  });
+  return bad == 0;
+}
+
 int64_t wrap(const int64_t* in, int64_t* out, int64_t n, int64_t size, int64_t stride, bool add, bool negative) {
   const int64_t low = negative ? -size : 0;
   bool bad = false;
@@ -31,14 +58,24 @@ int64_t wrap(const int64_t* in, int64_t* out, int64_t n, int64_t size, int64_t s
 
 // --- rows: an index chooses a block of `inner` elements
 
+// Short blocks by whole registers, the last one ending at the end: a call of memcpy costs more than they do.
+typedef uint8_t Bytes __attribute__((vector_size(kVectorBytes), aligned(1), may_alias));
 template <class U>
 TENSORGRAD_INLINE void copy_block(U* to, const U* from, int64_t n) {
+  const int64_t bytes = n * static_cast<int64_t>(sizeof(U));
   if (n == 1) {
     *to = *from;
-  } else if (n * static_cast<int64_t>(sizeof(U)) >= 256) {
-    __builtin_memcpy(to, from, static_cast<size_t>(n) * sizeof(U));
-  } else {
+  } else if (bytes < kVectorBytes) {
     for (int64_t i = 0; i < n; ++i) to[i] = from[i];
+  } else if (bytes <= 16 * kVectorBytes) {
+    auto* t = reinterpret_cast<uint8_t*>(to);
+    const auto* f = reinterpret_cast<const uint8_t*>(from);
+    auto move = [=](int64_t at) { *reinterpret_cast<Bytes*>(t + at) = *reinterpret_cast<const Bytes*>(f + at); };
+    int64_t i = 0;
+    for (; i + kVectorBytes <= bytes; i += kVectorBytes) move(i);
+    if (i < bytes) move(bytes - kVectorBytes);
+  } else {
+    __builtin_memcpy(to, from, static_cast<size_t>(bytes));
   }
 }
 
@@ -47,13 +84,17 @@ void select_typed(const DimShape& s, const void* x_data, const int64_t* index, i
   const U* x = static_cast<const U*>(x_data);
   U* out = static_cast<U*>(out_data);
   parallel_for(0, s.outer * m, most(1, kGrain / s.inner), [&](int64_t b, int64_t e) {
-    int64_t o = b / m, j = b % m;
-    for (int64_t r = b; r < e; ++r) {
-      copy_block(out + r * s.inner, x + (o * s.n + index[j]) * s.inner, s.inner);
-      if (++j == m) {
-        j = 0;
-        ++o;
+    for (int64_t r = b; r < e;) {
+      const int64_t o = r / m, first = r % m, count = least(m - first, e - r);
+      const U* from = x + o * s.n * s.inner;
+      const int64_t* at = index + first;
+      U* to = out + r * s.inner;
+      if (s.inner == 1) {
+        for (int64_t j = 0; j < count; ++j) to[j] = from[at[j]];
+      } else {
+        for (int64_t j = 0; j < count; ++j) copy_block(to + j * s.inner, from + at[j] * s.inner, s.inner);
       }
+      r += count;
     }
   });
 }
@@ -145,14 +186,10 @@ void add_typed(const DimShape& s, void* x_data, const int64_t* index, int64_t m,
 
 // --- elements: an index for each
 
-// body(index, x, other, steps...) runs along the indexed dim or along the last one, whichever lies better: for every
-// line
-//   count elements; index advances by index_step, x's base by x_step, other by other_step; x_dim is x's stride of the
-//   dim.
+// index as lines x (length along the indexed dim) x (columns along the last dim, when that is another one).
 struct Lines {
-  int64_t lines = 1, length = 1,
-          columns = 1;  // lines x (length along dim) x (columns along the last dim, when it is another)
-  int64_t index_dim = 1, index_column = 0, x_dim = 0, x_column = 0, other_dim = 0, other_column = 0;
+  int64_t lines = 1, length = 1, columns = 1;
+  int64_t index_dim = 1, x_dim = 0, x_column = 0, other_dim = 0, other_column = 0;
 };
 Lines lines_of(const GatherArgs& a) {
   Lines l;
@@ -165,7 +202,6 @@ Lines lines_of(const GatherArgs& a) {
       l.index_dim = step;
     } else if (d == a.ndim - 1) {
       l.columns = a.sizes[d];
-      l.index_column = step;
       l.x_column = a.x_strides[d];
       l.other_column = a.other_strides[d];
     } else {
@@ -194,25 +230,58 @@ LinePlace line_place(const GatherArgs& a, int64_t line) {
   return p;
 }
 
-// each(x element's offset, other element's offset) in index order within every line.
+// each(x element's offset, other element's offset) for n dense entries of the index, in order.
 template <class Each>
-void each_element(const GatherArgs& a, Each each) {
+TENSORGRAD_INLINE void run_entries(const int64_t* index, int64_t n, int64_t x, int64_t x_dim, int64_t x_step,
+                                   int64_t other, int64_t other_step, Each each) {
+  if (other_step == 1 && x_dim == 1 && x_step == 0) {
+    for (int64_t i = 0; i < n; ++i) each(x + index[i], other + i);
+  } else if (other_step == 1 && x_step == 1) {
+    for (int64_t i = 0; i < n; ++i) each(x + i + index[i] * x_dim, other + i);
+  } else {
+    for (int64_t i = 0; i < n; ++i) each(x + index[i] * x_dim + i * x_step, other + i * other_step);
+  }
+}
+
+// Columns [begin, end) of rows [row, end_row) of a line; a line whose indexed dim is the last one is one row of it.
+template <class Each>
+TENSORGRAD_INLINE void run_rows(const GatherArgs& a, const Lines& l, int64_t line, int64_t row, int64_t end_row,
+                                int64_t begin, int64_t end, Each each) {
+  const LinePlace p = line_place(a, line);
+  if (a.dim == a.ndim - 1) {
+    run_entries(a.index + p.index + row, end_row - row, p.x, l.x_dim, 0, p.other + row * l.other_dim, l.other_dim,
+                each);
+    return;
+  }
+  for (int64_t j = row; j < end_row; ++j) {
+    run_entries(a.index + p.index + j * l.index_dim + begin, end - begin, p.x + begin * l.x_column, l.x_dim, l.x_column,
+                p.other + j * l.other_dim + begin * l.other_column, l.other_column, each);
+  }
+}
+
+// In any order, shared out by rows: for reading x.
+template <class Each>
+void each_unordered(const GatherArgs& a, Each each) {
   const Lines l = lines_of(a);
-  auto run = [&](int64_t line, int64_t begin, int64_t end) {
-    const LinePlace p = line_place(a, line);
-    for (int64_t j = 0; j < l.length; ++j) {
-      const int64_t* index = a.index + p.index + j * l.index_dim;
-      const int64_t other = p.other + j * l.other_dim;
-      for (int64_t c = begin; c < end; ++c) {
-        each(p.x + index[c * l.index_column] * l.x_dim + c * l.x_column, other + c * l.other_column);
-      }
+  parallel_for(0, l.lines * l.length, most(1, kGrain / l.columns), [&](int64_t b, int64_t e) {
+    for (int64_t r = b; r < e;) {
+      const int64_t line = r / l.length, row = r % l.length, count = least(l.length - row, e - r);
+      run_rows(a, l, line, row, row + count, 0, l.columns, each);
+      r += count;
     }
-  };
+  });
+}
+
+// In index order within every line, which one thread runs (or a part of its columns): for writing x.
+template <class Each>
+void each_ordered(const GatherArgs& a, Each each) {
+  const Lines l = lines_of(a);
   if (l.lines == 1) {
-    parallel_for(0, l.columns, most(16, kGrain / l.length), [&](int64_t b, int64_t e) { run(0, b, e); });
+    parallel_for(0, l.columns, most(64, kGrain / l.length),
+                 [&](int64_t b, int64_t e) { run_rows(a, l, 0, 0, l.length, b, e, each); });
   } else {
     parallel_for(0, l.lines, most(1, kGrain / (l.length * l.columns)), [&](int64_t b, int64_t e) {
-      for (int64_t i = b; i < e; ++i) run(i, 0, l.columns);
+      for (int64_t i = b; i < e; ++i) run_rows(a, l, i, 0, l.length, 0, l.columns, each);
     });
   }
 }
@@ -221,25 +290,19 @@ template <class U>
 void gather_typed(const GatherArgs& a) {
   const U* x = static_cast<const U*>(a.x);
   U* out = static_cast<U*>(a.other);
-  if (a.ndim == 1) {  // one line: reading may be shared out
-    parallel_for(0, a.sizes[0], kGrain, [&](int64_t b, int64_t e) {
-      for (int64_t i = b; i < e; ++i) out[i * a.other_strides[0]] = x[a.index[i] * a.x_strides[0]];
-    });
-    return;
-  }
-  each_element(a, [=](int64_t from, int64_t to) { out[to] = x[from]; });
+  each_unordered(a, [=](int64_t from, int64_t to) { out[to] = x[from]; });
 }
 template <class U>
 void scatter_typed(const GatherArgs& a) {
   U* x = static_cast<U*>(a.x);
   const U* source = static_cast<const U*>(a.other);
-  each_element(a, [=](int64_t to, int64_t from) { x[to] = source[from]; });
+  each_ordered(a, [=](int64_t to, int64_t from) { x[to] = source[from]; });
 }
 template <class T>
 void scatter_add_typed(const GatherArgs& a) {
   T* x = static_cast<T*>(a.x);
   const T* source = static_cast<const T*>(a.other);
-  each_element(a, [=](int64_t to, int64_t from) { x[to] = plus(x[to], source[from]); });
+  each_ordered(a, [=](int64_t to, int64_t from) { x[to] = plus(x[to], source[from]); });
 }
 
 // --- by size, by dtype
@@ -346,6 +409,7 @@ void scatter_add(DType dtype, const GatherArgs& a) {
 }  // namespace
 
 void fill(IndexKernels& kernels) {
+  kernels.all_inside = all_inside;
   kernels.wrap = wrap;
   kernels.select = select;
   kernels.put = put;

@@ -14,13 +14,27 @@ constexpr int64_t kGrain = 8192;
 
 int64_t grain_of(int64_t n) { return n >= kGrain ? 1 : kGrain / (n > 0 ? n : 1); }
 
-// The position of the first target that is neither a class nor ignored.
-int64_t first_bad(const ClassLoss& s) {
-  for (int64_t i = 0; i < s.batch * s.spatial; ++i) {
-    const int64_t t = s.target[i];
-    if ((t < 0 || t >= s.classes) && t != s.ignore) return i;
+// The position of the first of n for which bad(value) is not 0; looked for only once it is known that there is one.
+template <class Bad>
+int64_t first_bad(const int64_t* values, int64_t n, Bad bad) {
+  int found = 0;
+  parallel_for(0, n, 4 * kGrain, [&](int64_t b, int64_t e) {
+    int64_t any = 0;
+    for (int64_t i = b; i < e; ++i) any |= bad(values[i]);
+    if (any) __atomic_store_n(&found, 1, __ATOMIC_RELAXED);
+  });
+  if (!found) return -1;
+  for (int64_t i = 0; i < n; ++i) {
+    if (bad(values[i])) return i;
   }
   return -1;
+}
+// A target that is neither a class nor ignored.
+int64_t first_bad(const ClassLoss& s) {
+  const int64_t classes = s.classes, ignore = s.ignore;
+  return first_bad(s.target, s.batch * s.spatial, [=](int64_t t) __attribute__((always_inline)) -> int64_t {
+    return static_cast<int64_t>(static_cast<uint64_t>(t) >= static_cast<uint64_t>(classes)) & (t != ignore);
+  });
 }
 template <class T>
 T weight_of(const ClassLoss& s, int64_t t) {
@@ -247,9 +261,10 @@ void nll_backward(const ClassLoss& s, const T* grad, const T* total_weight, T* d
 
 template <class T>
 int64_t embedding_forward(int64_t count, int64_t rows, int64_t size, const T* weight, const int64_t* index, T* out) {
-  for (int64_t i = 0; i < count; ++i) {
-    if (index[i] < 0 || index[i] >= rows) return i;
-  }
+  const int64_t bad = first_bad(index, count, [=](int64_t t) __attribute__((always_inline)) -> int64_t {
+    return static_cast<uint64_t>(t) >= static_cast<uint64_t>(rows);
+  });
+  if (bad >= 0) return bad;
   parallel_for(0, count, grain_of(size), [=](int64_t b, int64_t e) {
     for (int64_t i = b; i < e; ++i)
       __builtin_memcpy(out + i * size, weight + index[i] * size, static_cast<size_t>(size) * sizeof(T));

@@ -150,6 +150,57 @@ struct FloatPolicy {
     return across(join(join(join(a[0], a[1]), join(a[2], a[3])), join(join(a[4], a[5]), join(a[6], a[7]))));
   }
 
+  // Rows of at most kShortRow elements, up to L of them side by side: each into one register, and those across together.
+  static constexpr bool kSideBySide = O != ReduceOp::sum_pow;  // long code: not twice
+  static constexpr int64_t kShortRow = 16 * L;
+  void short_rows(const T* const* x, int64_t count, int64_t n, const Out* const* center, Part* parts) const {
+    V v[L];
+    const Mask<T> rest = first_lanes<T>(n % L);
+    for (int64_t k = 0; k < L; ++k) {
+      V a = neutral_value();
+      if (k < count) {
+        const V c = kCentred ? center_vector(center[k]) : V(T(0));
+        int64_t i = 0;
+        for (; i + L <= n; i += L) a = join(a, term(load(x[k] + i), c));
+        if (i < n) a = select(rest, join(a, term(load_n(x[k] + i, n - i), c)), a);
+      }
+      v[k] = a;
+    }
+    across_each<1>(v);
+    for (int64_t k = 0; k < count; ++k) parts[k] = v[0][static_cast<int>(k)];
+  }
+
+  // Rows of n <= L columns, one behind the other in memory: L of them fill n registers, in which element i belongs to
+  // column i % n.
+  void flat_columns(const T* x, int64_t rows, int64_t n, const Out* center, Part* parts) const {
+    alignas(64) T sums[L * L];
+    alignas(64) T centers[kCentred ? L * L : 1];
+    if constexpr (kCentred) {
+      for (int64_t i = 0; i < n * L; ++i) centers[i] = center[i % n];
+    }
+    const auto center_of = [&](int64_t j) { return kCentred ? load(centers + j * L) : V(T(0)); };
+    while (rows >= L) {
+      const int64_t blocks = least(rows, kSegment / n) / L;
+      for (int64_t j = 0; j < n; j += 4) {
+        const int64_t m = least(4, n - j);
+        V a[4] = {V(neutral_value()), V(neutral_value()), V(neutral_value()), V(neutral_value())};
+        for (int64_t b = 0; b < blocks; ++b) {
+          const T* p = x + (b * n + j) * L;
+          if (m == 4) {
+            for (int k = 0; k < 4; ++k) a[k] = join(a[k], term(load(p + k * L), center_of(j + k)));
+          } else {
+            for (int k = 0; k < m; ++k) a[k] = join(a[k], term(load(p + k * L), center_of(j + k)));
+          }
+        }
+        for (int k = 0; k < m; ++k) store(sums + (j + k) * L, a[k]);
+      }
+      for (int64_t i = 0, c = 0; i < n * L; ++i, c = c + 1 == n ? 0 : c + 1) parts[c] = combine(parts[c], sums[i]);
+      x += blocks * L * n;
+      rows -= blocks * L;
+    }
+    if (rows > 0) add_rows(x, n, rows, n, center, parts);
+  }
+
   // Elements `stride` apart, collected into vectors first.
   Part row_strided(const T* x, int64_t n, int64_t stride, V c) const {
     V a[4] = {V(neutral_value()), V(neutral_value()), V(neutral_value()), V(neutral_value())};
@@ -179,6 +230,21 @@ struct FloatPolicy {
   }
 
  private:
+  // v[0]'s lane k becomes what v[k] gives across: neighbours are interleaved in blocks of S and joined, down to one.
+  template <int S>
+  static TENSORGRAD_INLINE void across_each(V* v) {
+    if constexpr (S < L) {
+      for (int64_t k = 0; k < L; k += 2 * S) v[k] = join_pair<S>(v[k], v[k + S], std::make_integer_sequence<int, L>{});
+      across_each<2 * S>(v);
+    }
+  }
+  template <int S, int... I>
+  static TENSORGRAD_INLINE V join_pair(V a, V b, std::integer_sequence<int, I...>) {
+    constexpr int N = static_cast<int>(L);
+    return join(V(Raw<T>(__builtin_shufflevector(a.v, b.v, (I % (2 * S) < S ? I : N + I - S)...))),
+                V(Raw<T>(__builtin_shufflevector(a.v, b.v, (I % (2 * S) < S ? I + S : N + I)...))));
+  }
+
   static TENSORGRAD_INLINE V center_vector(const Out* center) {
     if constexpr (kCentred) return V(*center);
     return V(T(0));

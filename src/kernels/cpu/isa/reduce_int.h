@@ -14,6 +14,7 @@ struct IntPolicy {
   using In = T;
   using Out = std::conditional_t<kTruth, uint8_t, std::conditional_t<kExtreme, T, int64_t>>;
   using Part = Out;
+  static constexpr bool kSideBySide = false;  // plain loops over short rows do well
 
   static constexpr Part neutral_value() {
     constexpr bool sign = T(-1) < T(0);

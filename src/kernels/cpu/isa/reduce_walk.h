@@ -10,6 +10,8 @@
 //                                       parts[c] = combine(parts[c], the c-th column's rows), rows <= kColumnRows, n <=
 //                                       kTile
 
+//   bool kSideBySide  whether it has short_rows() and flat_columns() too, for rows and columns of few elements
+
 #include "core/allocator.h"
 #include "kernels/cpu/reduce_plan.h"
 #include "kernels/cpu/simd.h"
@@ -72,8 +74,36 @@ class Walk {
  private:
   // --- the innermost dim is reduced
 
+  // Dense short rows, several outputs at once.
+  void side_by_side() {
+    constexpr int64_t kRows = P::L;
+    const int64_t n = plan_.inner.size;
+    parallel_for(0, plan_.outputs, most(1, kGrain / n), [&](int64_t b, int64_t e) {
+      const In* x[kRows];
+      const Out* center[kRows];
+      Part parts[kRows];
+      int64_t outs[kRows];
+      for (int64_t m = b; m < e; m += kRows) {
+        const int64_t count = least(kRows, e - m);
+        for (int64_t k = 0; k < count; ++k) {
+          const Place p = plan_.kept_count == 1
+                              ? Place{(m + k) * plan_.kept[0].in, (m + k) * plan_.kept[0].out}
+                              : place_of(plan_.kept, plan_.kept_count, m + k);
+          x[k] = in_ + p.in;
+          outs[k] = p.out;
+          center[k] = center_ + p.out;
+        }
+        policy_.short_rows(x, count, n, center, parts);
+        for (int64_t k = 0; k < count; ++k) out_[outs[k]] = policy_.finish(parts[k]);
+      }
+    });
+  }
+
   void along_rows() {
     const int64_t n = plan_.inner.size;
+    if constexpr (P::kSideBySide) {
+      if (plan_.rows == 1 && plan_.inner.in == 1 && n <= P::kShortRow && plan_.outputs > 1) return side_by_side();
+    }
     pieces_ = up_div(n, kSegment);
     per_group_ = most(1, kSegment / n);  // short rows: several make a group
     groups_ = up_div(plan_.rows * pieces_, per_group_);
@@ -180,6 +210,12 @@ class Walk {
     if (center && plan_.inner.out != 1) {
       for (int64_t c = 0; c < n; ++c) packed[c] = center[c * plan_.inner.out];
       center = packed;
+    }
+    if constexpr (P::kSideBySide) {
+      if (n <= P::L && tiles_ == 1 && plan_.inner.in == 1 && plan_.reduced_count == 1 && plan_.reduced[0].in == n) {
+        const int64_t first = g * group_rows_;
+        return policy_.flat_columns(x + first * n, end - first, n, center, parts);
+      }
     }
     const ReduceDim run = plan_.reduced_count ? plan_.reduced[0] : ReduceDim{1, 0, 0, true};
     for (int64_t r = g * group_rows_; r < end;) {
