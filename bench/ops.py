@@ -1,11 +1,11 @@
-"""Every operation outside products, convolution and attention beside PyTorch, over many shapes, sorted by the worst ratio.
+"""Every operation outside products, convolution and attention beside PyTorch, over many shapes, the worst ratio first.
 
     make bench-ops        ARGS="--only softmax --json FILE --above 0.9"
 
-Each library runs in a process of its own; they take turns and the idle one is blocked on a pipe. Results (and gradients)
+Each library runs in a process of its own; they take turns and the idle one is blocked on a pipe. Results and gradients
 are compared before a case is timed. `forward` runs under no_grad, `backward` is `o.backward(g)` with a random g, the
-forward outside the timer. A fast call is repeated until a sample takes some tens of microseconds. Medians of all samples
-(--quantile 0.1 on a busy machine: whoever is interrupted in a parallel loop loses a time slice).
+forward outside the timer. A fast call is repeated until a sample takes some tens of microseconds. Medians of all
+samples (--quantile 0.1 on a busy machine: whoever is interrupted in a parallel loop loses a time slice).
 """
 
 from __future__ import annotations

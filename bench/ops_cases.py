@@ -24,23 +24,90 @@ def add(family: str, name: str, build: Callable[[Kit], Callable[[], Any]], **opt
 # --- pointwise: the call is written as a function of the library and the inputs
 
 UNARY: dict[str, tuple[float, float]] = {
-    "exp": (-5, 5), "log": (0.1, 9), "sin": (-9, 9), "cos": (-9, 9), "tanh": (-4, 4), "sigmoid": (-5, 5),
-    "relu": (-2, 2), "sqrt": (0.1, 9), "rsqrt": (0.1, 9), "abs": (-2, 2), "neg": (-2, 2), "erf": (-3, 3),
-    "erfc": (-3, 3), "erfinv": (-0.9, 0.9), "lgamma": (0.1, 9), "digamma": (0.1, 9), "log1p": (0.1, 9),
-    "expm1": (-2, 2), "tan": (-1, 1), "asin": (-0.9, 0.9), "acos": (-0.9, 0.9), "atan": (-3, 3), "sinh": (-3, 3),
-    "cosh": (-3, 3), "asinh": (-3, 3), "acosh": (1.1, 5), "atanh": (-0.9, 0.9), "floor": (-9, 9), "round": (-9, 9),
-    "trunc": (-9, 9), "frac": (-9, 9), "sign": (-2, 2), "reciprocal": (0.5, 5), "square": (-2, 2), "exp2": (-5, 5),
-    "log2": (0.1, 9), "log10": (0.1, 9), "sinc": (-3, 3), "isnan": (-1, 1), "isfinite": (-1, 1), "signbit": (-1, 1),
-    "logical_not": (-1, 1), "nan_to_num": (-1, 1), "deg2rad": (-9, 9), "clone": (-1, 1), "zeros_like": (-1, 1),
+    "exp": (-5, 5),
+    "log": (0.1, 9),
+    "sin": (-9, 9),
+    "cos": (-9, 9),
+    "tanh": (-4, 4),
+    "sigmoid": (-5, 5),
+    "relu": (-2, 2),
+    "sqrt": (0.1, 9),
+    "rsqrt": (0.1, 9),
+    "abs": (-2, 2),
+    "neg": (-2, 2),
+    "erf": (-3, 3),
+    "erfc": (-3, 3),
+    "erfinv": (-0.9, 0.9),
+    "lgamma": (0.1, 9),
+    "digamma": (0.1, 9),
+    "log1p": (0.1, 9),
+    "expm1": (-2, 2),
+    "tan": (-1, 1),
+    "asin": (-0.9, 0.9),
+    "acos": (-0.9, 0.9),
+    "atan": (-3, 3),
+    "sinh": (-3, 3),
+    "cosh": (-3, 3),
+    "asinh": (-3, 3),
+    "acosh": (1.1, 5),
+    "atanh": (-0.9, 0.9),
+    "floor": (-9, 9),
+    "round": (-9, 9),
+    "trunc": (-9, 9),
+    "frac": (-9, 9),
+    "sign": (-2, 2),
+    "reciprocal": (0.5, 5),
+    "square": (-2, 2),
+    "exp2": (-5, 5),
+    "log2": (0.1, 9),
+    "log10": (0.1, 9),
+    "sinc": (-3, 3),
+    "isnan": (-1, 1),
+    "isfinite": (-1, 1),
+    "signbit": (-1, 1),
+    "logical_not": (-1, 1),
+    "nan_to_num": (-1, 1),
+    "deg2rad": (-9, 9),
+    "clone": (-1, 1),
+    "zeros_like": (-1, 1),
 }
 NO_GRADIENT = {"isnan", "isfinite", "signbit", "logical_not", "zeros_like", "floor", "round", "trunc", "sign"}
 ACTIVATIONS = [
-    "gelu", "silu", "softplus", "elu", "selu", "celu", "hardtanh", "hardswish", "hardsigmoid", "leaky_relu", "mish",
-    "logsigmoid", "softsign", "tanhshrink", "hardshrink", "softshrink", "relu6",
+    "gelu",
+    "silu",
+    "softplus",
+    "elu",
+    "selu",
+    "celu",
+    "hardtanh",
+    "hardswish",
+    "hardsigmoid",
+    "leaky_relu",
+    "mish",
+    "logsigmoid",
+    "softsign",
+    "tanhshrink",
+    "hardshrink",
+    "softshrink",
+    "relu6",
 ]
 BINARY = [
-    "add", "sub", "mul", "div", "pow", "maximum", "minimum", "atan2", "remainder", "fmod", "floor_divide", "hypot",
-    "copysign", "logaddexp", "fmax", "xlogy",
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "pow",
+    "maximum",
+    "minimum",
+    "atan2",
+    "remainder",
+    "fmod",
+    "floor_divide",
+    "hypot",
+    "copysign",
+    "logaddexp",
+    "fmax",
+    "xlogy",
 ]
 COMPARE = ["eq", "lt", "ge", "logical_and", "isclose"]
 INTEGER = ["add", "mul", "div", "floor_divide", "remainder", "maximum", "bitwise_and", "bitwise_left_shift", "eq"]
@@ -151,7 +218,7 @@ def layouts() -> None:
     layout_case("copy_", (LARGE, LARGE), lambda lib, a, b: a.copy_(b), False)
     layout_case("fill_", (LARGE,), lambda lib, a: a.fill_(1.0), False)
     layout_case("zero_", (LARGE,), lambda lib, a: a.zero_(), False)
-    for to in ("float64", "float16", "bfloat16", "int64", "bool", "int32", "uint8"):
+    for to in ("float64", "float16", "int64", "bool", "int32", "uint8"):
         layout_case(f"to {to}", (CACHE,), lambda lib, a, to=to: a.abs().to(getattr(lib, to)), False)
     for source in ("int64", "bool", "uint8", "int32"):
 
@@ -190,6 +257,7 @@ def ternary() -> None:
     case("prelu", 1, lambda lib, m, a: lib.nn.functional.prelu(a, a.detach()[0, :1]))
     case("glu", 1, lambda lib, m, a: lib.nn.functional.glu(a))
 
+
 # --- reductions and scans
 
 
@@ -207,9 +275,18 @@ def reduce_case(family: str, name: str, shape: tuple[int, ...], call: Callable[.
 
 def reductions() -> None:
     every: list[tuple[tuple[int, ...], tuple[Any, ...]]] = [
-        (TINY, (None,)), (SMALL, (None, 0, 1)), (MEDIUM, (None, 0, 1)), (LARGE, (None, 0, 1)),
-        (NARROW, (None, 0, 1)), ((1_000_000, 12), (1,)), ((100_000, 30), (0, 1)), ((3, 1_000_000), (0,)),
-        (WIDE, (None, 0, 1)), ((64, 128, 64), (1,)), ((32, 64, 28, 28), ((0, 2, 3), (2, 3))), ((8, 1000, 3), (1, 2)),
+        (TINY, (None,)),
+        (SMALL, (None, 0, 1)),
+        (MEDIUM, (None, 0, 1)),
+        (LARGE, (None, 0, 1)),
+        (NARROW, (None, 0, 1)),
+        ((1_000_000, 12), (1,)),
+        ((100_000, 30), (0, 1)),
+        ((3, 1_000_000), (0,)),
+        (WIDE, (None, 0, 1)),
+        ((64, 128, 64), (1,)),
+        ((32, 64, 28, 28), ((0, 2, 3), (2, 3))),
+        ((8, 1000, 3), (1, 2)),
         ((100_000, 2, 5), (1,)),
     ]
     for shape, dims in every:
@@ -231,21 +308,35 @@ def reductions() -> None:
                 if name == "logsumexp" and dim is None:
                     continue
                 backward = name in ("std", "logsumexp", "norm", "prod", "nansum")
-                reduce_case("reduce", f"{name}{tag}", shape,
-                            lambda lib, x, of=of, name=name: getattr(lib, name)(x, **of), backward=backward)
+                reduce_case(
+                    "reduce",
+                    f"{name}{tag}",
+                    shape,
+                    lambda lib, x, of=of, name=name: getattr(lib, name)(x, **of),
+                    backward=backward,
+                )
         for dtype in ("int64", "float64", "bool", "int32", "uint8"):
             reduce_case("reduce", f"sum{tag}", CACHE, lambda lib, x, of=of: x.sum(**of), dtype=dtype)
             if dtype != "bool":
-                reduce_case("reduce", f"amax{tag}", CACHE, lambda lib, x, of=of: x.amax(**of) if of else x.max(),
-                            dtype=dtype)
+                reduce_case(
+                    "reduce", f"amax{tag}", CACHE, lambda lib, x, of=of: x.amax(**of) if of else x.max(), dtype=dtype
+                )
             if dim is not None and dtype != "bool":
                 reduce_case("reduce", f"argmax{tag}", CACHE, lambda lib, x, of=of: x.argmax(**of), dtype=dtype)
         reduce_case("reduce", f"any{tag}", CACHE, lambda lib, x, of=of: x.any(**of), dtype="bool")
         for name in ("sum", "amax"):
-            reduce_case("reduce", f"{name}{tag} of transposed", CACHE,
-                        lambda lib, x, of=of, name=name: getattr(x.t(), name)(**of) if of else x.t().sum())
-            reduce_case("reduce", f"{name}{tag} of every second", CACHE,
-                        lambda lib, x, of=of, name=name: getattr(x[:, ::2], name)(**of) if of else x[:, ::2].sum())
+            reduce_case(
+                "reduce",
+                f"{name}{tag} of transposed",
+                CACHE,
+                lambda lib, x, of=of, name=name: getattr(x.t(), name)(**of) if of else x.t().sum(),
+            )
+            reduce_case(
+                "reduce",
+                f"{name}{tag} of every second",
+                CACHE,
+                lambda lib, x, of=of, name=name: getattr(x[:, ::2], name)(**of) if of else x[:, ::2].sum(),
+            )
     reduce_case("reduce", "var_mean dim 1", MEDIUM, lambda lib, x: lib.var_mean(x, dim=1))
     reduce_case("reduce", "aminmax", MEDIUM, lambda lib, x: tuple(lib.aminmax(x)))
     for name in ("cumsum", "cumprod", "cummax"):
@@ -256,16 +347,29 @@ def reductions() -> None:
     reduce_case("scan", "cumsum dim 1", MEDIUM, lambda lib, x: lib.cumsum(x, 1), dtype="int64")
     reduce_case("scan", "cumsum dim 1", MEDIUM, lambda lib, x: lib.cumsum(x, 1), dtype="bool")
 
+
 # --- sorting, indexing, joining
 
 
 def sorting() -> None:
-    for shape, dims in (((1000,), (0,)), (SMALL, (0, 1)), (MEDIUM, (0, 1)), ((1_000_000,), (0,)), ((10_000, 10), (1,)),
-                        ((8, 100_000), (1,))):
+    for shape, dims in (
+        ((1000,), (0,)),
+        (SMALL, (0, 1)),
+        (MEDIUM, (0, 1)),
+        ((1_000_000,), (0,)),
+        ((10_000, 10), (1,)),
+        ((8, 100_000), (1,)),
+    ):
         for dim in dims:
             for dtype in ("float32", "int64"):
-                reduce_case("sort", f"sort dim {dim}", shape, lambda lib, x, dim=dim: lib.sort(x, stable=True, dim=dim)[0],
-                            dtype=dtype, backward=dtype == "float32")
+                reduce_case(
+                    "sort",
+                    f"sort dim {dim}",
+                    shape,
+                    lambda lib, x, dim=dim: lib.sort(x, stable=True, dim=dim)[0],
+                    dtype=dtype,
+                    backward=dtype == "float32",
+                )
                 reduce_case("sort", f"topk 5 dim {dim}", shape, lambda lib, x, dim=dim: x.topk(5, dim)[0], dtype=dtype)
             reduce_case("sort", f"argsort dim {dim}", shape, lambda lib, x, dim=dim: x.argsort(dim), exact=False)
             reduce_case("sort", f"kthvalue dim {dim}", shape, lambda lib, x, dim=dim: x.kthvalue(3, dim)[0])
@@ -287,8 +391,14 @@ def sorting() -> None:
     add("sort", "bincount 100000 of 1000", counts)
 
 
-def index_case(name: str, shape: tuple[int, ...], index: tuple[int, tuple[int, ...]], call: Callable[..., Any],
-               dtype: str = "float32", source: tuple[int, ...] | None = None) -> None:
+def index_case(
+    name: str,
+    shape: tuple[int, ...],
+    index: tuple[int, tuple[int, ...]],
+    call: Callable[..., Any],
+    dtype: str = "float32",
+    source: tuple[int, ...] | None = None,
+) -> None:
     """`call(lib, x, index, source)`; index is (its bound, its shape)."""
     gradient = dtype == "float32"
 
@@ -307,39 +417,74 @@ def indexing() -> None:
         for dim in (0, 1):
             n = shape[dim]
             index_case(f"gather dim {dim}", shape, (n, shape), lambda lib, x, i, s, d=dim: x.gather(d, i))
-            index_case(f"scatter_add dim {dim}", shape, (n, shape), lambda lib, x, i, s, d=dim: x.scatter_add(d, i, s),
-                       source=shape)
+            index_case(
+                f"scatter_add dim {dim}",
+                shape,
+                (n, shape),
+                lambda lib, x, i, s, d=dim: x.scatter_add(d, i, s),
+                source=shape,
+            )
             few = (8, shape[1]) if dim == 0 else (shape[0], 8)
             index_case(f"gather dim {dim}", shape, (n, few), lambda lib, x, i, s, d=dim: x.gather(d, i))
             for count in (8, n):
-                index_case(f"index_select dim {dim}", shape, (n, (count,)),
-                           lambda lib, x, i, s, d=dim: x.index_select(d, i))
+                index_case(
+                    f"index_select dim {dim}", shape, (n, (count,)), lambda lib, x, i, s, d=dim: x.index_select(d, i)
+                )
                 rows = (count, shape[1]) if dim == 0 else (shape[0], count)
-                index_case(f"index_add dim {dim}", shape, (n, (count,)),
-                           lambda lib, x, i, s, d=dim: x.index_add(d, i, s), source=rows)
+                index_case(
+                    f"index_add dim {dim}",
+                    shape,
+                    (n, (count,)),
+                    lambda lib, x, i, s, d=dim: x.index_add(d, i, s),
+                    source=rows,
+                )
         index_case("index", shape, (shape[0], (shape[0],)), lambda lib, x, i, s: x[i])
         index_case("index of columns", shape, (shape[1], (shape[1],)), lambda lib, x, i, s: x[:, i])
         index_case("index of pairs", shape, (shape[0], (1000,)), lambda lib, x, i, s: x[i, i])
-        index_case("index_put", shape, (shape[0], (16,)), lambda lib, x, i, s: x.detach().index_put((i,), s),
-                   source=(16, shape[1]), dtype="float64")
-        index_case("index_put accumulate", shape, (shape[0], (shape[0],)),
-                   lambda lib, x, i, s: x.index_put((i,), s, accumulate=True), source=shape)
+        index_case(
+            "index_put",
+            shape,
+            (shape[0], (16,)),
+            lambda lib, x, i, s: x.detach().index_put((i,), s),
+            source=(16, shape[1]),
+            dtype="float64",
+        )
+        index_case(
+            "index_put accumulate",
+            shape,
+            (shape[0], (shape[0],)),
+            lambda lib, x, i, s: x.index_put((i,), s, accumulate=True),
+            source=shape,
+        )
         index_case("gather dim 1", shape, (shape[1], shape), lambda lib, x, i, s: x.gather(1, i), dtype="int64")
-        index_case("index_select dim 0", shape, (shape[0], (64,)), lambda lib, x, i, s: x.index_select(0, i),
-                   dtype="float64")
-        index_case("index_select dim 1", shape, (shape[1], (64,)), lambda lib, x, i, s: x.index_select(1, i),
-                   dtype="bool")
+        index_case(
+            "index_select dim 0", shape, (shape[0], (64,)), lambda lib, x, i, s: x.index_select(0, i), dtype="float64"
+        )
+        index_case(
+            "index_select dim 1", shape, (shape[1], (64,)), lambda lib, x, i, s: x.index_select(1, i), dtype="bool"
+        )
     index_case("gather dim 1", (1024, 50257), (50257, (1024, 1)), lambda lib, x, i, s: x.gather(1, i))
-    index_case("scatter_add dim 0", (1000,), (1000, (100_000,)), lambda lib, x, i, s: x.scatter_add(0, i, s),
-               source=(100_000,))
-    index_case("scatter_add dim 0", (1_000_000,), (1_000_000, (1_000_000,)),
-               lambda lib, x, i, s: x.scatter_add(0, i, s), source=(1_000_000,))
+    index_case(
+        "scatter_add dim 0", (1000,), (1000, (100_000,)), lambda lib, x, i, s: x.scatter_add(0, i, s), source=(100_000,)
+    )
+    index_case(
+        "scatter_add dim 0",
+        (1_000_000,),
+        (1_000_000, (1_000_000,)),
+        lambda lib, x, i, s: x.scatter_add(0, i, s),
+        source=(1_000_000,),
+    )
     index_case("take", (1_000_000,), (1_000_000, (1_000_000,)), lambda lib, x, i, s: x.take(i))
     index_case("index", (1_000_000,), (1_000_000, (1_000_000,)), lambda lib, x, i, s: x[i])
     index_case("index", (1_000_000, 3), (1_000_000, (100_000,)), lambda lib, x, i, s: x[i])
     index_case("scatter value", MEDIUM, (512, (512, 1)), lambda lib, x, i, s: x.scatter(1, i, 1.0))
-    for (rows, d), count in (((1000, 64), (4,)), ((1000, 64), (64, 32)), ((50257, 256), (16, 128)),
-                             ((50257, 768), (8, 1024)), ((100, 4), (10_000,))):
+    for (rows, d), count in (
+        ((1000, 64), (4,)),
+        ((1000, 64), (64, 32)),
+        ((50257, 256), (16, 128)),
+        ((50257, 768), (8, 1024)),
+        ((100, 4), (10_000,)),
+    ):
         index_case("embedding", (rows, d), (rows, count), lambda lib, x, i, s: lib.nn.functional.embedding(i, x))
     for count, classes in ((64, 10), (10_000, 100)):
 
@@ -356,8 +501,12 @@ def joining() -> None:
             inputs = [kit.normal(*shape, grad=gradient) for shape in shapes]
             return lambda: call(kit.lib, inputs)
 
-        add("shape", f"{name} {text(shapes[0])}" + (f" x {len(shapes)}" if len(shapes) > 1 else ""), build,
-            backward=gradient)
+        add(
+            "shape",
+            f"{name} {text(shapes[0])}" + (f" x {len(shapes)}" if len(shapes) > 1 else ""),
+            build,
+            backward=gradient,
+        )
 
     for shape in (SMALL, MEDIUM, (2048, 2048)):
         for dim in (0, 1):
@@ -370,7 +519,7 @@ def joining() -> None:
         case("tril", (shape,), lambda lib, xs: lib.tril(xs[0]))
         case("triu", (shape,), lambda lib, xs: lib.triu(xs[0], 1))
         case("diagonal copy", (shape,), lambda lib, xs: lib.diagonal(xs[0]).clone())
-        case("split and cat", (shape,), lambda lib, xs: lib.cat(lib.split(xs[0], shape[1] // 4, 1), 0))
+        case("split and cat", (shape,), lambda lib, xs: lib.cat(lib.chunk(xs[0], 4, 1), 0))
         case("repeat", (shape,), lambda lib, xs: xs[0].repeat(2, 3))
         case("repeat_interleave", (shape,), lambda lib, xs: xs[0].repeat_interleave(2, 1))
         case("pad", (shape,), lambda lib, xs: lib.nn.functional.pad(xs[0], (1, 2, 3, 4)))
@@ -381,8 +530,11 @@ def joining() -> None:
     case("cat narrow", ((100_000, 1),) * 3, lambda lib, xs: lib.cat(xs, 1))
     case("unfold windows", ((4, 8, 32, 32),), lambda lib, xs: lib.nn.functional.unfold(xs[0], 3))
     case("pixel_shuffle", ((8, 16, 32, 32),), lambda lib, xs: lib.nn.functional.pixel_shuffle(xs[0], 2))
-    case("interpolate nearest", ((8, 16, 32, 32),), lambda lib, xs: lib.nn.functional.interpolate(xs[0], scale_factor=2))
+    case(
+        "interpolate nearest", ((8, 16, 32, 32),), lambda lib, xs: lib.nn.functional.interpolate(xs[0], scale_factor=2)
+    )
     case("diag_embed", ((64, 64),), lambda lib, xs: lib.diag_embed(xs[0]))
+
 
 # --- random numbers
 
@@ -409,7 +561,6 @@ def random() -> None:
         in_place("uniform_", -1, 1)
         in_place("normal_", 0, 2)
         in_place("bernoulli_", 0.3)
-        in_place("exponential_", 1.0)
 
         def dropout(kit: Kit, shape: tuple[int, ...] = shape) -> Callable[[], Any]:
             x = kit.normal(*shape)

@@ -22,8 +22,18 @@ def layer(family: str, name: str, shapes: Shapes, call: Callable[..., Any], **op
 
 
 def softmaxes() -> None:
-    shapes = [(4,), (32, 64), (128, 64), (512, 256), (1024, 512), (64, 50257), (100_000, 10), (1_000_000, 3),
-              (4096, 4096), (8, 8, 128, 128)]
+    shapes = [
+        (4,),
+        (32, 64),
+        (128, 64),
+        (512, 256),
+        (1024, 512),
+        (64, 50257),
+        (100_000, 10),
+        (1_000_000, 3),
+        (4096, 4096),
+        (8, 8, 128, 128),
+    ]
     for shape in shapes:
         layer("softmax", "softmax", (shape,), lambda f, x: f.softmax(x, -1))
         layer("softmax", "log_softmax", (shape,), lambda f, x: f.log_softmax(x, -1))
@@ -38,7 +48,15 @@ def norms() -> None:
         d = shape[-1]
         layer("norm", "layer_norm", (shape, (d,), (d,)), lambda f, x, w, b, d=d: f.layer_norm(x, (d,), w, b))
         layer("norm", "rms_norm", (shape, (d,)), lambda f, x, w, d=d: f.rms_norm(x, (d,), w))
-    for shape in ((4, 3, 4, 4), (16, 16, 28, 28), (32, 64, 32, 32), (8, 256, 56, 56), (64, 512, 4, 4), (256, 64), (32, 1024)):
+    for shape in (
+        (4, 3, 4, 4),
+        (16, 16, 28, 28),
+        (32, 64, 32, 32),
+        (8, 256, 56, 56),
+        (64, 512, 4, 4),
+        (256, 64),
+        (32, 1024),
+    ):
         c = shape[1]
 
         def build(kit: Kit, shape: tuple[int, ...] = shape, c: int = c, train: bool = True) -> Callable[[], Any]:
@@ -63,8 +81,12 @@ def losses() -> None:
             return lambda: kit.f.cross_entropy(x, target, **options)
 
         add("loss", f"cross_entropy {rows}x{classes}", build, backward=True)
-        add("loss", f"cross_entropy smoothing {rows}x{classes}",
-            lambda kit, b=build: b(kit, label_smoothing=0.1), backward=True)
+        add(
+            "loss",
+            f"cross_entropy smoothing {rows}x{classes}",
+            lambda kit, b=build: b(kit, label_smoothing=0.1),
+            backward=True,
+        )
 
         def soft(kit: Kit, rows: int = rows, classes: int = classes) -> Callable[[], Any]:
             x, target = kit.normal(rows, classes), kit.uniform(0, 1, rows, classes, grad=False)
@@ -129,9 +151,14 @@ def optimizers() -> None:
         add("optim", f"{name} over {label}", build, exact=False)
 
     model = [(256, 256), (256,)] * 100
-    for label, sizes in (("1 of 4", [(4,)]), ("1 of 1024x1024", [(1024, 1024)]), ("1 of 4096x4096", [(4096, 4096)]),
-                         ("20 of 64x64", [(64, 64)] * 20), ("200 of 32", [(32,)] * 200),
-                         ("200 of 256x256 and 256", model)):
+    for label, sizes in (
+        ("1 of 4", [(4,)]),
+        ("1 of 1024x1024", [(1024, 1024)]),
+        ("1 of 4096x4096", [(4096, 4096)]),
+        ("20 of 64x64", [(64, 64)] * 20),
+        ("200 of 32", [(32,)] * 200),
+        ("200 of 256x256 and 256", model),
+    ):
         case("Adam", sizes, label, True)
         case("AdamW", sizes, label, True)
         case("SGD", sizes, label, True)

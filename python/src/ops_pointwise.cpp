@@ -117,6 +117,12 @@ void add_activations(Ops& ops) {
     return Result::self();
   });
   ops.function("celu(Tensor input, Number alpha=1)", [](Args& a) -> Result { return celu(a.t(0), a.s(1)); });
+  ops.function("hardshrink(Tensor input, Number lambd=0.5)",
+               [](Args& a) -> Result { return hardshrink(a.t(0), a.s(1)); });
+  ops.function("softshrink(Tensor input, Number lambd=0.5)",
+               [](Args& a) -> Result { return softshrink(a.t(0), a.s(1)); });
+  ops.function("prelu(Tensor input, Tensor weight)", [](Args& a) -> Result { return prelu(a.t(0), a.t(1)); });
+  ops.function("glu(Tensor input, int dim=-1)", [](Args& a) -> Result { return glu(a.t(0), a.i(1)); });
   ops.function("leaky_relu(Tensor input, Number negative_slope=0.01)",
                [](Args& a) -> Result { return leaky_relu(a.t(0), a.s(1)); });
   ops.function("leaky_relu_(Tensor input, Number negative_slope=0.01)", [](Args& a) {

@@ -121,6 +121,8 @@ void add_rearranged(Ops& ops) {
           [](Args& a) -> Result { return repeat_interleave(a.t(0), a.i(1), a.opt_i(2)); });
   ops.def("repeat_interleave(Tensor input, Tensor repeats, int? dim=None, *, int? output_size=None)",
           [](Args& a) -> Result { return repeat_interleave(a.t(0), a.t(1), a.opt_i(2)); });
+  ops.function("constant_pad_nd(Tensor input, int[] pad, Number value=0)",
+               [](Args& a) -> Result { return constant_pad(a.t(0), a.ints(1), a.s(2)); });
   ops.function("flip(Tensor input, int[1] dims)", [](Args& a) -> Result { return flip(a.t(0), a.ints(1)); });
   ops.method("flip(Tensor self, int[]... dims)", [](Args& a) -> Result { return flip(a.t(0), a.ints(1)); });
   ops.def("fliplr(Tensor input)", [](Args& a) -> Result { return fliplr(a.t(0)); });

@@ -54,6 +54,8 @@ TENSORGRAD_UNARY(leaky_relu, return select(x > T(0), x, x* p[0]);)
 TENSORGRAD_UNARY(elu, return select(x > T(0), x* p[1], expm1(min(V(T(0)), x) * p[2]) * (p[0] * p[1]));)
 TENSORGRAD_UNARY(hardtanh, return min(V(p[1]), max(V(p[0]), x));)
 TENSORGRAD_UNARY(threshold, return select(x <= p[0], V(p[1]), x);)
+TENSORGRAD_UNARY(hardshrink, return select(abs(x) <= p[0], V(T(0)), x);)
+TENSORGRAD_UNARY(softshrink, return select(x > p[0], x - p[0], select(x < -p[0], x + p[0], x* T(0)));)
 TENSORGRAD_UNARY(pow_scalar, return pow(x, V(p[0]));)
 
 // ---- gradients: a the upstream gradient, b the saved input or output
@@ -80,5 +82,24 @@ TENSORGRAD_BINARY(hardswish_backward,
 TENSORGRAD_BINARY(softplus_backward, const V z = b * p[0]; return select(z > p[1], a, a* sigmoid(z));)
 TENSORGRAD_BINARY(log_sigmoid_backward, return a * sigmoid(-b);)
 TENSORGRAD_BINARY(threshold_backward, return select(b <= p[0], V(T(0)), a);)
+TENSORGRAD_BINARY(hardshrink_backward, return select(abs(b) <= p[0], V(T(0)), a);)
+
+// ---- gates and losses of two arguments, and their gradients
+
+TENSORGRAD_BINARY(glu, return a * sigmoid(b);)
+TENSORGRAD_TERNARY(glu_backward, const V s = sigmoid(c); return a * b * (s * (T(1) - s));)
+TENSORGRAD_BINARY(prelu, return select(a > T(0), a, a* b);)
+TENSORGRAD_TERNARY(prelu_backward, return select(b > T(0), a, a* c);)
+TENSORGRAD_BINARY(mul_scaled, return a * b * p[0];)
+TENSORGRAD_BINARY(squared_difference, const V d = a - b; return d * d;)
+TENSORGRAD_TERNARY(squared_difference_backward, return a * (b - c) * T(2);)
+TENSORGRAD_BINARY(smooth_l1, const V d = abs(a - b);
+                  return select(d < p[0], d* d*(T(0.5) / p[0]), d - p[0] * T(0.5)) * p[1];)
+TENSORGRAD_TERNARY(smooth_l1_backward, const V d = (b - c) / p[0]; return a * (min(V(T(1)), max(V(T(-1)), d)) * p[1]);)
+// The logarithms not below -100, the gradient kept finite at 0 and 1, as in PyTorch.
+TENSORGRAD_BINARY(bce, return (b - T(1)) * max(V(T(-100)), log1p(-a)) - b * max(V(T(-100)), log(a));)
+TENSORGRAD_TERNARY(bce_backward, return a * (b - c) / max(V(T(1e-12)), (T(1) - b) * b);)
+TENSORGRAD_BINARY(bce_logits, return (T(1) - b) * a - (min(V(T(0)), a) - log1p(exp(-abs(a))));)
+TENSORGRAD_TERNARY(bce_logits_backward, return a * (sigmoid(b) - c);)
 
 }  // namespace TENSORGRAD_FORMULA_NAMESPACE

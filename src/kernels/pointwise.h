@@ -81,6 +81,8 @@ enum class UnaryOp : uint8_t {
   hardtanh,    // to [p0, p1]
   threshold,   // x > p0 ? x : p1
   pow_scalar,  // x^p0
+  hardshrink,  // |x| <= p0 ? 0 : x
+  softshrink,  // x > p0 ? x - p0 : x < -p0 ? x + p0 : 0 x
   count_
 };
 enum class BinaryOp : uint8_t {
@@ -135,6 +137,14 @@ enum class BinaryOp : uint8_t {
   softplus_backward,
   log_sigmoid_backward,
   threshold_backward,
+  glu,                  // a sigmoid(b)
+  bce,                  // the losses of binary_cross_entropy: a the probability, b the target
+  bce_logits,           // and of its logits
+  hardshrink_backward,  // of softshrink too
+  prelu,                // a > 0 ? a : b a
+  mul_scaled,           // p0 a b
+  squared_difference,
+  smooth_l1,  // d = |a - b|: p1 (d < p0 ? d^2 / (2 p0) : d - p0 / 2)
   count_
 };
 enum class TernaryOp : uint8_t {
@@ -143,6 +153,13 @@ enum class TernaryOp : uint8_t {
   addcdiv,  // a + p0 b / c
   lerp,     // a + c (b - a)
   clamp,    // a to [b, c]
+  // gradients in one pass: a the upstream gradient, b and c the two arguments, for the first of which it is
+  glu_backward,  // for the second
+  bce_backward,
+  bce_logits_backward,
+  prelu_backward,
+  squared_difference_backward,
+  smooth_l1_backward,
   count_
 };
 

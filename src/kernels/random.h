@@ -35,6 +35,8 @@ struct RandomKernels {
   // out[i] = from + number * range / 2^bits, int64; 32-bit numbers while range <= 2^32 (0 means 2^64), otherwise 64-bit
   // ones.
   void (*integers)(RandomStream stream, int64_t* out, int64_t n, int64_t from, uint64_t range) = nullptr;
+  // out[i] = u < p as a byte, with the u in [0, 1) that uniform() gives float32.
+  void (*bernoulli)(RandomStream stream, uint8_t* out, int64_t n, double p) = nullptr;
 };
 
 // Whether integers() takes 64-bit numbers.

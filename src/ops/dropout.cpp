@@ -1,6 +1,7 @@
 #include "tensorgrad/ops/dropout.h"
 
 #include "ops/dim_args.h"
+#include "ops/pointwise_core.h"
 #include "tensorgrad/ops/factory.h"
 #include "tensorgrad/ops/pointwise.h"
 
@@ -12,16 +13,24 @@ void check_probability(const char* op, const Tensor& input, double p) {
   TENSORGRAD_CHECK(p >= 0 && p <= 1, ValueError, op, ": dropout probability has to be between 0 and 1, but got ", p);
 }
 
+// x times the mask (bool, broadcast) times scale, in one pass; its gradient is the same of the upstream one, so the
+// mask is all that is kept.
+Tensor times_mask(const Tensor& x, const Tensor& mask, double scale) {
+  Tensor out =
+      pointwise::apply("dropout", BinaryOp::mul_scaled, x, mask, x.dtype(), x.dtype(), pointwise::Params(scale));
+  if (should_record(x)) {
+    record("Dropout", out, inputs(x),
+           [mask, scale](const Tensor& g, const Context&) { return times_mask(g, mask, scale); });
+  }
+  return out;
+}
+
 // input times a random mask of the given sizes: 0 with probability p, otherwise 1 / (1 - p).
 Tensor masked(const Tensor& input, IntArrayRef sizes, double p, Generator* generator) {
   if (p == 1) return input * Scalar(0.0);
-  Tensor mask = detail::make_empty(sizes, input.dtype(), input.device());
-  {
-    const NoGradGuard guard;
-    mask.bernoulli_(1 - p, generator);
-    mask.mul_(Scalar(1 / (1 - p)));
-  }
-  return input * mask;
+  Tensor mask = detail::make_empty(sizes, DType::boolean, input.device());
+  mask.bernoulli_(1 - p, generator);
+  return times_mask(input, mask, 1 / (1 - p));
 }
 
 }  // namespace

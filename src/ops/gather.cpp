@@ -119,8 +119,9 @@ void scatter_value(Tensor& self, int64_t dim, const Tensor& index, Scalar value,
   const Tensor where = wrapped_index(index, indexed_size(self, d), d, "scatter", false, own);
   NodePtr node;
   if (should_record(self)) {
-    node = make_node("Scatter", inputs(self),
-                     [d, where = Saved(where)](const Tensor& g, const Context& c) { return scatter(g, d, where(c), 0); });
+    node = make_node("Scatter", inputs(self), [d, where = Saved(where)](const Tensor& g, const Context& c) {
+      return scatter(g, d, where(c), 0);
+    });
   }
   const NoGradGuard guard;
   scatter_into(self, d, where, full({}, value, {.dtype = self.dtype(), .device = self.device()}).expand(where.sizes()),
@@ -141,10 +142,10 @@ Tensor gather(const Tensor& x, int64_t dim, const Tensor& index) {
                      [&](const GatherArgs& args) { kernels(x.device()).index.gather(x.element_size(), args); });
   }
   if (should_record(x)) {
-    record("Gather", out, inputs(x), [d, where = Saved(where), sizes = Shape(x.sizes())](const Tensor& g,
-                                                                                         const Context& c) {
-      return add_by_index(sizes, d, where(c), g);
-    });
+    record("Gather", out, inputs(x),
+           [d, where = Saved(where), sizes = Shape(x.sizes())](const Tensor& g, const Context& c) {
+             return add_by_index(sizes, d, where(c), g);
+           });
   }
   return out;
 }
@@ -230,7 +231,7 @@ void index_add_op(Tensor& self, int64_t dim, const Tensor& index, const Tensor& 
   check_rows("index_add", self, d, index, source);
   if (in_place) check_inplace("index_add_", self);
   const detail::IndexPlan plan = row_plan("index_add", self, d, index,
-               should_record(self, source) || index.impl()->storage == self.impl()->storage);
+                                          should_record(self, source) || index.impl()->storage == self.impl()->storage);
   NodePtr node;
   if (should_record(self, source)) {
     node = make_node("IndexAdd", inputs(self, source),

@@ -291,14 +291,14 @@ Tensor without_indexed(const Tensor& g, const IndexPlan& plan) {
 
 // An index that lies in the memory which it is about to change.
 bool overlaps(const Tensor& view, const std::vector<Tensor>& tensors) {
-  return std::any_of(tensors.begin(), tensors.end(), [&](const Tensor& t) {
-    return t.defined() && t.impl()->storage == view.impl()->storage;
-  });
+  return std::any_of(tensors.begin(), tensors.end(),
+                     [&](const Tensor& t) { return t.defined() && t.impl()->storage == view.impl()->storage; });
 }
 
 void put_tensors(Tensor& view, const std::vector<Tensor>& tensors, const Tensor& given, bool accumulate) {
   check_inplace("index_put_", view);
-  IndexPlan plan = detail::plan_index(view, tensors, "index_put_", should_record(view, given) || overlaps(view, tensors));
+  IndexPlan plan =
+      detail::plan_index(view, tensors, "index_put_", should_record(view, given) || overlaps(view, tensors));
   const Tensor value = fit_value(given, plan.result_sizes.size());
   TENSORGRAD_CHECK(value.dtype() == view.dtype(), DTypeError,
                    "index_put_: expected the dtypes of source and destination to match, got ", view.dtype(),
@@ -326,7 +326,8 @@ void put_tensors(Tensor& view, const std::vector<Tensor>& tensors, const Tensor&
 Tensor index(const Tensor& x, const std::vector<TensorIndex>& indices) {
   const Parsed p = parse(x, indices);
   if (p.mask.defined()) return masked_select(x, p.mask);
-  if (p.has_tensors) return detail::index_by_plan(p.view, detail::plan_index(p.view, p.tensors, "index", should_record(p.view)));
+  if (p.has_tensors)
+    return detail::index_by_plan(p.view, detail::plan_index(p.view, p.tensors, "index", should_record(p.view)));
   return p.view.is_same(x) ? x.view(x.sizes()) : p.view;
 }
 

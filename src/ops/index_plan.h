@@ -12,8 +12,8 @@ namespace tensorgrad::detail {
 // An int64 index tensor, contiguous, without history; DTypeError naming `op` for anything but integers.
 Tensor index_tensor(const Tensor& index, const char* op);
 // The same with every entry in [0, size), negative ones counted from the end; IndexError otherwise.
-// The tensor itself where nothing is to be changed; `own` asks for a copy even then: for a backward that will not look at
-// the entries again, or for a writing into the index's own memory.
+// The tensor itself where nothing is to be changed; `own` asks for a copy even then: for a backward that will not look
+// at the entries again, or for a writing into the index's own memory.
 Tensor wrapped_index(const Tensor& index, int64_t size, int64_t dim, const char* op, bool negative = true,
                      bool own = false);
 

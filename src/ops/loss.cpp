@@ -3,6 +3,7 @@
 #include "core/autocast.h"
 #include "kernels/loss.h"
 #include "ops/dim_args.h"
+#include "ops/pointwise_core.h"
 #include "tensorgrad/ops/factory.h"
 #include "tensorgrad/ops/pointwise.h"
 #include "tensorgrad/ops/reduce.h"
@@ -244,12 +245,49 @@ Tensor nll_loss(const Tensor& input, const Tensor& target, const Tensor& weight,
 
 // ---- element by element ---------------------------------------------------------------------------------------------
 
+namespace {
+
+// op(x, t) element by element in one pass, and the gradients in one more: `backward` gives that of x, which is the
+// opposite of t's when `differs` is set (the loss depends on x - t). slope(x, t): the derivative by x, and by_target(x,
+// t) the one by t where it is asked for, both in public operations.
+template <class Slope, class ByTarget>
+Tensor pair_loss(const char* name, const char* node, BinaryOp op, TernaryOp backward, const Tensor& x, const Tensor& t,
+                 const pointwise::Params& p, bool differs, Slope slope, ByTarget by_target) {
+  const DType type = pointwise::result_type(x, t);
+  Tensor out = pointwise::apply(name, op, x, t, type, type, p);
+  if (should_record(x, t)) {
+    record(node, out, inputs(x, t), [=, sx = Saved(x), st = Saved(t)](const Tensor& g, const Context& c) -> Grads<2> {
+      const Tensor xs = sx(c), ts = st(c);
+      Tensor dx;
+      if (c.needs(0) || differs) {
+        dx = grad_mode() ? g * slope(xs, ts) : pointwise::apply(name, backward, g, xs, ts, type, type, p);
+      }
+      Tensor dt;
+      if (c.needs(1)) dt = differs ? -dx : g * by_target(xs, ts);
+      return {c.needs(0) ? dx : Tensor(), dt};
+    });
+  }
+  return out;
+}
+Tensor no_slope(const Tensor&, const Tensor&) { return {}; }
+
+bool real_pair(const Tensor& x, const Tensor& t) { return x.is_floating_point() && t.is_floating_point(); }
+
+Tensor bounded_log(const Tensor& v) { return log(v).clamp(Scalar(-100.0), {}); }
+
+}  // namespace
+
 Tensor mse_loss(const Tensor& input, const Tensor& target, Reduction reduction) {
   if (autocasting()) [[unlikely]] {
     if (const AutocastCall cast{AutocastRule::wide, {&input, &target}}) return mse_loss(cast[0], cast[1], reduction);
   }
   check_pair("mse_loss", input, target);
-  return reduced((input - target).square(), reduction);
+  if (!real_pair(input, target)) return reduced((input - target).square(), reduction);
+  return reduced(
+      pair_loss(
+          "mse_loss", "MseLoss", BinaryOp::squared_difference, TernaryOp::squared_difference_backward, input, target,
+          {}, true, [](const Tensor& x, const Tensor& t) { return (x - t) * Scalar(2.0); }, no_slope),
+      reduction);
 }
 Tensor l1_loss(const Tensor& input, const Tensor& target, Reduction reduction) {
   if (autocasting()) [[unlikely]] {
@@ -258,6 +296,28 @@ Tensor l1_loss(const Tensor& input, const Tensor& target, Reduction reduction) {
   check_pair("l1_loss", input, target);
   return reduced((input - target).abs(), reduction);
 }
+
+namespace {
+// scale * (d < width ? d^2 / (2 width) : d - width / 2), d = |input - target|.
+Tensor smooth_loss(const char* name, const char* node, const Tensor& input, const Tensor& target, Reduction reduction,
+                   double width, double scale) {
+  if (!real_pair(input, target)) {
+    const Tensor d = (input - target).abs();
+    return reduced(
+        (d.square() * Scalar(0.5 / width)).where(d.lt(Scalar(width)), d - Scalar(0.5 * width)) * Scalar(scale),
+        reduction);
+  }
+  return reduced(
+      pair_loss(
+          name, node, BinaryOp::smooth_l1, TernaryOp::smooth_l1_backward, input, target, {width, scale}, true,
+          [width, scale](const Tensor& x, const Tensor& t) {
+            return ((x - t) * Scalar(1 / width)).clamp(Scalar(-1.0), Scalar(1.0)) * Scalar(scale);
+          },
+          no_slope),
+      reduction);
+}
+}  // namespace
+
 Tensor smooth_l1_loss(const Tensor& input, const Tensor& target, Reduction reduction, double beta) {
   if (autocasting()) [[unlikely]] {
     if (const AutocastCall cast{AutocastRule::wide, {&input, &target}})
@@ -266,8 +326,7 @@ Tensor smooth_l1_loss(const Tensor& input, const Tensor& target, Reduction reduc
   check_pair("smooth_l1_loss", input, target);
   TENSORGRAD_CHECK(beta >= 0, ValueError, "smooth_l1_loss: beta must not be negative, got ", beta);
   if (beta == 0) return l1_loss(input, target, reduction);
-  const Tensor d = (input - target).abs();
-  return reduced((d.square() * Scalar(0.5 / beta)).where(d.lt(Scalar(beta)), d - Scalar(0.5 * beta)), reduction);
+  return smooth_loss("smooth_l1_loss", "SmoothL1Loss", input, target, reduction, beta, 1);
 }
 Tensor huber_loss(const Tensor& input, const Tensor& target, Reduction reduction, double delta) {
   if (autocasting()) [[unlikely]] {
@@ -276,34 +335,8 @@ Tensor huber_loss(const Tensor& input, const Tensor& target, Reduction reduction
   }
   check_pair("huber_loss", input, target);
   TENSORGRAD_CHECK(delta > 0, ValueError, "huber_loss: delta must be positive, got ", delta);
-  const Tensor d = (input - target).abs();
-  return reduced((d.square() * Scalar(0.5)).where(d.le(Scalar(delta)), (d - Scalar(0.5 * delta)) * Scalar(delta)),
-                 reduction);
+  return smooth_loss("huber_loss", "HuberLoss", input, target, reduction, delta, delta);
 }
-
-namespace {
-
-// -(t log x + (1 - t) log(1 - x)), the logarithms not below -100, and its gradients kept finite at 0 and 1 as in
-// PyTorch.
-Tensor bce_elements(const Tensor& x, const Tensor& t) {
-  const auto bounded_log = [](const Tensor& v) { return log(v).clamp(Scalar(-100.0), {}); };
-  Tensor out;
-  {
-    const NoGradGuard guard;
-    out = (t - Scalar(1.0)) * bounded_log(Scalar(1.0) - x) - t * bounded_log(x);
-  }
-  if (should_record(x, t)) {
-    record("BinaryCrossEntropy", out, inputs(x, t),
-           [sx = Saved(x), st = Saved(t), bounded_log](const Tensor& g, const Context& c) -> Grads<2> {
-             const Tensor xs = sx(c), ts = st(c), rest = Scalar(1.0) - xs;
-             return {c.needs(0) ? g * (xs - ts) / (rest * xs).clamp(Scalar(1e-12), {}) : Tensor(),
-                     c.needs(1) ? g * (bounded_log(rest) - bounded_log(xs)) : Tensor()};
-           });
-  }
-  return out;
-}
-
-}  // namespace
 
 Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const Tensor& weight, Reduction reduction) {
   if (autocasting()) [[unlikely]] {
@@ -321,13 +354,20 @@ Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const Ten
   TENSORGRAD_CHECK(input.sizes() == target.sizes(), ValueError,
                    "binary_cross_entropy: input and target must have one shape, got ", input.sizes(), " and ",
                    target.sizes());
-  {
+  if (input.numel() > 0) {
     const NoGradGuard guard;
-    TENSORGRAD_CHECK(
-        input.numel() == 0 || input.lt(Scalar(0.0)).logical_or(input.gt(Scalar(1.0))).any().item<bool>() == false,
-        Error, "binary_cross_entropy: all elements of input should be between 0 and 1");
+    const Tensor x = input.detach();
+    TENSORGRAD_CHECK(!(x.min().item<double>() < 0) && !(x.max().item<double>() > 1), Error,
+                     "binary_cross_entropy: all elements of input should be between 0 and 1");
   }
-  Tensor losses = bce_elements(input, target);
+  // -(t log x + (1 - t) log(1 - x)), the logarithms not below -100, the gradient kept finite at 0 and 1 as in PyTorch.
+  Tensor losses = pair_loss(
+      "binary_cross_entropy", "BinaryCrossEntropy", BinaryOp::bce, TernaryOp::bce_backward, input, target, {}, false,
+      [](const Tensor& x, const Tensor& t) { return (x - t) / ((Scalar(1.0) - x) * x).clamp(Scalar(1e-12), {}); },
+      [](const Tensor& x, const Tensor& t) {
+        (void)t;
+        return bounded_log(Scalar(1.0) - x) - bounded_log(x);
+      });
   if (weight.defined()) losses = losses * weight;
   return reduced(losses, reduction);
 }
@@ -343,13 +383,16 @@ Tensor binary_cross_entropy_with_logits(const Tensor& input, const Tensor& targe
   check_floating("binary_cross_entropy_with_logits", "target", target);
   TENSORGRAD_CHECK(input.sizes() == target.sizes(), ValueError, "binary_cross_entropy_with_logits: target size ",
                    target.sizes(), " must be the same as input size ", input.sizes());
-  // log(1 + exp(-x)) as max(-x, 0) + log(1 + exp(-|x|)).
-  const Tensor soft = log1p(exp(-input.abs())) + input.neg().clamp(Scalar(0.0), {});
-  Tensor losses = (Scalar(1.0) - target) * input;
-  if (pos_weight.defined())
-    losses = losses + ((pos_weight - Scalar(1.0)) * target + Scalar(1.0)) * soft;
-  else
-    losses = losses + soft;
+  Tensor losses;
+  if (pos_weight.defined()) {
+    losses = (Scalar(1.0) - target) * input - ((pos_weight - Scalar(1.0)) * target + Scalar(1.0)) * log_sigmoid(input);
+  } else {  // (1 - t) x - log sigmoid(x)
+    losses = pair_loss(
+        "binary_cross_entropy_with_logits", "BinaryCrossEntropyWithLogits", BinaryOp::bce_logits,
+        TernaryOp::bce_logits_backward, input, target, {}, false,
+        [](const Tensor& x, const Tensor& t) { return sigmoid(x) - t; },
+        [](const Tensor& x, const Tensor&) { return -x; });
+  }
   if (weight.defined()) losses = losses * weight;
   return reduced(losses, reduction);
 }

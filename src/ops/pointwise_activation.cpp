@@ -7,6 +7,7 @@
 #include "ops/pointwise_unary.h"
 #include "tensorgrad/ops/copy.h"
 #include "tensorgrad/ops/pointwise.h"
+#include "tensorgrad/ops/shape_ops.h"
 
 namespace tensorgrad {
 
@@ -179,6 +180,83 @@ Tensor threshold(const Tensor& t, Scalar limit, Scalar value) {
 Tensor& threshold_(Tensor& self, Scalar limit, Scalar value) {
   return with_params_("threshold_", "Threshold", UnaryOp::threshold, BinaryOp::threshold_backward, self, same,
                       Params(limit, value), threshold_slope(limit));
+}
+
+namespace {
+auto shrink_slope(Scalar lambda) {
+  return [lambda](const Tensor& g, const Tensor& x) { return where(abs(x) <= lambda, 0, g); };
+}
+}  // namespace
+Tensor hardshrink(const Tensor& t, Scalar lambda) {
+  return with_params("hardshrink", "Hardshrink", UnaryOp::hardshrink, BinaryOp::hardshrink_backward, t, floating,
+                     Params(lambda), shrink_slope(lambda));
+}
+Tensor softshrink(const Tensor& t, Scalar lambda) {
+  TENSORGRAD_CHECK(lambda.to_double() >= 0, ValueError,
+                   "softshrink: lambda must be greater or equal to 0, but found to be ", lambda.to_double());
+  return with_params("softshrink", "Softshrink", UnaryOp::softshrink, BinaryOp::hardshrink_backward, t, floating,
+                     Params(lambda), shrink_slope(lambda));
+}
+
+// ---- of two arguments
+
+Tensor prelu(const Tensor& t, const Tensor& weight) {
+  const DType type = checked_type("prelu", t, floating);
+  if (weight.dtype() != type) raise_dtype("prelu", "the weight must have the input's dtype", weight.dtype());
+  Tensor w = weight;
+  if (weight.numel() != 1) {
+    const int64_t channels = t.dim() > 1 ? t.size(1) : 1;
+    TENSORGRAD_CHECK(weight.numel() == channels, ShapeError,
+                     "prelu: Mismatch of parameter numbers and input channel size. Found parameter numbers = ",
+                     weight.numel(), " and channel size = ", channels, ".");
+    Shape wide(t.sizes().size(), 1);
+    wide[1] = channels;
+    w = weight.reshape(wide);
+  } else {
+    w = weight.reshape(Shape(t.sizes().size(), 1));
+  }
+  Tensor out = apply("prelu", BinaryOp::prelu, t, w, type, type);
+  if (should_record(t, w)) {
+    record("Prelu", out, inputs(t, w),
+           [sx = Saved(t), sw = Saved(w), type](const Tensor& g, const Context& c) -> Grads<2> {
+             const Tensor x = sx(c), slope = sw(c);
+             Tensor dx;
+             if (c.needs(0)) {
+               dx = grad_mode() ? where(x > 0, g, g * slope)
+                                : apply("prelu", TernaryOp::prelu_backward, g, x, slope, type, type);
+             }
+             return {dx, c.needs(1) ? g * clamp(x, std::nullopt, 0) : Tensor()};
+           });
+  }
+  return out;
+}
+
+Tensor glu(const Tensor& t, int64_t dim) {
+  TENSORGRAD_CHECK(t.dim() > 0, ShapeError, "glu: does not support 0-dimensional tensors");
+  const DType type = checked_type("glu", t, floating);
+  const int64_t d = detail::wrap_dim(dim, t.dim(), "glu"), n = t.size(d), half = n / 2;
+  TENSORGRAD_CHECK(n % 2 == 0, ShapeError, "glu: Halving dimension must be even, but dimension ", dim, " is size ", n);
+  Tensor out;
+  {
+    const NoGradGuard guard;
+    const Tensor x = t.detach();
+    out = apply("glu", BinaryOp::glu, x.narrow(d, 0, half), x.narrow(d, half, half), type, type);
+  }
+  if (should_record(t)) {
+    record("Glu", out, inputs(t), [sx = Saved(t), d, half, type](const Tensor& g, const Context& c) -> Tensor {
+      const Tensor x = sx(c), a = x.narrow(d, 0, half), b = x.narrow(d, half, half);
+      if (grad_mode()) {
+        const Tensor s = sigmoid(b);
+        return cat({g * s, g * a * (s * (1 - s))}, d);
+      }
+      Tensor dx = detail::make_empty(x.sizes(), type, x.device());
+      if (dx.numel() == 0) return dx;
+      apply_into("glu", BinaryOp::glu, dx.narrow(d, 0, half), g, b, type);
+      apply_into("glu", TernaryOp::glu_backward, dx.narrow(d, half, half), g, a, b, type);
+      return dx;
+    });
+  }
+  return out;
 }
 
 }  // namespace tensorgrad

@@ -112,11 +112,20 @@ Tensor& Tensor::bernoulli_(double p, Generator* generator) {
   NodePtr node;
   if (should_record(*this))
     node = make_node("Bernoulli", inputs(*this), [](const Tensor& g, const Context&) { return zeros_like(g); });
-  {
+  if (numel() > 0) {
     const NoGradGuard guard;
-    copy_(rand(sizes(), {.dtype = float32, .device = device()}, generator).lt(p));
+    const bool direct = is_contiguous() && dtype() == DType::boolean;
+    const Tensor target = direct ? *this : detail::make_empty(sizes(), DType::boolean, device());
+    Generator& source = generator ? *generator : default_generator(device());
+    const RandomStream stream{source.seed(), source.reserve(random_blocks(numel(), false))};
+    kernels(device()).random.bernoulli(stream, static_cast<uint8_t*>(target.data_ptr()), target.numel(), p);
+    if (!direct) {
+      copy_(target);
+      if (node) finish_inplace(*this, std::move(node));
+      return *this;
+    }
   }
-  if (node) finish_inplace(*this, std::move(node));
+  finish_inplace(*this, std::move(node));
   return *this;
 }
 

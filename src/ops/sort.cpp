@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <tuple>
 
 #include "kernels/table.h"
 #include "ops/reduce_common.h"
@@ -77,6 +78,23 @@ std::pair<Tensor, Tensor> pick(const char* name, const Tensor& x, const Tensor& 
   if (keepdim || x.dim() == 0) return {values, places};
   return {values.squeeze(d), places.squeeze(d)};
 }
+
+// The k-th smallest along d and its place, d kept with size 1; without history, x of at least one dim.
+std::pair<Tensor, Tensor> kth_smallest(const Tensor& x, int64_t k, int64_t d) {
+  const IndexKernels& kernel = kernels(x.device()).index;
+  Shape sizes(x.sizes());
+  sizes[static_cast<size_t>(d)] = 1;
+  if (!kernel.kth || numel_of(sizes) == 0) {
+    const auto [v, p] = sort(x, d);
+    return {v.narrow(d, k, 1).clone(), p.narrow(d, k, 1).clone()};
+  }
+  const Tensor in = detail::reducible(x).detach().contiguous();
+  const Tensor values = detail::make_empty(sizes, in.dtype(), x.device()),
+               places = detail::make_empty(sizes, DType::int64, x.device());
+  kernel.kth(in.dtype(), detail::dim_shape(x, d), in.data_ptr(), k, values.data_ptr(),
+             detail::elements<int64_t>(places));
+  return {values.to(x.dtype()), places};
+}
 }  // namespace
 
 std::pair<Tensor, Tensor> kthvalue(const Tensor& x, int64_t k, int64_t dim, bool keepdim) {
@@ -86,10 +104,12 @@ std::pair<Tensor, Tensor> kthvalue(const Tensor& x, int64_t k, int64_t dim, bool
   Tensor values, places;
   {
     const NoGradGuard guard;
-    const auto [v, p] =
-        x.dim() == 0 ? std::pair{x.detach().clone(), zeros({}, {.dtype = DType::int64})} : topk(x, k, d, false);
-    values = x.dim() == 0 ? v : v.narrow(d, k - 1, 1).clone();
-    places = x.dim() == 0 ? p : p.narrow(d, k - 1, 1).clone();
+    if (x.dim() == 0) {
+      values = x.detach().clone();
+      places = zeros({}, {.dtype = DType::int64, .device = x.device()});
+    } else {
+      std::tie(values, places) = kth_smallest(x, k - 1, d);
+    }
   }
   return pick("Kthvalue", x, values, places, d, keepdim);
 }
@@ -105,9 +125,7 @@ std::pair<Tensor, Tensor> median(const Tensor& x, int64_t dim, bool keepdim) {
       values = x.detach().clone();
       places = zeros({}, {.dtype = DType::int64, .device = x.device()});
     } else {
-      const auto [v, p] = sort(x, d);
-      values = v.narrow(d, (n - 1) / 2, 1).clone();
-      places = p.narrow(d, (n - 1) / 2, 1).clone();
+      std::tie(values, places) = kth_smallest(x, (n - 1) / 2, d);
       if (x.is_floating_point()) {  // a NaN, which is last in its row, is the median
         const auto [extreme, at] = max(x, d, true);
         const Tensor nan = extreme.isnan();
@@ -189,8 +207,9 @@ Tensor bincount(const Tensor& x, const Tensor& weights, int64_t minlength) {
   DType type = DType::int64;
   if (weights.defined()) type = weights.dtype() == DType::float32 ? DType::float32 : DType::float64;
   Tensor out = zeros({bins}, {.dtype = type, .device = x.device()});
-  out.scatter_add_(
-      0, at, weights.defined() ? weights.detach().to(type) : ones(x.sizes(), {.dtype = type, .device = x.device()}));
+  out.scatter_add_(0, at,
+                   weights.defined() ? weights.detach().to(type)
+                                     : ones({}, {.dtype = type, .device = x.device()}).expand(x.sizes()));
   return out;
 }
 

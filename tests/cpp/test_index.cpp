@@ -213,6 +213,58 @@ TEST_CASE("gather, scatter, rows: against loops") {
   CHECK_THROWS_AS(one_hot(tensor({-1})), ValueError);
 }
 
+TEST_CASE("an index is used as it is only where that is safe") {
+  // A saved index that changes is noticed, and one that lies in the memory it writes to is read before.
+  Tensor x = counting({3, 2}, float64).requires_grad_(), index = tensor({{0, 1}, {2, 0}});
+  const Tensor y = x.gather(0, index);
+  index.fill_(1);
+  CHECK_THROWS_AS(y.sum().backward(), AutogradError);
+  Tensor rows = tensor({2, 0});
+  const Tensor z = x.index_select(0, rows);
+  rows.fill_(7);  // a plan of rows keeps its own copy
+  z.sum().backward();
+  CHECK(doubles(x.grad()) == std::vector<double>{1, 1, 0, 0, 1, 1});
+  Tensor own = tensor({3, 2, 1, 0});
+  own.scatter_(0, own, tensor({9, 9, 9, 9}));
+  CHECK(whole(own) == std::vector<int64_t>{9, 9, 9, 9});
+  Tensor other = tensor({1, 3, 0, 2});
+  other.index_put_({other}, tensor({100, 100, 100, 100}));
+  CHECK(whole(other) == std::vector<int64_t>{100, 100, 100, 100});
+  Tensor added = tensor({1, 1, 0});
+  added.index_add_(0, added, tensor({5, 5, 5}));
+  CHECK(whole(added) == std::vector<int64_t>{6, 11, 0});
+  CHECK_THROWS_AS(zeros({40000}).index_select(0, full({40000}, 40000, {.dtype = int64})), IndexError);
+}
+
+TEST_CASE("gather and scatter of larger arrays, every item size") {
+  std::mt19937 engine(21);
+  for (DType dtype : {uint8, int16, float32, float64}) {
+    for (int64_t d : {0, 1, 2}) {
+      const std::vector<int64_t> sizes = {7, 65, 130};
+      Generator g(engine());
+      const Tensor x = randint(0, 90, sizes, {.dtype = int64}, &g).to(dtype);
+      std::vector<int64_t> wide = sizes;
+      wide[static_cast<size_t>(d)] += 3;
+      const Tensor index = randint(0, sizes[static_cast<size_t>(d)], wide, {}, &g);
+      const Tensor source = randint(0, 3, wide, {.dtype = int64}, &g).to(dtype);
+      const std::vector<double> got = doubles(x.gather(d, index)), from = doubles(x), s = doubles(source);
+      std::vector<double> want_sum = from;
+      const std::vector<int64_t> where = whole(index);
+      int64_t wrong = 0;
+      for (size_t i = 0; i < got.size(); ++i) {
+        int64_t c[3] = {static_cast<int64_t>(i) / (wide[1] * wide[2]), static_cast<int64_t>(i) / wide[2] % wide[1],
+                        static_cast<int64_t>(i) % wide[2]};
+        c[d] = where[i];
+        const auto at = static_cast<size_t>((c[0] * sizes[1] + c[1]) * sizes[2] + c[2]);
+        wrong += got[i] != from[at];
+        want_sum[at] += s[i];
+      }
+      CHECK(wrong == 0);
+      if (dtype != uint8) CHECK(doubles(x.scatter_add(d, index, source)) == want_sum);
+    }
+  }
+}
+
 TEST_CASE("sums over repeated indices do not depend on threads") {
   const int threads = get_num_threads();
   Generator g(4);
@@ -276,6 +328,26 @@ TEST_CASE("the k first") {
         CHECK(doubles(values) == doubles(all.narrow(1, 0, k)));
         CHECK(whole(places) == whole(from.narrow(1, 0, k)));
       }
+    }
+  }
+  // Ties, NaN and infinities, dense rows and columns, k below and above what is kept in order.
+  for (DType dtype : {float32, float64, int64, uint8}) {
+    Generator g(engine());
+    Tensor x = randint(0, 9, {40, 50}, {.dtype = int64}, &g).to(dtype);
+    if (is_floating_point(dtype)) {
+      x = x.masked_fill(rand({40, 50}, {}, &g).lt(0.1), kNaN).masked_fill(rand({40, 50}, {}, &g).lt(0.1), 1e300);
+      x.index_put_({5}, kNaN);
+    }
+    for (int64_t d : {0, 1}) {
+      const int64_t n = x.size(d);
+      for (bool largest : {true, false}) {
+        const Tensor from = sort(x, d, largest).second;
+        for (int64_t k : {int64_t{1}, int64_t{3}, int64_t{16}, int64_t{17}, int64_t{30}, n})
+          CHECK(whole(topk(x, k, d, largest).second) == whole(from.narrow(d, 0, k)));
+      }
+      const Tensor order = sort(x, d).second;
+      for (int64_t k : {int64_t{1}, int64_t{7}, n})
+        CHECK(whole(kthvalue(x, k, d).second) == whole(order.select(d, k - 1)));
     }
   }
   CHECK_THROWS_AS(topk(ones({3}), 4), ShapeError);

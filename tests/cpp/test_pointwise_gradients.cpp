@@ -141,6 +141,9 @@ TEST_CASE("gradients of activations with parameters") {
   one("elu", [](const std::vector<Tensor>& in) { return elu(in[0], 1.3, 1.2, 0.7); });
   one("celu", [](const std::vector<Tensor>& in) { return celu(in[0], 1.3); });
   one("leaky_relu", [](const std::vector<Tensor>& in) { return leaky_relu(in[0], 0.2); });
+  one("hardshrink", [](const std::vector<Tensor>& in) { return hardshrink(in[0], 0.7); });
+  one("softshrink", [](const std::vector<Tensor>& in) { return softshrink(in[0], 0.7); });
+  one("glu", [](const std::vector<Tensor>& in) { return glu(in[0], 1); });
   one("hardtanh", [](const std::vector<Tensor>& in) { return hardtanh(in[0], -1.5, 2); });
   one("threshold", [](const std::vector<Tensor>& in) { return threshold(in[0], 0.4, 20); });
   one("clamp", [](const std::vector<Tensor>& in) { return clamp(in[0], -1, 1.5); });
@@ -157,6 +160,26 @@ TEST_CASE("gradients of activations with parameters") {
       "xlogy", [](const std::vector<Tensor>& in) { return xlogy(2, in[0]); }, 0.5, 2);
   one("masked_fill", [](const std::vector<Tensor>& in) { return masked_fill(in[0], in[0] > 0, 7); });
   one("float16 in between", [](const std::vector<Tensor>& in) { return (in[0] * 1).t() * 2; });
+}
+
+TEST_CASE("prelu, glu and the shrinks") {
+  const Tensor x = tensor({{-2.0, 3.0}, {0.0, -0.5}}, {.dtype = float64});
+  CHECK(equal(prelu(x, tensor({0.5}, {.dtype = float64})), tensor({{-1.0, 3.0}, {0.0, -0.25}}, {.dtype = float64})));
+  CHECK(
+      equal(prelu(x, tensor({0.5, 2.0}, {.dtype = float64})), tensor({{-1.0, 3.0}, {0.0, -1.0}}, {.dtype = float64})));
+  CHECK_THROWS_AS(prelu(x, ones({3}, {.dtype = float64})), ShapeError);
+  CHECK_THROWS_AS(prelu(x, ones({1})), DTypeError);
+  check("prelu", [](const std::vector<Tensor>& in) { return prelu(in[0], in[1]); },
+        {values({2, 3, 2}, -2, 2), values({3}, 0.1, 0.9, 3)});
+  check("prelu of one", [](const std::vector<Tensor>& in) { return prelu(in[0], in[1]); },
+        {values({5}, -2, 2), values({1}, 0.1, 0.9, 3)});
+  const Tensor wide = values({3, 8, 2}, -3, 3);
+  CHECK(allclose(glu(wide, 1), wide.narrow(1, 0, 4) * sigmoid(wide.narrow(1, 4, 4))));
+  CHECK_THROWS_AS(glu(wide, 0), ShapeError);
+  CHECK_THROWS_AS(glu(tensor(1.0)), ShapeError);
+  CHECK(equal(hardshrink(x, 0.5), tensor({{-2.0, 3.0}, {0.0, 0.0}}, {.dtype = float64})));
+  CHECK(equal(softshrink(x, 0.5), tensor({{-1.5, 2.5}, {0.0, 0.0}}, {.dtype = float64})));
+  CHECK_THROWS_AS(softshrink(x, -1), ValueError);
 }
 
 TEST_CASE("gradients of functions of two and three arguments, broadcast") {

@@ -66,6 +66,12 @@ TEST_CASE("every instruction set draws the same numbers, as kernels/random.h say
               std::abs(d[static_cast<size_t>(i)] - (static_cast<double>(word64(s, i) >> 11) * 0x1p-53 * 4 - 1)) < 1e-15;
         }
         CHECK(same);
+        std::vector<uint8_t> kept(static_cast<size_t>(n) + 1, 7);
+        k.bernoulli(s, kept.data(), n, 0.3);
+        for (int64_t i = 0; i < n; ++i)
+          same &= kept[static_cast<size_t>(i)] == (static_cast<float>(word32(s, i) >> 8) * 0x1p-24f < 0.3f ? 1 : 0);
+        CHECK(same);
+        CHECK(kept[static_cast<size_t>(n)] == 7);
         k.integers(s, z.data(), n, -5, 1000);
         for (int64_t i = 0; i < n; ++i)
           same &= z[static_cast<size_t>(i)] == -5 + static_cast<int64_t>(uint64_t{word32(s, i)} * 1000 >> 32);

@@ -185,7 +185,9 @@ TEST_CASE("long rows and columns, every instruction set, any number of threads")
   };
   for (const Big& b :
        {Big{{100003}, {0}}, Big{{3, 70001}, {1}}, Big{{40001, 3}, {0}}, Big{{5003, 130}, {0}}, Big{{2, 900, 700}, {1}},
-        Big{{70, 3, 1100}, {0, 2}}, Big{{300000, 2}, {1}}, Big{{9, 17, 1031}, {0, 1}}}) {
+        Big{{70, 3, 1100}, {0, 2}}, Big{{300000, 2}, {1}}, Big{{9, 17, 1031}, {0, 1}}, Big{{20001, 5}, {1}},
+        Big{{3001, 33}, {1}}, Big{{701, 16}, {1}}, Big{{40, 5, 31}, {2}}, Big{{30011, 16}, {0}}, Big{{50021, 15}, {0}},
+        Big{{7, 4003, 3}, {1}}, Big{{19, 4}, {0}}, Big{{5, 1}, {1}}}) {
     const Tensor x = randn(b.sizes, {}, &g).add(0.1);
     std::vector<bool> reduced(b.sizes.size());
     for (int64_t d : b.dims) reduced[static_cast<size_t>(d)] = true;
@@ -196,7 +198,7 @@ TEST_CASE("long rows and columns, every instruction set, any number of threads")
       auto run = [&](ReduceOp op) {
         Shape kept;
         for (size_t d = 0; d < b.sizes.size(); ++d) kept.push_back(reduced[d] ? 1 : b.sizes[d]);
-        Tensor out = empty(kept);
+        Tensor out = empty(kept, {.dtype = op == ReduceOp::count_nonzero ? int64 : float32});
         Shape strides(out.strides());
         for (size_t d = 0; d < b.sizes.size(); ++d) {
           if (reduced[d]) strides[d] = 0;
@@ -217,6 +219,8 @@ TEST_CASE("long rows and columns, every instruction set, any number of threads")
       check_close(run(ReduceOp::sum), groups, 1e-5, total);
       check_close(run(ReduceOp::max), groups, 0, largest_of);
       check_close(run(ReduceOp::sum_squares), groups, 1e-5, length);
+      check_close(run(ReduceOp::min), groups, 0, smallest_of);
+      check_close(run(ReduceOp::count_nonzero), groups, 0, nonzeros);
       set_num_threads(1);
       const std::vector<double> alone = doubles(run(ReduceOp::sum));
       set_num_threads(3);
@@ -321,6 +325,36 @@ TEST_CASE("places of extremes: the first one, rows and columns") {
   big[150001].fill_(2);
   CHECK(argmax(big).item<int64_t>() == 150000);
   CHECK(argmax(big.reshape({3, 66667}), {}, true).sizes().size() == 2);
+}
+
+TEST_CASE("running sums of rows and columns side by side") {
+  Generator g(9);
+  for (const auto& sizes : {std::vector<int64_t>{1, 9},
+                            {5, 7},
+                            {6, 400},
+                            {300, 1},
+                            {211, 2},
+                            {50, 3},
+                            {37, 4},
+                            {20, 5},
+                            {3, 11, 2},
+                            {2, 40, 300}}) {
+    for (DType dtype : {float32, float64, int64}) {
+      const Tensor x = randn(sizes, {.dtype = float64}, &g).mul(3).to(dtype);
+      for (int64_t d = 0; d < x.dim(); ++d) {
+        const std::vector<double> got = doubles(cumsum(x, d)), v = doubles(x);
+        int64_t inner = 1;
+        for (size_t k = static_cast<size_t>(d) + 1; k < sizes.size(); ++k) inner *= sizes[k];
+        const int64_t n = sizes[static_cast<size_t>(d)];
+        for (size_t i = 0; i < v.size(); ++i) {
+          double want = 0;
+          const int64_t place = static_cast<int64_t>(i) / inner % n;
+          for (int64_t k = 0; k <= place; ++k) want += v[i - static_cast<size_t>((place - k) * inner)];
+          CHECK(got[i] == doctest::Approx(want).epsilon(dtype == float32 ? 1e-5 : 1e-12));
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("running sums, products, extremes") {

@@ -223,6 +223,42 @@ TEST_CASE("expand, repeat, tile, interleave") {
   CHECK(values(repeat_interleave(tensor({5.0, 6.0}), tensor({3, 1}))) == std::vector<float>{5, 5, 5, 6});
 }
 
+TEST_CASE("flips and pads against loops") {
+  for (int64_t rows : {1, 2, 3, 9}) {
+    for (int64_t columns : {1, 2, 15, 16, 17, 33, 70}) {
+      for (DType dtype : {uint8, int16, float32, float64}) {
+        const Tensor x = counting({rows, columns}).remainder(200).to(dtype);
+        const std::vector<double> v = x.to_vector<double>();
+        const std::vector<double> both = x.flip({0, 1}).to_vector<double>(), across = x.flip({1}).to_vector<double>(),
+                                  second = x.slice(1, 0, std::nullopt, 2).contiguous().to_vector<double>();
+        const std::vector<double> padded = constant_pad(x, {2, 1, 0, 3}, 7).to_vector<double>();
+        int64_t wrong = 0;
+        for (int64_t i = 0; i < rows; ++i) {
+          for (int64_t j = 0; j < columns; ++j) {
+            const double e = v[static_cast<size_t>(i * columns + j)];
+            wrong += both[static_cast<size_t>((rows - 1 - i) * columns + columns - 1 - j)] != e;
+            wrong += across[static_cast<size_t>(i * columns + columns - 1 - j)] != e;
+            if (j % 2 == 0) wrong += second[static_cast<size_t>(i * ((columns + 1) / 2) + j / 2)] != e;
+          }
+        }
+        for (int64_t i = 0; i < rows + 3; ++i) {
+          for (int64_t j = 0; j < columns + 3; ++j) {
+            const bool inside = i < rows && j >= 2 && j < columns + 2;
+            wrong += padded[static_cast<size_t>(i * (columns + 3) + j)] !=
+                     (inside ? v[static_cast<size_t>(i * columns + j - 2)] : 7);
+          }
+        }
+        CHECK(wrong == 0);
+      }
+    }
+  }
+  CHECK(values(constant_pad(tensor({1.0, 2.0, 3.0}), {-1, 2})) == std::vector<float>{2, 3, 0, 0});
+  CHECK(values(constant_pad(tensor({1.0, 2.0, 3.0}), {-1, -1})) == std::vector<float>{2});
+  CHECK_THROWS_AS(constant_pad(ones({2}), {-2, -1}), ShapeError);
+  CHECK_THROWS_AS(constant_pad(ones({2}), {1, 1, 1, 1}), ShapeError);
+  CHECK(constant_pad(zeros({0, 3}), {1, 1}).numel() == 0);
+}
+
 TEST_CASE("cat and stack: promotion, empties, errors") {
   CHECK(cat({tensor({1}), tensor({2.5})}).dtype() == float32);
   CHECK(values(cat({tensor({1}), tensor({2.5})})) == std::vector<float>{1, 2.5});

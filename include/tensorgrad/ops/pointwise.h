@@ -169,6 +169,14 @@ TENSORGRAD_API Tensor hardswish(const Tensor& t);
 TENSORGRAD_API Tensor softsign(const Tensor& t);
 TENSORGRAD_API Tensor tanhshrink(const Tensor& t);
 TENSORGRAD_API Tensor threshold(const Tensor& t, Scalar threshold, Scalar value);  // t > threshold ? t : value
+TENSORGRAD_API Tensor hardshrink(const Tensor& t, Scalar lambda = 0.5);            // |t| <= lambda ? 0 : t
+// t moved towards 0 by lambda, 0 where it would cross; a negative lambda: ValueError.
+TENSORGRAD_API Tensor softshrink(const Tensor& t, Scalar lambda = 0.5);
+// t where positive, weight * t elsewhere; weight has one element or one for each entry of dim 1 (else ShapeError).
+//   prelu(tensor({-2.0f, 3.0f}), tensor({0.5f}))   // [-1, 3]
+TENSORGRAD_API Tensor prelu(const Tensor& t, const Tensor& weight);
+// a * sigmoid(b) for the halves a, b of t along dim, whose size must be even (else ShapeError).
+TENSORGRAD_API Tensor glu(const Tensor& t, int64_t dim = -1);
 
 // --- comparisons: bool tensors, no gradient
 

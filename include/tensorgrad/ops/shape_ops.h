@@ -97,6 +97,10 @@ TENSORGRAD_API Tensor tile(const Tensor& x, IntArrayRef repeats);
 //   repeat_interleave(tensor({1, 2}), 2)   // [1, 1, 2, 2]
 TENSORGRAD_API Tensor repeat_interleave(const Tensor& x, int64_t repeats, std::optional<int64_t> dim = {});
 TENSORGRAD_API Tensor repeat_interleave(const Tensor& x, const Tensor& repeats, std::optional<int64_t> dim = {});
+// `value` before and behind the last pad.size() / 2 dims, last first: (left, right, top, bottom, ...); a negative
+// number cuts off. ShapeError where the pad does not fit or nothing would be left.
+//   constant_pad(tensor({1, 2}), {1, 2})   // [0, 1, 2, 0, 0]
+TENSORGRAD_API Tensor constant_pad(const Tensor& x, IntArrayRef pad, Scalar value = 0);
 // The order of the entries along `dims` reversed.
 TENSORGRAD_API Tensor flip(const Tensor& x, IntArrayRef dims);
 TENSORGRAD_API Tensor fliplr(const Tensor& x);

@@ -87,18 +87,7 @@ def selu(input, inplace=False):
 @rule("lower", "input", "weight")
 def prelu(input, weight):
     """x where positive, weight x elsewhere; weight has one element or one per channel (dimension 1)."""
-    if weight.numel() != 1:
-        channels = input.size(1) if input.dim() > 1 else 1
-        if weight.numel() != channels:
-            raise RuntimeError(
-                f"Mismatch of parameter numbers and input channel size. Found parameter numbers = {weight.numel()} "
-                "and channel "
-                f"size = {channels}."
-            )
-        weight = weight.reshape([1, -1] + [1] * (input.dim() - 2)) if input.dim() > 1 else weight
-    else:
-        weight = weight.reshape([1] * input.dim())
-    return _C.where(input > 0, input, weight * input)
+    return _C.prelu(input, weight)
 
 
 gelu = _C.gelu
@@ -153,16 +142,8 @@ def tanhshrink(input):
     return _C.tanhshrink(input)
 
 
-def hardshrink(input, lambd=0.5):
-    """x where |x| > lambd, 0 elsewhere."""
-    return _C.where(input.abs() <= lambd, _C.zeros_like(input), input)
-
-
-def softshrink(input, lambd=0.5):
-    """x shrunk towards 0 by lambd."""
-    if lambd < 0:
-        raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
-    return _C.where(input > lambd, input - lambd, _C.where(input < -lambd, input + lambd, input * 0))
+hardshrink = _C.hardshrink
+softshrink = _C.softshrink
 
 
 def threshold(input, threshold, value, inplace=False):
@@ -170,14 +151,7 @@ def threshold(input, threshold, value, inplace=False):
     return _C.threshold_(input, threshold, value) if inplace else _C.threshold(input, threshold, value)
 
 
-def glu(input, dim=-1):
-    """a sigmoid(b) for the halves a, b of the input along dim."""
-    if input.dim() == 0:
-        raise RuntimeError("glu does not support 0-dimensional tensors")
-    if input.size(dim) % 2 != 0:
-        raise RuntimeError(f"Halving dimension must be even, but dimension {dim} is size {input.size(dim)}")
-    a, b = input.chunk(2, dim)
-    return a * b.sigmoid()
+glu = _C.glu
 
 
 def _implicit_dim(name, ndim):
@@ -547,7 +521,7 @@ def adaptive_max_pool2d(input, output_size, return_indices=False):
 def pad(input, pad, mode="constant", value=None):
     """Pads the last len(pad) / 2 dimensions, last first: (left, right, top, bottom, ...)."""
     if mode == "constant":
-        return _pad_by_value(input, pad, 0 if value is None else value)
+        return _C.constant_pad_nd(input, list(pad), 0 if value is None else value)
     if value is not None and value != 0:
         raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
     if len(pad) % 2 or len(pad) // 2 > input.dim():
@@ -555,29 +529,6 @@ def pad(input, pad, mode="constant", value=None):
     for i in range(len(pad) // 2):
         input = _pad_by_index(input, input.dim() - 1 - i, pad[2 * i], pad[2 * i + 1], mode)
     return input
-
-
-def _pad_by_value(input, pad, value):
-    if len(pad) % 2 or len(pad) // 2 > input.dim():
-        raise RuntimeError(f"Padding length {len(pad)} does not fit an input of {input.dim()} dimensions")
-    for i in range(len(pad) // 2):
-        dim, before, after = input.dim() - 1 - i, pad[2 * i], pad[2 * i + 1]
-        if before < 0 or after < 0:  # a negative pad cuts off
-            length = input.size(dim) + min(before, 0) + min(after, 0)
-            if length < 0:
-                raise RuntimeError(
-                    f"The input size {input.size(dim)}, plus negative padding {before} and {after}, resulted in a "
-                    f"negative output size, which is invalid. Check dimension {dim} of your input."
-                )
-            input = input.narrow(dim, max(-before, 0), length)
-        sizes = list(input.shape)
-        parts = [input]
-        if before > 0:
-            parts.insert(0, input.new_full([*sizes[:dim], before, *sizes[dim + 1 :]], value))
-        if after > 0:
-            parts.append(input.new_full([*sizes[:dim], after, *sizes[dim + 1 :]], value))
-        input = _C.cat(parts, dim) if len(parts) > 1 else input
-    return input.clone() if not any(p > 0 for p in pad) else input
 
 
 def _positions(order, input):

@@ -414,7 +414,7 @@ inline Vec<float> pow(Vec<float> x, Vec<float> y) {
   return math_detail::patch(r, ~usual, [&](int lane) { return __builtin_powf(x[lane], y[lane]); });
 }
 
-// ---- gamma function, lane by lane -----------------------------------------------------------------------------------
+// ---- gamma function -------------------------------------------------------------------------------------------------
 
 namespace math_detail {
 // Digamma: recurrence up to x >= 10, then the asymptotic series; reflection below 0.
@@ -433,20 +433,64 @@ inline double digamma(double x) {
       z * (1. / 12 - z * (1. / 120 - z * (1. / 252 - z * (1. / 240 - z * (1. / 132 - z * (691. / 32760 - z / 12))))));
   return result + (__builtin_log(x) - 0.5 / x - (x < 1e17 ? series : 0));
 }
+// The same for x > 0.
+TENSORGRAD_INLINE Vec<double> digamma_positive(Vec<double> x) {
+  Vec<double> sum = 0.;
+  for (int step = 0; step < 10; ++step) {
+    const Mask<double> low = x < 10.;
+    sum = select(low, sum - 1. / x, sum);
+    x = select(low, x + 1., x);
+  }
+  const Vec<double> r = 1. / x, z = r * r;
+  const Vec<double> series = z * horner(z, 1. / 12, -1. / 120, 1. / 252, -1. / 240, 1. / 132, -691. / 32760, 1. / 12);
+  return sum + (log(x) - r * 0.5 - series);
+}
+
+// log(gamma(x)) for finite x > 0: from 8 on the asymptotic series; below, with x = n + r for the nearest whole n, the
+// polynomial of log(gamma(2 + r)) / r and the logarithm of the factors between 2 + r and x.
+TENSORGRAD_INLINE Vec<double> lgamma_positive(Vec<double> x) {
+  const Mask<double> large = x >= 8.;
+  const Vec<double> low = min(x, Vec<double>(8.)), n = round_even(low), r = low - n;
+  Vec<double> down = 1.;
+  for (int k = 1; k <= 6; ++k)
+    down = select(n >= static_cast<double>(k + 2), down * (low - static_cast<double>(k)), down);
+  const Vec<double> up = select(n == 0., low * (low + 1.), select(n == 1., low, Vec<double>(1.)));
+  const Vec<double> near =
+      r * horner(r, 0.42278433509846714, 0.32246703342411322, -0.067352301053198095, 0.02058080842778463,
+                 -0.0073855510286740248, 0.0028905103307344046, -0.0011927539116998527, 0.00050966952502419548,
+                 -0.00022315475858818616, 9.9457506687881399e-5, -4.4926233820610825e-5, 2.0507291996563825e-5,
+                 -9.4395262020588179e-6, 4.3742234810820478e-6, -2.0389077825677105e-6, 9.5842070485949861e-7,
+                 -4.5081682254468383e-7, 2.0193835401136914e-7, -9.558178101635195e-8, 6.4725698400647237e-8,
+                 -3.0859854783905771e-8);
+  const Vec<double> l = log(select(large, x, down / up));
+  const Vec<double> inverse = 1. / x, z = inverse * inverse;
+  const Vec<double> series = inverse * horner(z, 1. / 12, -1. / 360, 1. / 1260, -1. / 1680, 1. / 1188, -691. / 360360,
+                                              1. / 156, -3617. / 122400);
+  return select(large, fma(x - 0.5, l, -x) + (series + 0.91893853320467274178), near + l);
+}
 }  // namespace math_detail
 
-template <class T>
-inline Vec<T> digamma(Vec<T> x) {
-  return math_detail::each_lane(x, [](T v) { return static_cast<T>(math_detail::digamma(v)); });
+inline Vec<double> digamma(Vec<double> x) {
+  return math_detail::patch(math_detail::digamma_positive(x), ~(x > 0.),
+                            [&](int lane) { return math_detail::digamma(x[lane]); });
 }
-template <class T>
-inline Vec<T> lgamma(Vec<T> x) {
-  return math_detail::each_lane(x, [](T v) {
+inline Vec<float> digamma(Vec<float> x) {
+  return math_detail::by_double(
+      x, [](Vec<double> v) __attribute__((always_inline)) { return digamma(v); });
+}
+// Negative numbers, whose values cross zero between the poles, are libm's, and so are the edges.
+inline Vec<double> lgamma(Vec<double> x) {
+  return math_detail::patch(math_detail::lgamma_positive(x), ~((x > 0.) & (x < 1e305)), [&](int lane) {
     int sign;  // the _r forms: plain lgamma writes a global
-    if constexpr (sizeof(T) == 4)
-      return __builtin_lgammaf_r(v, &sign);
-    else
-      return __builtin_lgamma_r(v, &sign);
+    return __builtin_lgamma_r(x[lane], &sign);
+  });
+}
+inline Vec<float> lgamma(Vec<float> x) {
+  const Vec<float> r = math_detail::by_double(
+      x, [](Vec<double> v) __attribute__((always_inline)) { return math_detail::lgamma_positive(v); });
+  return math_detail::patch(r, ~((x > 0.f) & (x < math_detail::kInf<float>)), [&](int lane) {
+    int sign;
+    return __builtin_lgammaf_r(x[lane], &sign);
   });
 }
 

@@ -136,40 +136,105 @@ void sort_typed(const DimShape& s, const void* in, void* values, int64_t* places
   });
 }
 
-// Candidates below the k-th so far gather in a buffer, which is cut back to the k first whenever it is full.
+// Whether x comes before `bound` in the order; equal ones do not, for they are further back.
+template <class T>
+bool before(T x, T bound, bool descending) {
+  if constexpr (std::is_floating_point_v<T>) {
+    return descending ? !(x <= bound) && bound == bound : x < bound || (bound != bound && x == x);
+  } else {
+    return descending ? x > bound : x < bound;
+  }
+}
+
+// f(i) for the elements of [from, n) that come before *bound, which f may change. Most do not: dense rows are looked at
+// by the dozen first.
+template <class T, class F>
+void each_before(const T* x, int64_t from, int64_t n, int64_t stride, bool descending, const T* bound, F f) {
+  constexpr int64_t kLook = 16;
+  int64_t i = from;
+  if (stride == 1) {
+    for (; i + kLook <= n; i += kLook) {
+      const T b = *bound;
+      int any = 0;
+      if (descending) {
+        for (int64_t k = 0; k < kLook; ++k) any |= !(x[i + k] <= b);
+      } else {
+        for (int64_t k = 0; k < kLook; ++k) any |= x[i + k] < b;
+        any |= b != b;
+      }
+      if (!any) continue;
+      for (int64_t k = 0; k < kLook; ++k) {
+        if (before(x[i + k], *bound, descending)) f(i + k);
+      }
+    }
+  }
+  for (; i < n; ++i) {
+    if (before(x[i * stride], *bound, descending)) f(i);
+  }
+}
+
+// Few: kept in order, each newcomer put in its place.
+template <class Item, class T>
+void insert_first(const T* x, int64_t n, int64_t stride, int64_t k, bool descending, Item* items) {
+  int64_t count = 0;
+  T bound{};
+  const auto insert = [&](int64_t i) {
+    const Item item = item_of<Item>(x, i, stride, descending);
+    int64_t at = count < k ? count++ : k - 1;
+    for (; at > 0 && item < items[at - 1]; --at) items[at] = items[at - 1];
+    items[at] = item;
+    if (count == k) bound = x[static_cast<int64_t>(items[k - 1].place()) * stride];
+  };
+  for (int64_t i = 0; i < k; ++i) insert(i);
+  each_before(x, k, n, stride, descending, &bound, insert);
+}
+
+// More: candidates before the k-th so far gather in a buffer, which is cut back to the k first whenever it is full.
 template <class Item, class T>
 void keep_first(const T* x, int64_t n, int64_t stride, int64_t k, int64_t room, bool descending, Item* items) {
   int64_t count = 0;
-  bool bounded = false;
-  Item bound{};
-  for (int64_t i = 0; i < n; ++i) {
-    const Item item = item_of<Item>(x, i, stride, descending);
-    if (bounded && !(item < bound)) continue;
-    items[count++] = item;
-    if (count == room) {
-      std::nth_element(items, items + k - 1, items + count);
-      bound = items[k - 1];
-      bounded = true;
-      count = k;
-    }
-  }
+  T bound{};
+  const auto keep = [&](int64_t i) {
+    items[count++] = item_of<Item>(x, i, stride, descending);
+    if (count < room) return;
+    std::nth_element(items, items + k - 1, items + count);
+    bound = x[static_cast<int64_t>(items[k - 1].place()) * stride];
+    count = k;
+  };
+  for (int64_t i = 0; i < room; ++i) keep(i);
+  each_before(x, room, n, stride, descending, &bound, keep);
   if (count > k) std::nth_element(items, items + k - 1, items + count);
   std::sort(items, items + k);
 }
 
+constexpr int64_t kInserted = 16;
+
 template <class T>
 void topk_typed(const DimShape& s, const void* in, int64_t k, void* values, int64_t* places, bool largest) {
   using Item = ItemOf<T>;
-  const bool all = k > s.n / 4;
+  const bool few = k <= kInserted, all = !few && k > s.n / 4;
   const int64_t room = all ? s.n : std::min(s.n, std::max<int64_t>(2 * k, k + 64));
   each_row<Item, T>(s, in, k, all ? 2 * s.n : room, [&](const T* x, int64_t at, Item* items) {
-    if (all) {
+    if (few) {
+      insert_first(x, s.n, s.inner, k, largest, items);
+    } else if (all) {
       for (int64_t i = 0; i < s.n; ++i) items[i] = item_of<Item>(x, i, s.inner, largest);
-      sort_items(items, items + s.n, s.n);
+      if (k < s.n) std::nth_element(items, items + k - 1, items + s.n);
+      sort_items(items, items + s.n, k);
     } else {
       keep_first(x, s.n, s.inner, k, room, largest, items);
     }
     store_row(x, s.inner, items, k, static_cast<T*>(values) + at, places + at);
+  });
+}
+
+template <class T>
+void kth_typed(const DimShape& s, const void* in, int64_t k, void* values, int64_t* places) {
+  using Item = ItemOf<T>;
+  each_row<Item, T>(s, in, 1, s.n, [&](const T* x, int64_t at, Item* items) {
+    for (int64_t i = 0; i < s.n; ++i) items[i] = item_of<Item>(x, i, s.inner, false);
+    std::nth_element(items, items + k, items + s.n);
+    store_row(x, s.inner, items + k, 1, static_cast<T*>(values) + at, places + at);
   });
 }
 
@@ -201,9 +266,14 @@ void topk(DType dtype, const DimShape& s, const void* in, int64_t k, void* value
   by_dtype(dtype, [&](auto zero) { topk_typed<decltype(zero)>(s, in, k, values, places, largest); });
 }
 
+void kth(DType dtype, const DimShape& s, const void* in, int64_t k, void* values, int64_t* places) {
+  by_dtype(dtype, [&](auto zero) { kth_typed<decltype(zero)>(s, in, k, values, places); });
+}
+
 }  // namespace
 
 void fill_sort(IndexKernels& k) {
+  k.kth = kth;
   k.sort = sort;
   k.topk = topk;
 }

@@ -115,8 +115,19 @@ void integers(RandomStream s, int64_t* out, int64_t n, int64_t from, uint64_t ra
   check_launch("random integers");
 }
 
+void bernoulli(RandomStream s, uint8_t* out, int64_t n, double p) {
+  if (n == 0) return;
+  const float limit = static_cast<float>(p);
+  narrow_kernel<<<blocks_for(n, 1024), 256, 0, gpu::stream()>>>(s, n, [=] __device__(Words w, int64_t at) {
+    for (int k = 0; k < 4; ++k) {
+      if (at + 16 * k < n) out[at + 16 * k] = static_cast<float>(w.w[k] >> 8) * 0x1p-24f < limit;
+    }
+  });
+  check_launch("bernoulli");
+}
+
 }  // namespace
 
-void fill(RandomKernels& k) { k = {uniform, normal, integers}; }
+void fill(RandomKernels& k) { k = {uniform, normal, integers, bernoulli}; }
 
 }  // namespace tensorgrad::gpu

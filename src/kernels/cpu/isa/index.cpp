@@ -109,7 +109,7 @@ void share_targets(const DimShape& s, int64_t m, Body body) {
       for (int64_t o = b; o < e; ++o) body(o, 0, s.n, 0, s.inner);
     });
   } else if (s.inner >= 128) {
-    parallel_for(0, s.inner, most(64, kGrain / m), [&](int64_t b, int64_t e) { body(0, 0, s.n, b, e); });
+    parallel_for(0, s.inner, most(256, kGrain / m), [&](int64_t b, int64_t e) { body(0, 0, s.n, b, e); });
   } else {
     // Every part looks at all indices: as many parts as threads.
     const int64_t parts = least(get_num_threads(), most(1, s.n));
@@ -170,6 +170,12 @@ void add_typed(const DimShape& s, void* x_data, const int64_t* index, int64_t m,
   T* x = static_cast<T*>(x_data);
   const T* source = static_cast<const T*>(source_data);
   share_targets(s, m, [&](int64_t o, int64_t row_begin, int64_t row_end, int64_t begin, int64_t end) {
+    if (s.inner == 1 && row_begin == 0 && row_end == s.n) {
+      T* to = x + o * s.n;
+      const T* from = source + o * t.outer;
+      for (int64_t j = 0; j < m; ++j) to[index[j]] = plus(to[index[j]], from[j * t.n]);
+      return;
+    }
     for (int64_t j = 0; j < m; ++j) {
       const int64_t row = index[j];
       if (row < row_begin || row >= row_end) continue;

@@ -32,9 +32,10 @@ int64_t first_bad(const int64_t* values, int64_t n, Bad bad) {
 // A target that is neither a class nor ignored.
 int64_t first_bad(const ClassLoss& s) {
   const int64_t classes = s.classes, ignore = s.ignore;
-  return first_bad(s.target, s.batch * s.spatial, [=](int64_t t) __attribute__((always_inline)) -> int64_t {
-    return static_cast<int64_t>(static_cast<uint64_t>(t) >= static_cast<uint64_t>(classes)) & (t != ignore);
-  });
+  return first_bad(
+      s.target, s.batch * s.spatial, [=](int64_t t) __attribute__((always_inline))->int64_t {
+        return static_cast<int64_t>(static_cast<uint64_t>(t) >= static_cast<uint64_t>(classes)) & (t != ignore);
+      });
 }
 template <class T>
 T weight_of(const ClassLoss& s, int64_t t) {
@@ -261,9 +262,10 @@ void nll_backward(const ClassLoss& s, const T* grad, const T* total_weight, T* d
 
 template <class T>
 int64_t embedding_forward(int64_t count, int64_t rows, int64_t size, const T* weight, const int64_t* index, T* out) {
-  const int64_t bad = first_bad(index, count, [=](int64_t t) __attribute__((always_inline)) -> int64_t {
-    return static_cast<uint64_t>(t) >= static_cast<uint64_t>(rows);
-  });
+  const int64_t bad = first_bad(
+      index, count, [=](int64_t t) __attribute__((always_inline))->int64_t {
+        return static_cast<uint64_t>(t) >= static_cast<uint64_t>(rows);
+      });
   if (bad >= 0) return bad;
   parallel_for(0, count, grain_of(size), [=](int64_t b, int64_t e) {
     for (int64_t i = b; i < e; ++i)

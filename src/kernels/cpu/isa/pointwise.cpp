@@ -33,6 +33,8 @@ struct Task {
   int64_t result_bytes = 0;            // and writes it
 };
 
+constexpr int64_t kShortRun = 128;  // shorter ones are gathered into blocks
+
 constexpr int64_t kTileI = 64, kTileJ = 32;  // of a transposing walk
 static_assert(kTileI * kTileJ <= 4 * kBlock);
 
@@ -240,7 +242,7 @@ void run_task(Task& t, int64_t grain) {
     return parallel_for(0, count_tiles(t.plan), tiles > 0 ? tiles : 1,
                         [&](int64_t b, int64_t e) { walk_tiles(t, b, e); });
   }
-  const bool is_short = t.plan.ndim > 1 && t.plan.sizes[0] < 64 && is_linear(t.plan, t.plan.side[0]);
+  const bool is_short = t.plan.ndim > 1 && t.plan.sizes[0] < kShortRun && is_linear(t.plan, t.plan.side[0]);
   parallel_for(0, t.plan.total, grain, [&](int64_t b, int64_t e) {
     if (is_short) {
       walk_short(t, b, e);
@@ -319,10 +321,26 @@ void copy(const PointwiseArgs& args) {
   run_task(t, kGrain);
 }
 
-int64_t grain_of(UnaryOp op) { return op >= UnaryOp::exp ? kGrain / 8 : kGrain; }
+int64_t grain_of(UnaryOp op) {
+  switch (op) {  // no more than a few instructions an element
+    case UnaryOp::hardsigmoid:
+    case UnaryOp::hardswish:
+    case UnaryOp::relu6:
+    case UnaryOp::softsign:
+    case UnaryOp::leaky_relu:
+    case UnaryOp::hardtanh:
+    case UnaryOp::threshold:
+    case UnaryOp::hardshrink:
+    case UnaryOp::softshrink:
+      return kGrain;
+    default:
+      return op >= UnaryOp::exp ? kGrain / 8 : kGrain;
+  }
+}
 int64_t grain_of(BinaryOp op) {
   const bool costly = (op >= BinaryOp::floor_divide && op <= BinaryOp::pow) ||
-                      (op >= BinaryOp::atan2 && op <= BinaryOp::logaddexp) || op > BinaryOp::tanh_backward;
+                      (op >= BinaryOp::atan2 && op <= BinaryOp::logaddexp) ||
+                      (op > BinaryOp::tanh_backward && op < BinaryOp::hardshrink_backward);
   return costly ? kGrain / 8 : kGrain;
 }
 
@@ -349,7 +367,7 @@ void ternary(TernaryOp op, const PointwiseArgs& args) {
   const DType t = arithmetic_dtype(args.compute);
   const BlockFn fn = g_tables.block.ternary[static_cast<int>(op)][static_cast<int>(t)];
   if (!fn) raise_no_pointwise_kernel(3, static_cast<int>(op), args.compute);
-  run(fn, args, 3, t, t, t, kGrain);
+  run(fn, args, 3, t, t, t, op > TernaryOp::clamp ? kGrain / 4 : kGrain);
 }
 
 void fill_value(const PointwiseArgs& args, Scalar value) {

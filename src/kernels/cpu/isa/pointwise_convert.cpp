@@ -32,6 +32,45 @@ TENSORGRAD_INLINE D converted(S s) {
   }
 }
 
+// The lanes of a register, last first; the even lanes of two.
+template <class V, int... I>
+TENSORGRAD_INLINE V reversed(V v, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(v, v, (static_cast<int>(sizeof...(I)) - 1 - I)...);
+}
+template <class V, int... I>
+TENSORGRAD_INLINE V even_lanes(V a, V b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, (2 * I)...);
+}
+
+// A copy into dense memory of elements that lie backwards, or of every second one: true if it was done.
+template <class T>
+bool copy_by_lanes(int64_t n, const T* in, int64_t step, T* out) {
+  constexpr int N = kVectorBytes / static_cast<int>(sizeof(T));
+  using V = Raw<T, N>;
+  constexpr std::make_integer_sequence<int, N> lanes{};
+  constexpr auto width = static_cast<int64_t>(sizeof(T));
+  int64_t i = 0;
+  V a, b;
+  if (step == -width) {
+    for (; i + N <= n; i += N) {
+      __builtin_memcpy(&a, in - i - (N - 1), sizeof(V));
+      a = reversed(a, lanes);
+      __builtin_memcpy(out + i, &a, sizeof(V));
+    }
+    for (; i < n; ++i) out[i] = in[-i];
+    return true;
+  }
+  if (step != 2 * width) return false;
+  for (; i + N < n; i += N) {  // not the last ones: nothing is known of what lies behind the last element
+    __builtin_memcpy(&a, in + 2 * i, sizeof(V));
+    __builtin_memcpy(&b, in + 2 * i + N, sizeof(V));
+    a = even_lanes(a, b, lanes);
+    __builtin_memcpy(out + i, &a, sizeof(V));
+  }
+  for (; i < n; ++i) out[i] = in[2 * i];
+  return true;
+}
+
 template <class S, class D>
 void convert(int64_t n, const void* source, int64_t source_step, void* target, int64_t target_step) {
   constexpr int64_t s = sizeof(S), d = sizeof(D);
@@ -49,6 +88,9 @@ void convert(int64_t n, const void* source, int64_t source_step, void* target, i
 #pragma GCC ivdep
     for (int64_t i = 0; i < n; ++i) out[i] = value;
   } else {
+    if constexpr (std::is_same_v<S, D> && sizeof(S) >= 4) {
+      if (target_step == d && copy_by_lanes(n, in, source_step, out)) return;
+    }
     const char* from = static_cast<const char*>(source);
     char* to = static_cast<char*>(target);
     for (int64_t i = 0; i < n; ++i, from += source_step, to += target_step) {

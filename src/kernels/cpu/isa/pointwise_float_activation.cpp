@@ -23,6 +23,8 @@ void fill_float_activation(BlockTable& table) {
   TENSORGRAD_SET(softsign)
   TENSORGRAD_SET(tanhshrink)
   TENSORGRAD_SET(softplus)
+  TENSORGRAD_SET(hardshrink)
+  TENSORGRAD_SET(softshrink)
   TENSORGRAD_SET(leaky_relu) TENSORGRAD_SET(elu) TENSORGRAD_SET(hardtanh) TENSORGRAD_SET(threshold)
 }
 #undef TENSORGRAD_SET

@@ -17,8 +17,10 @@ TENSORGRAD_INLINE T checked_divisor(T b, const char* op) {
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
 namespace {
 
+// The count is a local of its own: a store of bytes might otherwise change it, and no loop would be vectorised.
 template <class F, class T>
 void int_unary_block(const Block& b) {
+  const int64_t n = b.n;
   using R =
       std::conditional_t<std::is_same_v<decltype(F::apply(T{}, static_cast<const T*>(nullptr))), bool>, uint8_t, T>;
   const T p[3] = {static_cast<T>(b.int_params[0]), static_cast<T>(b.int_params[1]), static_cast<T>(b.int_params[2])};
@@ -27,15 +29,16 @@ void int_unary_block(const Block& b) {
   const int64_t step = b.scalars & 1u ? 0 : 1;
   if (step == 0) {
     const R value = static_cast<R>(F::apply(*x, p));
-    for (int64_t i = 0; i < b.n; ++i) out[i] = value;
+    for (int64_t i = 0; i < n; ++i) out[i] = value;
     return;
   }
 #pragma GCC ivdep
-  for (int64_t i = 0; i < b.n; ++i) out[i] = static_cast<R>(F::apply(x[i], p));
+  for (int64_t i = 0; i < n; ++i) out[i] = static_cast<R>(F::apply(x[i], p));
 }
 
 template <class F, class T, bool Bool>
 void int_binary_block(const Block& b) {
+  const int64_t n = b.n;
   using R = std::conditional_t<Bool, uint8_t, T>;
   const T p[1] = {static_cast<T>(b.int_params[0])};
   const auto* x = static_cast<const T*>(b.in[0]);
@@ -43,21 +46,22 @@ void int_binary_block(const Block& b) {
   auto* out = static_cast<R*>(b.out);
   if ((b.scalars & 3u) == 0) {
 #pragma GCC ivdep
-    for (int64_t i = 0; i < b.n; ++i) out[i] = static_cast<R>(F::apply(x[i], y[i], p));
+    for (int64_t i = 0; i < n; ++i) out[i] = static_cast<R>(F::apply(x[i], y[i], p));
   } else if ((b.scalars & 3u) == 2) {
     const T value = *y;
 #pragma GCC ivdep
-    for (int64_t i = 0; i < b.n; ++i) out[i] = static_cast<R>(F::apply(x[i], value, p));
+    for (int64_t i = 0; i < n; ++i) out[i] = static_cast<R>(F::apply(x[i], value, p));
   } else {
     const T value = *x;
     const int64_t step = b.scalars & 2u ? 0 : 1;
 #pragma GCC ivdep
-    for (int64_t i = 0; i < b.n; ++i) out[i] = static_cast<R>(F::apply(value, y[i * step], p));
+    for (int64_t i = 0; i < n; ++i) out[i] = static_cast<R>(F::apply(value, y[i * step], p));
   }
 }
 
 template <class F, class T>
 void int_ternary_block(const Block& b) {
+  const int64_t n = b.n;
   const T p[1] = {static_cast<T>(b.int_params[0])};
   const auto* x = static_cast<const T*>(b.in[0]);
   const auto* y = static_cast<const T*>(b.in[1]);
@@ -66,10 +70,10 @@ void int_ternary_block(const Block& b) {
   const int64_t sx = b.scalars & 1u ? 0 : 1, sy = b.scalars & 2u ? 0 : 1, sz = b.scalars & 4u ? 0 : 1;
   if (b.scalars == 0) {
 #pragma GCC ivdep
-    for (int64_t i = 0; i < b.n; ++i) out[i] = F::apply(x[i], y[i], z[i], p);
+    for (int64_t i = 0; i < n; ++i) out[i] = F::apply(x[i], y[i], z[i], p);
   } else {
 #pragma GCC ivdep
-    for (int64_t i = 0; i < b.n; ++i) out[i] = F::apply(x[i * sx], y[i * sy], z[i * sz], p);
+    for (int64_t i = 0; i < n; ++i) out[i] = F::apply(x[i * sx], y[i * sy], z[i * sz], p);
   }
 }
 

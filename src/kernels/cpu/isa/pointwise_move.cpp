@@ -16,6 +16,40 @@ TENSORGRAD_INLINE void put(char* p, T v) {
   __builtin_memcpy(p, &v, sizeof(T));
 }
 
+// Elements of 4 and 8 bytes move in vectors of integers, the others singly.
+template <class T>
+inline constexpr bool kInVectors = sizeof(T) >= 4;
+template <class T>
+using Moved = Vec<std::conditional_t<sizeof(T) == 8, int64_t, int32_t>>;
+
+// One run of `count` elements `stride` bytes apart into target, behind which `room` elements (at least `count`) may be
+// written: what a whole register leaves behind the run is overwritten by the next one.
+template <class T>
+TENSORGRAD_INLINE void gather_run(const char* from, int64_t stride, int64_t count, char* target, int64_t room) {
+  constexpr int64_t B = sizeof(T);
+  if constexpr (kInVectors<T>) {
+    using I = typename Moved<T>::value_type;
+    constexpr int64_t L = kLanes<I>;
+    const auto* in = reinterpret_cast<const I*>(from);
+    auto* out = reinterpret_cast<I*>(target);
+    if (stride == B) {
+      int64_t k = 0;
+      for (; k + L <= count; k += L) store(out + k, load(in + k));
+      if (k == count) return;
+      const Moved<T> rest = load_n(in + k, count - k);
+      return k + L <= room ? store(out + k, rest) : store_n(out + k, count - k, rest);
+    }
+    if (stride == 0) {
+      const Moved<T> value(static_cast<I>(at<T>(from)));
+      int64_t k = 0;
+      for (; k < count && k + L <= room; k += L) store(out + k, value);
+      if (k < count) store_n(out + k, count - k, value);
+      return;
+    }
+  }
+  for (int64_t k = 0; k < count; ++k) put<T>(target + k * B, at<T>(from + k * stride));
+}
+
 template <class T>
 void gather(int64_t n, const Plan& plan, const Side& side, Cursor& c, char* target) {
   const int64_t size = plan.sizes[0], stride = side.strides[0];
@@ -23,11 +57,15 @@ void gather(int64_t n, const Plan& plan, const Side& side, Cursor& c, char* targ
   int64_t i = c.index[0];
   for (;;) {
     const int64_t run = n < size - i ? n : size - i;
-    for (int64_t k = 0; k < run; ++k, from += stride, target += sizeof(T)) put<T>(target, at<T>(from));
+    gather_run<T>(from, stride, run, target, n);
+    target += run * static_cast<int64_t>(sizeof(T));
     n -= run;
     i += run;
-    if (i < size) break;
-    from -= size * stride;
+    if (i < size) {
+      from += run * stride;
+      break;
+    }
+    from -= (size - run) * stride;
     i = 0;
     for (int d = 1; d < plan.ndim; ++d) {
       from += side.strides[d];

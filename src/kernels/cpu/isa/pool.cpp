@@ -185,17 +185,41 @@ inline T divisor(const AveragePoolOptions& o, const AverageWindow& y, const Aver
   return static_cast<T>((y.last - y.first) * (x.last - x.first));
 }
 
+// sums[j] = the column j of rows [first, last) added up.
 template <class T>
-void avg_pool_row(const PoolShape& s, const AveragePoolOptions& o, const T* plane, int64_t y, Inside columns,
+TENSORGRAD_INLINE void sum_columns(const T* plane, int64_t width, int64_t first, int64_t last, T* sums) {
+  int64_t j = 0;
+  for (; j + kLanes<T> <= width; j += kLanes<T>) {
+    Vec<T> sum(T(0));
+    for (int64_t i = first; i < last; ++i) sum += load(plane + i * width + j);
+    store(sums + j, sum);
+  }
+  for (; j < width; ++j) {
+    T sum(0);
+    for (int64_t i = first; i < last; ++i) sum += plane[i * width + j];
+    sums[j] = sum;
+  }
+}
+
+// The window's columns are added up first (sums: room for an input row), then its width.
+template <class T>
+void avg_pool_row(const PoolShape& s, const AveragePoolOptions& o, const T* plane, int64_t y, Inside columns, T* sums,
                   T* output) {
   const AverageWindow rows = average_window(y, s.in_height, s.kernel_height, s.stride_height, s.pad_height);
+  if (rows.last <= rows.first) {
+    for (int64_t x = 0; x < s.out_width; ++x) output[x] = T(0);
+    return;
+  }
+  const T* row = plane + rows.first * s.in_width;
+  if (rows.last - rows.first > 1) {
+    sum_columns(plane, s.in_width, rows.first, rows.last, sums);
+    row = sums;
+  }
   const auto edge = [&](int64_t x) {
     const AverageWindow w = average_window(x, s.in_width, s.kernel_width, s.stride_width, s.pad_width);
     T sum(0);
-    for (int64_t i = rows.first; i < rows.last; ++i) {
-      for (int64_t j = w.first; j < w.last; ++j) sum += plane[i * s.in_width + j];
-    }
-    output[x] = rows.last > rows.first && w.last > w.first ? sum / divisor<T>(o, rows, w) : T(0);
+    for (int64_t j = w.first; j < w.last; ++j) sum += row[j];
+    output[x] = w.last > w.first ? sum / divisor<T>(o, rows, w) : T(0);
   };
   int64_t x = 0;
   for (; x < columns.first; ++x) edge(x);
@@ -204,12 +228,8 @@ void avg_pool_row(const PoolShape& s, const AveragePoolOptions& o, const T* plan
     const int64_t n = least(kLanes<T>, columns.last - x);
     const int64_t left = x * s.stride_width - s.pad_width;
     Vec<T> sum(T(0));
-    for (int64_t i = rows.first; i < rows.last; ++i) {
-      for (int64_t j = 0; j < s.kernel_width; ++j) {
-        sum += load_strided(plane + i * s.in_width + left + j, s.stride_width, n);
-      }
-    }
-    store_n(output + x, n, rows.last > rows.first ? sum / Vec<T>(by) : Vec<T>(T(0)));
+    for (int64_t j = 0; j < s.kernel_width; ++j) sum += load_strided(row + left + j, s.stride_width, n);
+    store_n(output + x, n, sum / Vec<T>(by));
   }
   for (x = greatest(columns.first, columns.last); x < s.out_width; ++x) edge(x);
 }
@@ -217,11 +237,12 @@ void avg_pool_row(const PoolShape& s, const AveragePoolOptions& o, const T* plan
 template <class T>
 void avg_pool(const PoolShape& s, const AveragePoolOptions& o, const T* input, T* output) {
   const Inside columns = inside(s.in_width, s.out_width, s.kernel_width, s.stride_width, s.pad_width);
-  const int64_t work = out_plane(s) * s.kernel_height * s.kernel_width;
+  const int64_t work = s.out_height * s.kernel_height * s.in_width + out_plane(s) * s.kernel_width;
   parallel_for(0, s.planes, plane_grain(work), [&](int64_t begin, int64_t end) {
+    T* sums = scratch_of<T>(ScratchSlot::item, s.in_width);
     for (int64_t p = begin; p < end; ++p) {
       for (int64_t y = 0; y < s.out_height; ++y) {
-        avg_pool_row(s, o, input + p * in_plane(s), y, columns, output + p * out_plane(s) + y * s.out_width);
+        avg_pool_row(s, o, input + p * in_plane(s), y, columns, sums, output + p * out_plane(s) + y * s.out_width);
       }
     }
   });
@@ -303,11 +324,14 @@ void adaptive_max_pool(const PoolShape& s, const T* input, T* output, int64_t* i
 
 template <class T>
 T sum_row(const T* p, int64_t n) {
-  Vec<T> sum(T(0));
+  Vec<T> sum[4] = {T(0), T(0), T(0), T(0)};
   int64_t i = 0;
-  for (; i + kLanes<T> <= n; i += kLanes<T>) sum += load(p + i);
+  for (; i + 4 * kLanes<T> <= n; i += 4 * kLanes<T>) {
+    for (int k = 0; k < 4; ++k) sum[k] += load(p + i + k * kLanes<T>);
+  }
+  for (; i + kLanes<T> <= n; i += kLanes<T>) sum[0] += load(p + i);
   T total(0);
-  if (i > 0) total = reduce_add(sum);
+  if (i > 0) total = reduce_add((sum[0] + sum[1]) + (sum[2] + sum[3]));
   for (; i < n; ++i) total += p[i];
   return total;
 }
@@ -315,22 +339,24 @@ T sum_row(const T* p, int64_t n) {
 template <class T>
 void adaptive_avg_pool(const PoolShape& s, const T* input, T* output) {
   parallel_for(0, s.planes, plane_grain(in_plane(s) + out_plane(s)), [&](int64_t begin, int64_t end) {
+    T* sums = scratch_of<T>(ScratchSlot::item, s.in_width);
     for (int64_t p = begin; p < end; ++p) {
-      for (int64_t o = 0; o < out_plane(s); ++o) {
-        const int64_t y = o / s.out_width;
-        const int64_t x = o % s.out_width;
+      const T* plane = input + p * in_plane(s);
+      T* out = output + p * out_plane(s);
+      for (int64_t y = 0; y < s.out_height; ++y) {
         const int64_t y0 = adaptive_first(y, s.in_height, s.out_height);
         const int64_t y1 = adaptive_last(y, s.in_height, s.out_height);
-        const int64_t x0 = adaptive_first(x, s.in_width, s.out_width);
-        const int64_t x1 = adaptive_last(x, s.in_width, s.out_width);
-        const T* from = input + p * in_plane(s) + x0;
-        T sum(0);
-        if (x1 - x0 == s.in_width) {
-          sum = sum_row(from + y0 * s.in_width, (y1 - y0) * s.in_width);
-        } else {
-          for (int64_t i = y0; i < y1; ++i) sum += sum_row(from + i * s.in_width, x1 - x0);
+        if (s.out_width == 1) {
+          const int64_t n = (y1 - y0) * s.in_width;
+          out[y] = sum_row(plane + y0 * s.in_width, n) / static_cast<T>(n);
+          continue;
         }
-        output[p * out_plane(s) + o] = sum / static_cast<T>((y1 - y0) * (x1 - x0));
+        sum_columns(plane, s.in_width, y0, y1, sums);
+        for (int64_t x = 0; x < s.out_width; ++x) {
+          const int64_t x0 = adaptive_first(x, s.in_width, s.out_width);
+          const int64_t x1 = adaptive_last(x, s.in_width, s.out_width);
+          out[y * s.out_width + x] = sum_row(sums + x0, x1 - x0) / static_cast<T>((y1 - y0) * (x1 - x0));
+        }
       }
     }
   });
@@ -339,20 +365,30 @@ void adaptive_avg_pool(const PoolShape& s, const T* input, T* output) {
 template <class T>
 void adaptive_avg_pool_backward(const PoolShape& s, const T* grad_output, T* grad_input) {
   parallel_for(0, s.planes, plane_grain(in_plane(s) + out_plane(s)), [&](int64_t begin, int64_t end) {
+    T* row = scratch_of<T>(ScratchSlot::item, s.in_width);
     for (int64_t p = begin; p < end; ++p) {
       T* to = grad_input + p * in_plane(s);
-      for (int64_t i = 0; i < in_plane(s); ++i) to[i] = T(0);
-      for (int64_t o = 0; o < out_plane(s); ++o) {
-        const int64_t y = o / s.out_width;
-        const int64_t x = o % s.out_width;
+      const T* grad = grad_output + p * out_plane(s);
+      int64_t written = 0;  // rows of the plane that hold something
+      for (int64_t y = 0; y < s.out_height; ++y) {
         const int64_t y0 = adaptive_first(y, s.in_height, s.out_height);
         const int64_t y1 = adaptive_last(y, s.in_height, s.out_height);
-        const int64_t x0 = adaptive_first(x, s.in_width, s.out_width);
-        const int64_t x1 = adaptive_last(x, s.in_width, s.out_width);
-        const T part = grad_output[p * out_plane(s) + o] / static_cast<T>((y1 - y0) * (x1 - x0));
-        for (int64_t i = y0; i < y1; ++i) {
-          for (int64_t j = x0; j < x1; ++j) to[i * s.in_width + j] += part;
+        for (int64_t j = 0; j < s.in_width; ++j) row[j] = T(0);
+        for (int64_t x = 0; x < s.out_width; ++x) {
+          const int64_t x0 = adaptive_first(x, s.in_width, s.out_width);
+          const int64_t x1 = adaptive_last(x, s.in_width, s.out_width);
+          const T part = grad[y * s.out_width + x] / static_cast<T>((y1 - y0) * (x1 - x0));
+          for (int64_t j = x0; j < x1; ++j) row[j] += part;
         }
+        for (int64_t i = y0; i < y1; ++i) {
+          T* line = to + i * s.in_width;
+          if (i < written) {
+            for (int64_t j = 0; j < s.in_width; ++j) line[j] += row[j];
+          } else {
+            for (int64_t j = 0; j < s.in_width; ++j) line[j] = row[j];
+          }
+        }
+        written = greatest(written, y1);
       }
     }
   });

@@ -221,12 +221,20 @@ void integers(RandomStream stream, int64_t* out, int64_t n, int64_t from, uint64
   });
 }
 
+void bernoulli(RandomStream stream, uint8_t* out, int64_t n, double p) {
+  const Vec<float> limit = static_cast<float>(p);
+  fill_groups<uint8_t, 64>(stream, out, n, [&](const Block4& b, uint8_t* to) {
+    for (int w = 0; w < 4; ++w) store_bool(to + w * kBlocks, unit(b.w[w]) < limit);
+  });
+}
+
 }  // namespace
 
 void fill(RandomKernels& kernels) {
   kernels.uniform = uniform;
   kernels.normal = normal;
   kernels.integers = integers;
+  kernels.bernoulli = bernoulli;
 }
 
 }  // namespace tensorgrad::cpu::TENSORGRAD_ISA

@@ -150,7 +150,8 @@ struct FloatPolicy {
     return across(join(join(join(a[0], a[1]), join(a[2], a[3])), join(join(a[4], a[5]), join(a[6], a[7]))));
   }
 
-  // Rows of at most kShortRow elements, up to L of them side by side: each into one register, and those across together.
+  // Rows of at most kShortRow elements, up to L of them side by side: each into one register, and those across
+  // together.
   static constexpr bool kSideBySide = O != ReduceOp::sum_pow;  // long code: not twice
   static constexpr int64_t kShortRow = 16 * L;
   void short_rows(const T* const* x, int64_t count, int64_t n, const Out* const* center, Part* parts) const {

@@ -86,9 +86,8 @@ class Walk {
       for (int64_t m = b; m < e; m += kRows) {
         const int64_t count = least(kRows, e - m);
         for (int64_t k = 0; k < count; ++k) {
-          const Place p = plan_.kept_count == 1
-                              ? Place{(m + k) * plan_.kept[0].in, (m + k) * plan_.kept[0].out}
-                              : place_of(plan_.kept, plan_.kept_count, m + k);
+          const Place p = plan_.kept_count == 1 ? Place{(m + k) * plan_.kept[0].in, (m + k) * plan_.kept[0].out}
+                                                : place_of(plan_.kept, plan_.kept_count, m + k);
           x[k] = in_ + p.in;
           outs[k] = p.out;
           center[k] = center_ + p.out;

@@ -17,28 +17,41 @@ TENSORGRAD_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // --- running sums and products
 
-// One column of `n` elements `inner` apart; float sums run in double.
-template <bool kProduct, class T>
-void scan_column(const T* x, T* y, int64_t n, int64_t inner) {
-  using Acc = std::conditional_t<std::is_same_v<T, float>, double, T>;
-  Acc a = kProduct ? 1 : 0;
+// What a running value is kept in: float sums run in double, integers wrap around.
+template <class T>
+using Running =
+    std::conditional_t<std::is_same_v<T, float>, double, std::conditional_t<std::is_integral_v<T>, uint64_t, T>>;
+
+// kCount columns whose elements are `step` apart and which begin `apart` from each other, in registers: one alone would
+// wait for its last addition.
+template <bool kProduct, int kCount, class T>
+void scan_columns(const T* x, T* y, int64_t n, int64_t step, int64_t apart) {
+  Running<T> a[kCount];
+  for (int c = 0; c < kCount; ++c) a[c] = kProduct ? 1 : 0;
   for (int64_t i = 0; i < n; ++i) {
-    if constexpr (std::is_integral_v<T>) {
-      const auto u = static_cast<uint64_t>(a), v = static_cast<uint64_t>(x[i * inner]);
-      a = static_cast<T>(kProduct ? u * v : u + v);
-    } else {
-      a = kProduct ? a * x[i * inner] : a + x[i * inner];
+    for (int c = 0; c < kCount; ++c) {
+      const int64_t at = i * step + c * apart;
+      const auto v = static_cast<Running<T>>(x[at]);
+      a[c] = kProduct ? a[c] * v : a[c] + v;
+      y[at] = static_cast<T>(a[c]);
     }
-    y[i * inner] = static_cast<T>(a);
   }
+}
+// Any number of them.
+template <bool kProduct, class T>
+void scan_all_columns(const T* x, T* y, int64_t n, int64_t step, int64_t apart, int64_t count) {
+  for (; count >= 4; count -= 4, x += 4 * apart, y += 4 * apart) scan_columns<kProduct, 4>(x, y, n, step, apart);
+  if (count == 3) scan_columns<kProduct, 3>(x, y, n, step, apart);
+  if (count == 2) scan_columns<kProduct, 2>(x, y, n, step, apart);
+  if (count == 1) scan_columns<kProduct, 1>(x, y, n, step, apart);
 }
 
 // Columns side by side: up to kStrip running values.
 constexpr int64_t kStrip = 256;
 template <bool kProduct, class T>
 void scan_strip(const T* x, T* y, int64_t n, int64_t inner, int64_t width) {
-  using Acc =
-      std::conditional_t<std::is_same_v<T, float>, double, std::conditional_t<std::is_integral_v<T>, uint64_t, T>>;
+  if (width <= 4) return scan_all_columns<kProduct>(x, y, n, inner, 1, width);
+  using Acc = Running<T>;
   alignas(64) Acc a[kStrip];
   for (int64_t c = 0; c < width; ++c) a[c] = kProduct ? 1 : 0;
   for (int64_t i = 0; i < n; ++i) {
@@ -55,7 +68,7 @@ void scan_typed(const DimShape& s, const void* in, void* out) {
   T* y = static_cast<T*>(out);
   if (s.inner == 1) {
     parallel_for(0, s.outer, most(1, kGrain / s.n), [&](int64_t b, int64_t e) {
-      for (int64_t r = b; r < e; ++r) scan_column<kProduct>(x + r * s.n, y + r * s.n, s.n, 1);
+      scan_all_columns<kProduct>(x + b * s.n, y + b * s.n, s.n, 1, s.n, e - b);
     });
     return;
   }
@@ -171,8 +184,19 @@ int64_t first_equal(const T* x, int64_t n, T value) {
 
 // A block at a time: its extreme value first, the place only in the block that won.
 constexpr int64_t kBlock = 4096;
+constexpr int64_t kFew = 12;  // elements that one after the other cost less than the way through registers
 template <bool kLargest, class T>
 Best<T> extreme_row(const T* x, int64_t n) {
+  if (n <= kFew) {
+    Best<T> first{x[0], 0};
+    for (int64_t i = 1; i < n; ++i) {
+      const bool won =
+          (x[i] != x[i] && first.value == first.value) || (kLargest ? x[i] > first.value : x[i] < first.value);
+      first.value = won ? x[i] : first.value;
+      first.place = won ? i : first.place;
+    }
+    return first;
+  }
   Best<T> best{};
   int64_t winner = 0;
   for (int64_t b = 0; b < n; b += kBlock) {

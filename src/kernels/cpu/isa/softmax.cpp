@@ -136,24 +136,47 @@ void forward_rows(const T* x, T* y, int64_t rows, int64_t n) {
   }
 }
 
+// What a row's gradient needs of the whole row: the sum of g * y, or of g.
 template <int kStep, class T>
-void backward_row(const T* y, const T* g, T* dx, int64_t n, bool log_form) {
+TENSORGRAD_INLINE T backward_sum(const T* y, const T* g, int64_t n, bool log_form) {
+  const auto up = [&](int64_t i) __attribute__((always_inline)) { return kStep == 0 ? Vec<T>(g[0]) : load(g + i); };
+  const auto up_n = [&](int64_t i, int64_t c) __attribute__((always_inline)) {
+    return kStep == 0 ? select(first_lanes<T>(c), Vec<T>(g[0]), Vec<T>(T(0))) : load_n(g + i, c);
+  };
+  if (log_form) return kStep == 0 ? g[0] * static_cast<T>(n) : row_sum<T>(n, up, up_n);
+  return row_sum<T>(
+      n, [&](int64_t i) __attribute__((always_inline)) { return up(i) * load(y + i); },
+      [&](int64_t i, int64_t c) __attribute__((always_inline)) { return up_n(i, c) * load_n(y + i, c); });
+}
+template <int kStep, class T>
+TENSORGRAD_INLINE void backward_row(const T* y, const T* g, T* dx, int64_t n, T sum, bool log_form) {
+  const Vec<T> total = sum;
   const auto up = [&](int64_t i) __attribute__((always_inline)) { return kStep == 0 ? Vec<T>(g[0]) : load(g + i); };
   const auto up_n = [&](int64_t i, int64_t c) __attribute__((always_inline)) {
     return kStep == 0 ? select(first_lanes<T>(c), Vec<T>(g[0]), Vec<T>(T(0))) : load_n(g + i, c);
   };
   if (log_form) {
-    const T total = kStep == 0 ? g[0] * static_cast<T>(n) : row_sum<T>(n, up, up_n);
     sweep<T>(
         n, [&](int64_t i) { store(dx + i, up(i) - exp(load(y + i)) * total); },
         [&](int64_t i, int64_t c) { store_n(dx + i, c, up_n(i, c) - exp(load_n(y + i, c)) * total); });
   } else {
-    const T total = row_sum<T>(
-        n, [&](int64_t i) __attribute__((always_inline)) { return up(i) * load(y + i); },
-        [&](int64_t i, int64_t c) __attribute__((always_inline)) { return up_n(i, c) * load_n(y + i, c); });
     sweep<T>(
         n, [&](int64_t i) { store(dx + i, (up(i) - total) * load(y + i)); },
         [&](int64_t i, int64_t c) { store_n(dx + i, c, (up_n(i, c) - total) * load_n(y + i, c)); });
+  }
+}
+
+// The sums of some rows first, so that no row waits for the end of its own.
+template <int kStep, class T>
+void backward_block(const T* y, const T* g, int64_t g_row, T* dx, int64_t rows, int64_t n, bool log_form) {
+  T sum[kBlockRows];
+  const int64_t step = n <= 512 ? 8 : n <= 2048 ? 2 : 1;
+  for (int64_t r0 = 0; r0 < rows; r0 += step) {
+    const int64_t count = rows - r0 < step ? rows - r0 : step;
+    for (int64_t r = 0; r < count; ++r)
+      sum[r] = backward_sum<kStep>(y + (r0 + r) * n, g + (r0 + r) * g_row, n, log_form);
+    for (int64_t r = 0; r < count; ++r)
+      backward_row<kStep>(y + (r0 + r) * n, g + (r0 + r) * g_row, dx + (r0 + r) * n, n, sum[r], log_form);
   }
 }
 
@@ -298,7 +321,7 @@ void backward_rows(const DimShape& s, const T* y, const T* g, int64_t g_row, T* 
       case 4:
         return backward_short<4, kStep>(out, up, g_row, in, e - b, n, log_form);
       default:
-        for (int64_t r = b; r < e; ++r) backward_row<kStep>(y + r * n, g + r * g_row, dx + r * n, n, log_form);
+        return backward_block<kStep>(out, up, g_row, in, e - b, n, log_form);
     }
   });
 }
