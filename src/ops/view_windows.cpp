@@ -120,10 +120,26 @@ Tensor as_strided(const Tensor& x, IntArrayRef sizes, IntArrayRef strides, std::
 }
 
 namespace {
+// Memory of these sizes whose dims lie in the order of g's first sizes.size() dims: what is added from g then runs
+// along memory on both sides.
+Tensor empty_in_order_of(const Tensor& g, const Shape& sizes) {
+  Shape order, made, back(sizes.size(), 0);
+  for (size_t d = 0; d < sizes.size(); ++d) order.push_back(static_cast<int64_t>(d));
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    return g.strides()[static_cast<size_t>(a)] > g.strides()[static_cast<size_t>(b)];
+  });
+  for (size_t k = 0; k < order.size(); ++k) {
+    made.push_back(sizes[static_cast<size_t>(order[k])]);
+    back[static_cast<size_t>(order[k])] = static_cast<int64_t>(k);
+  }
+  return detail::make_empty(made, g.dtype(), g.device()).permute(back);
+}
+
 Tensor unfold_backward(const Tensor& g, const Shape& sizes, int64_t dim, int64_t size, int64_t step) {
-  Tensor out = detail::make_empty(sizes, g.dtype(), g.device());
+  Tensor out;
   {
     NoGradGuard guard;
+    out = empty_in_order_of(g, sizes);
     out.zero_();
     const int64_t windows = g.size(dim);
     if (out.numel() > 0 && g.numel() > 0) {
