@@ -219,8 +219,12 @@ void topk_typed(const DimShape& s, const void* in, int64_t k, void* values, int6
       insert_first(x, s.n, s.inner, k, largest, items);
     } else if (all) {
       for (int64_t i = 0; i < s.n; ++i) items[i] = item_of<Item>(x, i, s.inner, largest);
-      if (k < s.n) std::nth_element(items, items + k - 1, items + s.n);
-      sort_items(items, items + s.n, k);
+      if (k < kByDigits && k < s.n) {
+        std::nth_element(items, items + k - 1, items + s.n);
+        std::sort(items, items + k);
+      } else {
+        sort_items(items, items + s.n, s.n);  // by digits it keeps the order of the places, which selecting destroys
+      }
     } else {
       keep_first(x, s.n, s.inner, k, room, largest, items);
     }
