@@ -2,6 +2,7 @@
 
 #include "kernels/index.h"
 
+#include "kernels/cpu/copy.h"
 #include "kernels/cpu/simd.h"
 #include "tensorgrad/parallel.h"
 
@@ -58,24 +59,14 @@ int64_t wrap(const int64_t* in, int64_t* out, int64_t n, int64_t size, int64_t s
 
 // --- rows: an index chooses a block of `inner` elements
 
-// Short blocks by whole registers, the last one ending at the end: a call of memcpy costs more than they do.
-typedef uint8_t Bytes __attribute__((vector_size(kVectorBytes), aligned(1), may_alias));
 template <class U>
 TENSORGRAD_INLINE void copy_block(U* to, const U* from, int64_t n) {
-  const int64_t bytes = n * static_cast<int64_t>(sizeof(U));
   if (n == 1) {
     *to = *from;
-  } else if (bytes < kVectorBytes) {
+  } else if (n * static_cast<int64_t>(sizeof(U)) < kVectorBytes) {
     for (int64_t i = 0; i < n; ++i) to[i] = from[i];
-  } else if (bytes <= 16 * kVectorBytes) {
-    auto* t = reinterpret_cast<uint8_t*>(to);
-    const auto* f = reinterpret_cast<const uint8_t*>(from);
-    auto move = [=](int64_t at) { *reinterpret_cast<Bytes*>(t + at) = *reinterpret_cast<const Bytes*>(f + at); };
-    int64_t i = 0;
-    for (; i + kVectorBytes <= bytes; i += kVectorBytes) move(i);
-    if (i < bytes) move(bytes - kVectorBytes);
   } else {
-    __builtin_memcpy(to, from, static_cast<size_t>(bytes));
+    copy_bytes(to, from, n * static_cast<int64_t>(sizeof(U)));
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include "kernels/loss.h"
 
+#include "kernels/cpu/copy.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/simd_math.h"
@@ -269,7 +270,7 @@ int64_t embedding_forward(int64_t count, int64_t rows, int64_t size, const T* we
   if (bad >= 0) return bad;
   parallel_for(0, count, grain_of(size), [=](int64_t b, int64_t e) {
     for (int64_t i = b; i < e; ++i)
-      __builtin_memcpy(out + i * size, weight + index[i] * size, static_cast<size_t>(size) * sizeof(T));
+      copy_bytes(out + i * size, weight + index[i] * size, size * static_cast<int64_t>(sizeof(T)));
   });
   return -1;
 }

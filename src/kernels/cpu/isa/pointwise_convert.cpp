@@ -1,5 +1,6 @@
 // Conversions between all dtypes, dense or strided.
 
+#include "kernels/cpu/copy.h"
 #include "kernels/cpu/pointwise_block.h"
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
@@ -78,7 +79,7 @@ void convert(int64_t n, const void* source, int64_t source_step, void* target, i
   auto* out = static_cast<D*>(target);
   if (target_step == d && source_step == s) {
     if constexpr (std::is_same_v<S, D>) {
-      __builtin_memcpy(target, source, static_cast<size_t>(n) * sizeof(D));
+      copy_bytes(target, source, n * d);
     } else {
 #pragma GCC ivdep
       for (int64_t i = 0; i < n; ++i) out[i] = converted<S, D>(in[i]);

@@ -90,7 +90,7 @@ class Walk {
                                                 : place_of(plan_.kept, plan_.kept_count, m + k);
           x[k] = in_ + p.in;
           outs[k] = p.out;
-          center[k] = center_ + p.out;
+          center[k] = center_ ? center_ + p.out : nullptr;
         }
         policy_.short_rows(x, count, n, center, parts);
         for (int64_t k = 0; k < count; ++k) out_[outs[k]] = policy_.finish(parts[k]);
