@@ -37,13 +37,21 @@ class Entry:
 
 def _table(result: dict[str, Any]) -> Iterator[tuple[str, Entry]]:
     for row in result.get("rows", []):
-        name = f"table: {row['module']} {row['inputs']}, {row['direction']}"
-        yield name, Entry(row["times"]["tensorgrad"], row.get("ratio"))
+        if "times" in row:
+            name = f"table: {row['module']} {row['inputs']}, {row['direction']}"
+            yield name, Entry(row["times"]["tensorgrad"], row.get("ratio"))
     for entry in result.get("overhead", []):
         if "tensorgrad" in entry:
             other = entry.get("torch cpu")
             ratio = entry["tensorgrad"] / other if other else None
             yield f"overhead: {entry['language']}: {entry['name']}", Entry(entry["tensorgrad"] * 1e-9, ratio)
+
+
+def _shapes(result: dict[str, Any]) -> Iterator[tuple[str, Entry]]:
+    """A sweep's rows: seconds of both sides."""
+    for row in result.get("rows", []):
+        if "ours" in row:
+            yield f"sweep: {row['name']}, {row['direction']}", Entry(row["ours"], row["ours"] / row["theirs"])
 
 
 def _models(result: dict[str, Any]) -> Iterator[tuple[str, Entry]]:
@@ -64,7 +72,7 @@ def load(path: Path) -> tuple[dict[str, Entry], dict[str, Any]]:
     """Every figure of the file by name, and what it says of the machine; NotARun if it has none."""
     try:
         result = json.loads(path.read_text())
-        found = {name: entry for part in (_table, _models, _kernels) for name, entry in part(result)}
+        found = {name: entry for part in (_table, _shapes, _models, _kernels) for name, entry in part(result)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotARun(f"{path} is no recorded run: {type(error).__name__}: {error}") from error
     if not found:

@@ -1,7 +1,7 @@
 """Every family of CPU kernels, on every instruction set of this machine: GFLOP/s or GB/s, and the share of the limit.
 
     make bench-kernels                                     all of them, on baseline x86-64, AVX2 and AVX-512
-    make bench-kernels ARGS="--only softmax --isa avx512"
+    make bench-kernels ARGS="softmax --isa avx512"
     make bench-kernels ARGS="--worst 10"                   the ten that are furthest from their limit
     make bench-kernels ARGS="--json FILE"                  every figure; `python -m bench.compare` compares two
 
@@ -119,7 +119,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bench-kernels", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="", help="only cases whose family, kernel and shape contain this text")
+    parser.add_argument("only", nargs="?", default="", help="only cases whose family, kernel and shape have this text")
     parser.add_argument("--isa", action="append", choices=["baseline", "avx2", "avx512"], help="may be given twice")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--seconds", type=float, default=0.15, help="for each case and instruction set")

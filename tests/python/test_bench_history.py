@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import compare, kernels, record
+from bench import compare, kernels, page, record
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,6 +40,14 @@ def test_kernels_are_compared_by_their_share_of_the_limit(tmp_path, capsys):
     assert "| kernels: avx2 gemm f32 NN, 8x8x8 | 2.000 | 1.250 | 1.250 | 1.000 |" in printed
     assert compare.main([old, kernels_file(tmp_path / "worse.json", 10.0, 0.4)]) == 1
     assert "slower: kernels: avx2 gemm f32 NN, 8x8x8: 2.00" in capsys.readouterr().out
+
+
+def test_sweeps_are_compared_with_pytorch(tmp_path, capsys):
+    for name, ours in (("old", 2.0), ("new", 1.0)):
+        row = {"name": "conv 1x1", "direction": "forward", "ours": ours, "theirs": 4.0}
+        (tmp_path / f"{name}.json").write_text(json.dumps({"rows": [row]}))
+    assert compare.main([str(tmp_path / "old.json"), str(tmp_path / "new.json")]) == 0
+    assert "| sweep: conv 1x1, forward | 0.500 | 0.500 | 0.250 | 0.500 |" in " ".join(capsys.readouterr().out.split())
 
 
 def test_files_that_are_no_runs_are_refused(tmp_path, capsys):
@@ -100,3 +108,46 @@ def test_kernels_are_run_on_every_instruction_set(tmp_path, capsys):
     with pytest.raises(RuntimeError, match="ended with 3"):
         kernels.main(["--build", str(tmp_path)])
     assert kernels.main(["--build", str(tmp_path / "absent")]) == 1
+
+
+def test_the_performance_page_is_written_from_a_release_point(tmp_path):
+    meta = {"cpu": "a processor", "threads": 2, "commit": "abc", "date": "2026-01-02", "others_cpu_share": [0.0, 0.3]}
+    models = [
+        {
+            "set": "steps",
+            "name": name,
+            "ms": {"torch eager": 10.0, "tensorgrad": ms},
+            "peak_mb": {"torch eager": 300.0, "tensorgrad": 50.0},
+        }
+        for name, ms in (("quick", 1.0), ("slow", 9.0))
+    ]
+    rows = [
+        {"family": family, "kernel": "k", "shape": shape, "isa": isa, "limit": "copy", "share": share}
+        for family, shape, isa, share in [
+            ("good", "1", "avx2", 0.8),
+            ("good", "1", "avx512", 0.9),
+            ("bad", "1", "avx2", 0.2),
+            ("bad", "1", "avx512", 0.3),
+            ("bad", "2", "avx512", 0.1),
+        ]
+    ]
+    point = tmp_path / "point.json"
+    point.write_text(json.dumps({"meta": meta, "metas": {"a": meta}, "models": models, "kernels": rows}))
+    written = tmp_path / "page.md"
+    text = "# Page\n\n<!-- measured: models -->\nold\n<!-- end -->\nkept\n<!-- measured: kernels -->\n<!-- end -->\n"
+    written.write_text(text)
+    for _ in range(2):  # again over its own result
+        assert page.main([str(point), "--page", str(written)]) == 0
+    found = " ".join(written.read_text().split())
+    assert "old" not in found and " kept " in found and found.count("<!-- measured") == 2
+    assert found.index("steps: slow | 9.00 | 0.90 | - | 300 | 50") < found.index("steps: quick | 1.00 | 0.10")
+    assert found.index("| bad | 20% | 20% | k, 2: 10% of copy |") < found.index("| good | 80% | 90% |")
+    assert "Other programs used up to 30% of the machine" in found
+    with pytest.raises(ValueError, match="no line <!-- measured: models -->"):
+        page.filled("# Page", json.loads(point.read_text()))
+
+
+def test_the_repository_s_page_has_places_for_the_tables():
+    text = page.PAGE.read_text()
+    assert text.count("<!-- measured: models -->") == text.count("<!-- measured: kernels -->") == 1
+    assert text.count("<!-- end -->") == 2
