@@ -10,7 +10,7 @@ RUN_PYTHON := PYTHONPATH=$(CURDIR)/$(BUILD)/python:$(CURDIR)/tests/python $(PYTH
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tests build python demo test test-cpp test-python parity bench bench-quick bench-kernels bench-ops \
-  bench-models bench-compare gpu-check format lint docs clean
+  bench-models bench-shapes bench-compare gpu-check format lint docs clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ bench-models: setup-tests build ## whole training steps beside PyTorch eager and
 
 bench-kernels: build ## GFLOP/s and GB/s of each kernel and instruction set, as a share of the peak (ARGS=--help)
 	@scripts/bench-kernels $(BUILD) $(ARGS)
+
+bench-shapes: setup-tests build ## convolution and attention over many shapes beside PyTorch, the worst ratio first
+	@$(RUN_PYTHON) -m bench.shapes $(ARGS)
 
 bench-compare: setup ## compare two recorded runs: make bench-compare ARGS="OLD.json NEW.json"
 	@$(PYTHON) -m bench.compare $(ARGS)

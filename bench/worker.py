@@ -28,6 +28,7 @@ class Worker:
         self.lib.set_num_threads(threads)
         self.wait = self.lib.cuda.synchronize if device.startswith("cuda") else lambda: None
         self.cases = {case.key: case for case in CASES}
+        self.x: Any = None
 
     def hello(self) -> dict[str, Any]:
         return {"version": self.lib.__version__, "threads": self.lib.get_num_threads(), "pid": os.getpid()}
@@ -70,7 +71,8 @@ class Worker:
         return self.module(self.x)
 
     def clear(self) -> None:
-        self.x.grad = None
+        if self.x is not None:
+            self.x.grad = None
         for parameter in self.parameters.values():
             parameter.grad = None
 
@@ -121,6 +123,21 @@ class Worker:
         run(output)
         self.wait()
         return time.perf_counter() - begin
+
+    def shape(self, name: str, result: str) -> dict[str, Any]:
+        """Gets one of bench/shapes.py ready to be measured; writes its output and gradients to the file `result`."""
+        from bench.shapes import Prepared
+
+        prepared = Prepared(self.lib, name)
+        self.forward = prepared.forward
+        self.parameters = prepared.leaves
+        self.gradient = prepared.gradient()
+        self.clear()
+        output = self.forward()
+        self.backward_random(output)
+        found = {f"gradient of {key}": self.array(leaf.grad) for key, leaf in self.parameters.items()}
+        np.savez(result, output=self.array(output), **found)
+        return {}
 
     def model(self, chosen: str, name: str, compiled: bool) -> dict[str, Any]:
         from bench.training import Training
