@@ -157,6 +157,52 @@ Tensor as_4d(const Tensor& t, IntArrayRef lead) {
   return e.reshape({product(lead, 0, lead.size() - 1), lead.back(), t.size(-2), t.size(-1)});
 }
 
+// t (..., heads, rows, size) as (..., own, heads / own, rows, size).
+Tensor with_groups(const Tensor& t, int64_t own) {
+  Shape sizes = t.sizes();
+  const size_t at = sizes.size() - 3;
+  const int64_t group = sizes[at] / own;
+  Shape split(IntArrayRef(sizes.data(), at));
+  split.push_back(own);
+  split.push_back(group);
+  split.push_back(sizes[at + 1]);
+  split.push_back(sizes[at + 2]);
+  return t.reshape(split);
+}
+
+// Runs of query heads share a head of key and value: the run becomes a dimension of its own, along which key and value
+// are broadcast, so nothing is repeated in memory.
+Tensor grouped_query(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask, double dropout_p,
+                     bool causal, std::optional<double> scale, Generator* generator) {
+  const int64_t heads = query.size(-3), own = key.size(-3);
+  for (const Tensor* t : {&key, &value}) {
+    TENSORGRAD_CHECK(t->size(-3) > 0 && heads % t->size(-3) == 0, ShapeError, "scaled_dot_product_attention: ", heads,
+                     " query heads are not a multiple of ", t->size(-3), " heads");
+  }
+  if (own != value.size(-3)) {  // each has runs of its own
+    const auto repeated = [&](const Tensor& t) { return repeat_interleave(t, heads / t.size(-3), t.dim() - 3); };
+    return scaled_dot_product_attention(query, repeated(key), repeated(value), mask, dropout_p, causal, scale, false,
+                                        generator);
+  }
+  if (own == heads) {
+    return scaled_dot_product_attention(query, key, value, mask, dropout_p, causal, scale, false, generator);
+  }
+  Shape sizes = query.sizes();
+  sizes[sizes.size() - 1] = value.size(-1);
+  Tensor out;
+  if (query.size(-2) == 1 && !causal && !mask.defined()) {  // the run's queries are rows of one head
+    Shape rows = query.sizes();
+    rows[rows.size() - 3] = own, rows[rows.size() - 2] = heads / own;
+    out = scaled_dot_product_attention(query.reshape(rows), key, value, {}, dropout_p, false, scale, false, generator);
+  } else {
+    Tensor m = mask;
+    if (m.defined() && m.dim() >= 3) m = m.size(-3) == 1 ? m.unsqueeze(-3) : with_groups(m, own);
+    out = scaled_dot_product_attention(with_groups(query, own), key.unsqueeze(-3), value.unsqueeze(-3), m, dropout_p,
+                                       causal, scale, false, generator);
+  }
+  return out.reshape(sizes);
+}
+
 }  // namespace
 
 Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, const Tensor& value,
@@ -171,14 +217,7 @@ Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, cons
   TENSORGRAD_CHECK(dropout_p >= 0 && dropout_p <= 1, ValueError,
                    "scaled_dot_product_attention: dropout_p must be between 0 and 1, got ", dropout_p);
   if (enable_gqa && query.dim() >= 3 && key.dim() >= 3 && value.dim() >= 3) {
-    const auto repeated = [&](const Tensor& t) {
-      const int64_t heads = query.size(-3), own = t.size(-3);
-      TENSORGRAD_CHECK(own > 0 && heads % own == 0, ShapeError, "scaled_dot_product_attention: ", heads,
-                       " query heads are not a multiple of ", own, " heads");
-      return own == heads ? t : repeat_interleave(t, heads / own, t.dim() - 3);
-    };
-    return scaled_dot_product_attention(query, repeated(key), repeated(value), attn_mask, dropout_p, is_causal, scale,
-                                        false, generator);
+    return grouped_query(query, key, value, attn_mask, dropout_p, is_causal, scale, generator);
   }
   if (is_half(query.dtype())) {
     const Tensor mask = attn_mask.defined() && attn_mask.dtype() != boolean ? attn_mask.to(float32) : attn_mask;
@@ -209,7 +248,11 @@ Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, cons
   if (mask.defined()) {
     TENSORGRAD_CHECK(broadcast_shapes(mask.sizes(), scores, op) == scores, ShapeError, op, ": attn_mask of shape ",
                      mask.sizes(), " does not broadcast to ", scores);
-    if (mask.dim() > 4) mask = mask.expand(scores).reshape({-1, lead.back(), query.size(-2), key.size(-2)});
+    if (mask.dim() > 4) {  // the leading dimensions joined; what is broadcast along the last three stays so
+      Shape wide(IntArrayRef(lead.data(), lead.size() - 1));
+      for (int64_t d = -3; d < 0; ++d) wide.push_back(mask.size(d));
+      mask = mask.expand(wide).reshape({-1, mask.size(-3), mask.size(-2), mask.size(-1)});
+    }
   }
   const Problem p{mask, is_causal, factor};
   const Tensor out = attention_4d(as_4d(query, lead), as_4d(key, lead), as_4d(value, lead), p);

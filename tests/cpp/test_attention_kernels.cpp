@@ -2,6 +2,7 @@
 
 #include "kernel_test.h"
 #include "kernels/attention.h"
+#include "tensorgrad/parallel.h"
 
 using namespace tensorgrad;
 using namespace kernel_test;
@@ -144,7 +145,11 @@ TEST_CASE("attention against the definition") {
     const int64_t sizes[][6] = {{2, 3, 32, 32, 16, 16}, {1, 2, 1, 1, 1, 1},      {1, 2, 5, 7, 3, 9},
                                 {1, 1, 33, 31, 8, 8},   {2, 1, 40, 300, 64, 64}, {1, 2, 130, 129, 20, 33},
                                 {1, 1, 3, 260, 48, 80}, {1, 2, 70, 5, 100, 7},   {2, 2, 4, 0, 8, 8},
-                                {1, 1, 0, 5, 4, 4}};
+                                {1, 1, 0, 5, 4, 4},
+                                // few queries
+                                {2, 3, 1, 300, 64, 64}, {1, 2, 4, 77, 33, 20},   {1, 1, 6, 520, 5, 130},
+                                // key tiles in groups; heads too large for tiles of 128 keys
+                                {1, 1, 200, 400, 16, 20}, {1, 1, 390, 270, 16, 5}, {1, 1, 70, 150, 150, 140}};
     for (const auto& z : sizes) {
       for (bool causal : {false, true}) {
         check<float>(k, {z[0], z[1], z[2], z[3], z[4], z[5], causal});
@@ -156,6 +161,23 @@ TEST_CASE("attention against the definition") {
       }
     }
   });
+}
+
+TEST_CASE("attention has the same bits for any number of threads") {
+  const int threads = get_num_threads();
+  AttentionKernels k;
+  cpu::fill_attention(k);
+  for (bool causal : {false, true}) {
+    for (const Case& c : {Case{1, 1, 700, 900, 32, 32, causal}, Case{3, 5, 100, 100, 16, 16, causal}}) {
+      Problem<float> one(c), many(c);
+      set_num_threads(1);
+      one.run(k.f32);
+      set_num_threads(5);
+      many.run(k.f32);
+      set_num_threads(threads);
+      CHECK((one.out == many.out && one.dq == many.dq && one.dk == many.dk && one.dv == many.dv));
+    }
+  }
 }
 
 TEST_CASE("rows of attention that see nothing, or values that are not finite") {

@@ -2,9 +2,13 @@
 
 #include <cmath>
 #include <limits>
+#include <thread>
 
+#include "kernels/cpu/scratch_stats.h"
 #include "tensorgrad/autograd.h"
+#include "tensorgrad/memory.h"
 #include "tensorgrad/ops.h"
+#include "tensorgrad/parallel.h"
 
 using namespace tensorgrad;
 
@@ -81,6 +85,49 @@ TEST_CASE("scaled_dot_product_attention: gradients") {
   // A mask that needs a gradient itself.
   check_gradients([](const Tensors& t) { return Tensors{scaled_dot_product_attention(t[0], t[1], t[2], t[3])}; },
                   {leaf({1, 4, 3}), leaf({1, 5, 3}), leaf({1, 5, 2}), leaf({4, 5})});
+}
+
+TEST_CASE("scaled_dot_product_attention: query heads that share a key") {
+  const Tensor q = values({2, 6, 5, 4}), k = values({2, 2, 7, 4}), v = values({2, 2, 7, 3});
+  const auto repeated = [](const Tensor& t) { return repeat_interleave(t, 6 / t.size(1), 1); };
+  const auto same = [&](const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask, bool causal) {
+    return allclose(scaled_dot_product_attention(query, key, value, mask, 0, causal, {}, true),
+                    scaled_dot_product_attention(query, repeated(key), repeated(value), mask, 0, causal));
+  };
+  CHECK(same(q, k, v, {}, false));
+  CHECK(same(q, k, v, {}, true));
+  for (const Shape& sizes : {Shape{5, 7}, Shape{2, 1, 5, 7}, Shape{6, 1, 7}, Shape{2, 6, 5, 7}, Shape{2, 1, 1, 7}}) {
+    const Tensor m = values(sizes);
+    CHECK(same(q, k, v, m, false));
+    CHECK(same(q, k, v, m.gt(Scalar(-1.0)), false));
+  }
+  CHECK(same(q.narrow(2, 3, 1), k, v, {}, false));
+  CHECK(same(q, k, values({2, 3, 7, 3}), {}, false));
+  CHECK(same(q, values({2, 6, 7, 4}), values({2, 6, 7, 3}), {}, false));
+  CHECK_THROWS_AS(scaled_dot_product_attention(q, values({2, 4, 7, 4}), values({2, 4, 7, 3}), {}, 0, false, {}, true),
+                  ShapeError);
+  const auto grouped = [](const Tensors& t) {
+    return Tensors{scaled_dot_product_attention(t[0], t[1], t[2], {}, 0, false, {}, true)};
+  };
+  check_gradients(grouped, {leaf({1, 4, 3, 2}), leaf({1, 2, 4, 2}), leaf({1, 2, 4, 2})});
+  check_gradients(grouped, {leaf({1, 4, 1, 2}), leaf({1, 2, 4, 2}), leaf({1, 2, 4, 2})});
+}
+
+TEST_CASE("scaled_dot_product_attention holds no matrix of scores") {
+  const int64_t length = 4096, size = 16;
+  const int threads = get_num_threads();
+  set_num_threads(1);
+  int64_t bytes = 0;
+  std::thread([&] {  // of its own, so that its scratch memory is this call's alone
+    const Tensor x = values({1, 1, length, size}, float32).requires_grad_();
+    const int64_t before = memory_stats().allocated;
+    reset_peak_memory_stats();
+    const Tensor out = scaled_dot_product_attention(x, x, x, {}, 0, true);
+    out.backward(ones_like(out));
+    bytes = memory_stats().allocated_peak - before + cpu::scratch_held();
+  }).join();
+  set_num_threads(threads);
+  CHECK(bytes < length * length * 4 / 10);
 }
 
 TEST_CASE("scaled_dot_product_attention: dropout keeps the expectation") {

@@ -1,5 +1,7 @@
 #include "kernels/cpu/scratch.h"
 
+#include "kernels/cpu/scratch_stats.h"
+
 #include <cstdlib>
 #include <new>
 
@@ -18,10 +20,21 @@ struct ThreadBlocks {
   }
 };
 
+ThreadBlocks& own_blocks() {
+  thread_local ThreadBlocks own;
+  return own;
+}
+
 }  // namespace
 
+int64_t scratch_held() {
+  int64_t sum = 0;
+  for (const Block& b : own_blocks().blocks) sum += b.bytes;
+  return sum;
+}
+
 void* scratch(ScratchSlot slot, int64_t bytes) {
-  thread_local ThreadBlocks own;
+  ThreadBlocks& own = own_blocks();
   Block& b = own.blocks[static_cast<int>(slot)];
   if (b.bytes >= bytes && b.data) return b.data;
   std::free(b.data);

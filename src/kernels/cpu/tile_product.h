@@ -10,7 +10,7 @@ namespace tensorgrad::cpu::TENSORGRAD_ISA {
 // C (m, n) = start + sum over t < k of W(r, t) * X(t, :), where
 //   W(r, t) is w[r * w_row + t * w_col], read one value at a time (one of the two strides must be 1),
 //   X(t, :) is the row x + t * x_row, read in registers,
-//   start is 0, or with `add` C itself, times before[r] unless null; the result is multiplied by after[r] unless null.
+//   start is 0, or with `add` C itself.
 template <class T>
 struct TileProduct {
   int64_t m, n, k;
@@ -21,8 +21,6 @@ struct TileProduct {
   T* c;
   int64_t c_row;
   bool add = false;
-  const T* before = nullptr;
-  const T* after = nullptr;
 };
 
 namespace tile_detail {
@@ -30,9 +28,11 @@ namespace tile_detail {
 #if defined(__AVX512F__)
 inline constexpr int kRows = 8;  // 8 x 3 sums, 3 of X and one of W fit 32 registers
 inline constexpr int kWidth = 3;
+inline constexpr int kTallRows = 16;  // beside one register of X: eight sums alone wait for each other
 #else
 inline constexpr int kRows = 4;  // 16 registers: 4 x 2 sums
 inline constexpr int kWidth = 2;
+inline constexpr int kTallRows = 8;
 #endif
 
 // Rows r0 .. r0+R, columns j0 .. j0 + V registers, of which the last holds `last` columns.
@@ -42,13 +42,12 @@ inline void block(const TileProduct<T>& p, int64_t r0, int64_t j0, int64_t last)
   const auto load_x = [&](const T* from, int v) __attribute__((always_inline)) {
     return kPartial && v == V - 1 ? load_n(from + v * kLanes<T>, last) : load(from + v * kLanes<T>);
   };
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       sum[r][v] = Vec<T>(T(0));
       if (p.add) sum[r][v] = load_x(p.c + (r0 + r) * p.c_row + j0, v);
-      if (p.before) sum[r][v] = sum[r][v] * p.before[r0 + r];
     }
   }
   // The stride that is 1 is a constant to the compiler.
@@ -60,19 +59,18 @@ inline void block(const TileProduct<T>& p, int64_t r0, int64_t j0, int64_t last)
     Vec<T> xs[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) xs[v] = load_x(x, v);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const Vec<T> a = w[r * w_row];
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) sum[r][v] = fma(a, xs[v], sum[r][v]);
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      Vec<T> s = sum[r][v];
-      if (p.after) s = s * p.after[r0 + r];
+      const Vec<T> s = sum[r][v];
       T* to = p.c + (r0 + r) * p.c_row + j0 + v * kLanes<T>;
       if (kPartial && v == V - 1)
         store_n(to, last, s);
@@ -85,6 +83,9 @@ inline void block(const TileProduct<T>& p, int64_t r0, int64_t j0, int64_t last)
 template <int V, bool kWholeRows, bool kPartial, class T>
 inline void columns(const TileProduct<T>& p, int64_t j0, int64_t last) {
   int64_t r = 0;
+  if constexpr (V == 1) {
+    for (; r + kTallRows <= p.m; r += kTallRows) block<kTallRows, V, kWholeRows, kPartial>(p, r, j0, last);
+  }
   for (; r + kRows <= p.m; r += kRows) block<kRows, V, kWholeRows, kPartial>(p, r, j0, last);
   if constexpr (kRows > 4) {
     if (r + 4 <= p.m) {

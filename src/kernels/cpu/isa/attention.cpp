@@ -1,72 +1,54 @@
-// Attention by tiles of kQueries queries and kKeys keys that stay in the cache. The scores of a tile are kept
-// transposed, a row per key with the queries in the lanes: then the softmax needs no sums across lanes, key and value
-// are read as they lie, and the query (with the upstream gradient) is all that is transposed. A work item is a block of
-// queries in the forward, a head in the backward (so that the sums of its key's and value's gradients have one order).
+// Attention by tiles of some queries and kKeys keys that stay in the cache. The scores of a tile are kept transposed, a
+// row per key with the queries in the lanes: then the softmax needs no sums across lanes, key and value are read as they
+// lie, and the output is summed up transposed as well. A work item is a block of queries. attention_backward.cpp has the
+// gradients.
 
 #include "kernels/attention.h"
 
-#include "kernels/cpu/rows.h"
+#include "kernels/cpu/attention_parts.h"
 #include "kernels/cpu/scratch.h"
-#include "kernels/cpu/simd_math.h"
-#include "kernels/cpu/tile_product.h"
 #include "tensorgrad/parallel.h"
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
 namespace {
 
-constexpr int64_t kQueries = 32;
+using namespace attention_detail;
+
 constexpr int64_t kKeys = 128;
+constexpr int64_t kMostQueries = 64;
+constexpr int64_t kCopyBytes = 512 * 1024;  // of a head's keys and values that are copied together
 
-template <class T>
-int64_t padded(int64_t n) {
-  return (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
-}
-
-// One head's arrays and a block of its queries.
-template <class T>
-struct Head {
-  const T *query, *key, *value;
-  const void* mask;
-};
-template <class T>
-Head<T> head_of(const AttentionShape& s, int64_t index, const T* query, const T* key, const T* value) {
-  const int64_t b = index / s.heads, h = index % s.heads;
-  const int64_t mask = b * s.mask.batch + h * s.mask.head;
-  const auto* bytes = static_cast<const char*>(s.mask.data);
-  return {query + b * s.query.batch + h * s.query.head, key + b * s.key.batch + h * s.key.head,
-          value + b * s.value.batch + h * s.value.head,
-          bytes ? bytes + mask * (s.mask.boolean ? 1 : static_cast<int64_t>(sizeof(T))) : nullptr};
-}
-
-// What the mask adds at (query i, key j): 0 or -inf for a boolean one.
-template <class T>
-T mask_value(const AttentionShape& s, const void* mask, int64_t i, int64_t j) {
-  const int64_t at = i * s.mask.row + j * s.mask.column;
-  if (s.mask.boolean) return static_cast<const uint8_t*>(mask)[at] ? T(0) : -math_detail::kInf<T>;
-  return static_cast<const T*>(mask)[at];
-}
+// Queries of a block: fewer where a causal limit leaves much of a short tile unseen.
+int64_t block_of(const AttentionShape& s) { return s.causal && s.keys <= 512 ? kMostQueries / 2 : kMostQueries; }
 
 // Adds mask and causal limit to the scores (keys, lanes of queries) of a tile that starts at (i0, j0).
 template <class T>
 void add_mask(const AttentionShape& s, const void* mask, int64_t i0, int64_t queries, int64_t j0, int64_t keys,
               T* scores, int64_t lanes, T* room) {
   if (mask && s.mask.row == 0) {
-    for (int64_t j = 0; j < keys; ++j) {
-      const Vec<T> add = mask_value<T>(s, mask, 0, j0 + j);
-      for (int64_t i = 0; i < lanes; i += kLanes<T>) store(scores + j * lanes + i, load(scores + j * lanes + i) + add);
+    for (int64_t j = 0; j < keys; j += kLanes<T>) {
+      store(room, mask_values<T>(s, mask, 0, j0 + j, keys - j));
+      for (int64_t k = j; k < keys && k < j + kLanes<T>; ++k) {
+        const Vec<T> add(room[k - j]);
+        for (int64_t i = 0; i < lanes; i += kLanes<T>) {
+          store(scores + k * lanes + i, load(scores + k * lanes + i) + add);
+        }
+      }
     }
   } else if (mask) {
     // Row by row as it lies, then transposed.
-    T* turned = room + kQueries * kKeys;
+    T* turned = room + kMostQueries * kKeys;
     for (int64_t i = 0; i < queries; ++i) {
-      for (int64_t j = 0; j < keys; ++j) room[i * kKeys + j] = mask_value<T>(s, mask, i0 + i, j0 + j);
+      for (int64_t j = 0; j < keys; j += kLanes<T>) {
+        store(room + i * kKeys + j, mask_values<T>(s, mask, i0 + i, j0 + j, keys - j));
+      }
     }
     transpose_tile(room, kKeys, queries, keys, T(1), turned, lanes);
     for (int64_t j = 0; j < keys * lanes; j += kLanes<T>) store(scores + j, load(scores + j) + load(turned + j));
   }
   if (s.causal && j0 + keys - 1 > i0) {
     using I = simd_detail::IntOf<sizeof(T)>;
-    for (int64_t j = 0; j < keys; ++j) {
+    for (int64_t j = most(0, i0 - j0 + 1); j < keys; ++j) {
       const int64_t first = j0 + j - i0;  // the first query of the block that sees the key
       for (int64_t i = 0; i < lanes && i < first; i += kLanes<T>) {
         const Mask<T> hidden((iota<I>() < Vec<I>(static_cast<I>(first - i))).v);
@@ -77,39 +59,16 @@ void add_mask(const AttentionShape& s, const void* mask, int64_t i0, int64_t que
   }
 }
 
-// Rows of a head are short pieces far apart, which the hardware does not foresee: while one head is computed the next
-// one's rows are asked for. kWrite: they will be written.
-template <bool kWrite, class T>
-void ask_for(const T* p, const HeadStrides& strides, int64_t offset, int64_t begin, int64_t end, int64_t size) {
-  if (strides.row <= size) return;
-  constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
-  for (int64_t r = begin; r < end; ++r) {
-    for (int64_t e = 0; e < size; e += line) __builtin_prefetch(p + offset + r * strides.row + e, kWrite ? 1 : 0, 2);
-  }
-}
-
-// Each query's largest score (infinity where it sees nothing) and one over its sum of exponentials.
 template <class T>
-struct RowStats {
-  T *top, *inverse;
-  RowStats(const AttentionShape& s, T* room, int64_t head) : top(room + head * s.queries) {
-    inverse = top + s.batch * s.heads * s.queries;
-  }
-};
-
-// ---- forward ------------------------------------------------------------------------------------------------------
-
-template <class T>
-struct ForwardRoom {
-  T *turned, *scores, *mask, *top, *total, *correction;
-  explicit ForwardRoom(const AttentionShape& s) {
-    const int64_t sizes = padded<T>(s.head_size) * kQueries + kKeys * kQueries + 3 * kQueries;
-    turned = scratch_of<T>(ScratchSlot::item, sizes + (s.mask.data ? 2 * kKeys * kQueries : 0));
-    scores = turned + padded<T>(s.head_size) * kQueries;
-    top = scores + kKeys * kQueries;
-    total = top + kQueries;
-    correction = total + kQueries;
-    mask = correction + kQueries;
+struct Room {
+  T *turned, *scores, *output, *rows, *top, *total, *correction, *mask;
+  explicit Room(const AttentionShape& s) {
+    const int64_t size = padded<T>(s.head_size), value_size = padded<T>(s.value_size);
+    const int64_t wide = size + kKeys + 2 * value_size + 3 + (s.mask.data ? 2 * kKeys : 0);
+    T* at = scratch_of<T>(ScratchSlot::item, wide * kMostQueries);
+    const auto take = [&](int64_t n) { return at += n * kMostQueries, at - n * kMostQueries; };
+    turned = take(size), scores = take(kKeys), output = take(value_size), rows = take(value_size);
+    top = take(1), total = take(1), correction = take(1), mask = at;
   }
 };
 
@@ -156,20 +115,45 @@ void softmax_tile(T* scores, int64_t keys, int64_t lanes, bool first, T* top, T*
   }
 }
 
+// The output so far, (size, lanes), times a factor of each query.
 template <class T>
-void forward_block(const AttentionShape& s, const Head<T>& head, int64_t i0, T* output, const RowStats<T>& stats) {
-  const int64_t queries = s.queries - i0 < kQueries ? s.queries - i0 : kQueries, lanes = padded<T>(queries);
-  const ForwardRoom<T> room(s);
+void scale_output(int64_t size, int64_t lanes, const T* factors, T* output) {
+  for (int64_t i = 0; i < lanes; i += kLanes<T>) {
+    const Vec<T> factor = load(factors + i);
+    for (int64_t e = 0; e < size; ++e) store(output + e * lanes + i, load(output + e * lanes + i) * factor);
+  }
+}
+
+// The statistics of a block after its last tile; total becomes one over the sum.
+template <class T>
+void finish_stats(const Room<T>& room, const RowStats<T>& stats, int64_t i0, int64_t queries) {
+  for (int64_t i = 0; i < queries; i += kLanes<T>) {
+    const Vec<T> total = load(room.total + i);
+    const Mask<T> nothing = total == T(0);
+    const Vec<T> inverse = select(nothing, Vec<T>(T(0)), T(1) / total);
+    const int64_t count = least(kLanes<T>, queries - i);
+    store_n(stats.top + i0 + i, count, select(nothing, Vec<T>(math_detail::kInf<T>), load(room.top + i)));
+    store_n(stats.inverse + i0 + i, count, inverse);
+    store(room.total + i, inverse);
+  }
+}
+
+// Queries [i0, i0 + queries) of a head; key and value have rows of their own strides here.
+template <class T>
+void forward_block(const AttentionShape& s, const Head<T>& head, int64_t key_row, int64_t value_row, int64_t i0,
+                   int64_t queries, T* output, const RowStats<T>& stats) {
+  const int64_t lanes = padded<T>(queries);
+  const Room<T> room(s);
   transpose_tile(head.query + i0 * s.query.row, s.query.row, queries, s.head_size, static_cast<T>(s.scale), room.turned,
                  lanes);
-  const int64_t visible = s.causal && i0 + queries < s.keys ? i0 + queries : s.keys;
+  const int64_t visible = s.causal ? least(s.keys, i0 + queries) : s.keys;
   for (int64_t j0 = 0; j0 < visible; j0 += kKeys) {
-    const int64_t keys = visible - j0 < kKeys ? visible - j0 : kKeys;
+    const int64_t keys = least(kKeys, visible - j0);
     tile_product<T>({.m = keys,
                      .n = lanes,
                      .k = s.head_size,
-                     .w = head.key + j0 * s.key.row,
-                     .w_row = s.key.row,
+                     .w = head.key + j0 * key_row,
+                     .w_row = key_row,
                      .w_col = 1,
                      .x = room.turned,
                      .x_row = lanes,
@@ -177,31 +161,153 @@ void forward_block(const AttentionShape& s, const Head<T>& head, int64_t i0, T* 
                      .c_row = lanes});
     if (head.mask || s.causal) add_mask(s, head.mask, i0, queries, j0, keys, room.scores, lanes, room.mask);
     softmax_tile(room.scores, keys, lanes, j0 == 0, room.top, room.total, room.correction);
-    const bool last = j0 + kKeys >= visible;
-    if (last) {
-      for (int64_t i = 0; i < lanes; i += kLanes<T>) {
-        const Vec<T> total = load(room.total + i);
-        const Mask<T> nothing = total == T(0);
-        const Vec<T> inverse = select(nothing, Vec<T>(T(0)), T(1) / total);
-        const int64_t count = queries - i < kLanes<T> ? queries - i : int64_t{kLanes<T>};
-        store_n(stats.top + i0 + i, count, select(nothing, Vec<T>(math_detail::kInf<T>), load(room.top + i)));
-        store_n(stats.inverse + i0 + i, count, inverse);
-        store(room.total + i, inverse);
+    if (j0 > 0) scale_output(s.value_size, lanes, room.correction, room.output);
+    tile_product<T>({.m = s.value_size,
+                     .n = lanes,
+                     .k = keys,
+                     .w = head.value + j0 * value_row,
+                     .w_row = 1,
+                     .w_col = value_row,
+                     .x = room.scores,
+                     .x_row = lanes,
+                     .c = room.output,
+                     .c_row = lanes,
+                     .add = j0 > 0});
+  }
+  finish_stats(room, stats, i0, queries);
+  scale_output(s.value_size, lanes, room.total, room.output);
+  store_turned(room.output, lanes, s.value_size, queries, output + i0 * s.output.row, s.output.row, room.rows);
+}
+
+// ---- few queries --------------------------------------------------------------------------------------------------
+
+// A step of generation has one query or a few: in the lanes they would leave most of them empty, so the keys go there.
+
+constexpr int64_t kFewQueries = 6;
+constexpr int64_t kFewKeys = 64;    // fewer keys are not worth it
+constexpr int64_t kRowChunk = 256;  // keys whose rows stay in the cache for all queries
+
+// scores[j] = q . key j for j < keys; q is padded with zeros to whole registers. Writes whole registers.
+template <class T>
+void score_row(const T* q, const T* key, int64_t key_row, int64_t keys, int64_t size, T* scores) {
+  constexpr int N = kLanes<T>;
+  for (int64_t j = 0; j < keys; j += N) {
+    Vec<T> sums[N];
+    for (int r = 0; r < N; ++r) sums[r] = Vec<T>(T(0));
+    const int64_t count = least(N, keys - j);
+    int64_t e = 0;
+    for (; e + N <= size; e += N) {
+      const Vec<T> x = load(q + e);
+      const T* at = key + j * key_row + e;
+      if (count == N) {
+#pragma GCC unroll 16
+        for (int r = 0; r < N; ++r) sums[r] = fma(x, load(at + r * key_row), sums[r]);
+      } else {
+        for (int64_t r = 0; r < count; ++r) sums[r] = fma(x, load(at + r * key_row), sums[r]);
       }
     }
-    tile_product<T>({.m = queries,
-                     .n = s.value_size,
-                     .k = keys,
-                     .w = room.scores,
-                     .w_row = 1,
-                     .w_col = lanes,
-                     .x = head.value + j0 * s.value.row,
-                     .x_row = s.value.row,
-                     .c = output + i0 * s.output.row,
-                     .c_row = s.output.row,
-                     .add = j0 > 0,
-                     .before = j0 > 0 ? room.correction : nullptr,
-                     .after = last ? room.total : nullptr});
+    if (e < size) {
+      const Vec<T> x = load(q + e);
+      for (int64_t r = 0; r < count; ++r) {
+        sums[r] = fma(x, load_n(key + (j + r) * key_row + e, size - e), sums[r]);
+      }
+    }
+    tile_detail::stages<1>(sums);
+    Vec<T> total = sums[0];
+    for (int r = 1; r < N; ++r) total += sums[r];
+    store(scores + j, total);
+  }
+}
+
+// A row of scores becomes exp(score - maximum); its statistics.
+template <class T>
+void softmax_row(T* scores, int64_t keys, T& top, T& inverse) {
+  const Vec<T> none(-math_detail::kInf<T>);
+  const int64_t width = padded<T>(keys);
+  const Mask<T> rest = first_lanes<T>(keys - (width - kLanes<T>));
+  store(scores + width - kLanes<T>, select(rest, load(scores + width - kLanes<T>), none));
+  Vec<T> m = none;
+  for (int64_t j = 0; j < width; j += kLanes<T>) m = max_nan(m, load(scores + j));
+  const T highest = reduce_max(m);
+  const Vec<T> shift(highest == -math_detail::kInf<T> ? T(0) : highest);
+  Vec<T> sum(T(0));
+  for (int64_t j = 0; j < width; j += kLanes<T>) {
+    const Vec<T> p = math_detail::exp_bounded(load(scores + j) - shift);
+    store(scores + j, p);
+    sum += p;
+  }
+  const T total = reduce_add(sum);
+  top = total == T(0) ? math_detail::kInf<T> : highest;
+  inverse = total == T(0) ? T(0) : T(1) / total;
+}
+
+// out[e] += sum over j < keys of p[j] * value[j][e]; out has whole registers.
+template <class T>
+void add_values(const T* p, const T* value, int64_t value_row, int64_t keys, int64_t size, T* out) {
+  constexpr int kWide = 4;
+  int64_t e = 0;
+  for (; e + kWide * kLanes<T> <= size; e += kWide * kLanes<T>) {
+    Vec<T> even[kWide], odd[kWide];
+    for (int v = 0; v < kWide; ++v) even[v] = load(out + e + v * kLanes<T>), odd[v] = Vec<T>(T(0));
+    const T* at = value + e;
+    int64_t j = 0;
+    for (; j + 2 <= keys; j += 2, at += 2 * value_row) {
+      const Vec<T> a(p[j]), b(p[j + 1]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kWide; ++v) {
+        even[v] = fma(a, load(at + v * kLanes<T>), even[v]);
+        odd[v] = fma(b, load(at + value_row + v * kLanes<T>), odd[v]);
+      }
+    }
+    for (int v = 0; v < kWide; ++v) {
+      if (j < keys) even[v] = fma(Vec<T>(p[j]), load(at + v * kLanes<T>), even[v]);
+      store(out + e + v * kLanes<T>, even[v] + odd[v]);
+    }
+  }
+  for (; e < size; e += kLanes<T>) {
+    const int64_t count = size - e;
+    Vec<T> sum = load(out + e);
+    for (int64_t j = 0; j < keys; ++j) {
+      const T* at = value + j * value_row + e;
+      sum = fma(Vec<T>(p[j]), count >= kLanes<T> ? load(at) : load_n(at, count), sum);
+    }
+    store(out + e, sum);
+  }
+}
+
+template <class T>
+void few_queries(const AttentionShape& s, const Head<T>& head, T* output, const RowStats<T>& stats) {
+  const int64_t size = padded<T>(s.head_size), value_size = padded<T>(s.value_size), width = padded<T>(s.keys);
+  T* const scores = scratch_of<T>(ScratchSlot::item, s.queries * (width + size + value_size));
+  T *const q = scores + s.queries * width, *const out = q + s.queries * size;
+  copy_rows(head.query, s.query.row, s.queries, s.head_size, static_cast<T>(s.scale), q, size);
+  zero_values(out, s.queries * value_size);
+  for (int64_t j = 0; j < s.keys; j += kRowChunk) {
+    for (int64_t i = 0; i < s.queries; ++i) {
+      const int64_t keys = least(kRowChunk, s.keys - j);
+      T* const row = scores + i * width + j;
+      score_row(q + i * size, head.key + j * s.key.row, s.key.row, keys, s.head_size, row);
+      for (int64_t k = 0; head.mask && k < keys; k += kLanes<T>) {
+        store(row + k, load(row + k) + mask_values<T>(s, head.mask, i, j + k, keys - k));
+      }
+    }
+  }
+  const auto seen = [&](int64_t i) { return s.causal ? least(s.keys, i + 1) : s.keys; };
+  for (int64_t i = 0; i < s.queries; ++i) softmax_row(scores + i * width, seen(i), stats.top[i], stats.inverse[i]);
+  for (int64_t j = 0; j < s.keys; j += kRowChunk) {
+    for (int64_t i = 0; i < s.queries; ++i) {
+      const int64_t keys = least(kRowChunk, seen(i) - j);
+      if (keys <= 0) continue;
+      add_values(scores + i * width + j, head.value + j * s.value.row, s.value.row, keys, s.value_size,
+                 out + i * value_size);
+    }
+  }
+  for (int64_t i = 0; i < s.queries; ++i) {
+    const Vec<T> factor(stats.inverse[i]);
+    T* to = output + i * s.output.row;
+    for (int64_t e = 0; e < s.value_size; e += kLanes<T>) {
+      store_n(to + e, least(kLanes<T>, s.value_size - e), load(out + i * value_size + e) * factor);
+    }
   }
 }
 
@@ -209,9 +315,8 @@ void forward_block(const AttentionShape& s, const Head<T>& head, int64_t i0, T* 
 template <class T>
 void nothing_seen(const AttentionShape& s, T* output, const RowStats<T>& stats) {
   for (int64_t r = 0; r < s.batch * s.heads * s.queries; ++r) {
-    const int64_t index = r / s.queries;
-    T* row = output + index / s.heads * s.output.batch + index % s.heads * s.output.head + r % s.queries * s.output.row;
-    for (int64_t e = 0; e < s.value_size; ++e) row[e] = T(0);
+    T* row = output + offset_of(s, s.output, r / s.queries) + r % s.queries * s.output.row;
+    zero_values(row, s.value_size);
     stats.top[r] = math_detail::kInf<T>;
     stats.inverse[r] = T(0);
   }
@@ -221,192 +326,56 @@ void nothing_seen(const AttentionShape& s, T* output, const RowStats<T>& stats) 
 template <class T>
 void ask_for_next(const AttentionShape& s, int64_t index, int64_t block, int64_t blocks, const T* query, const T* key,
                   const T* value) {
-  if (index + 1 >= s.batch * s.heads) return;
-  const int64_t b = (index + 1) / s.heads, h = (index + 1) % s.heads;
+  if (++index >= s.batch * s.heads) return;
   const int64_t first = s.keys * block / blocks, last = s.keys * (block + 1) / blocks;
-  ask_for<false>(key, s.key, b * s.key.batch + h * s.key.head, first, last, s.head_size);
-  ask_for<false>(value, s.value, b * s.value.batch + h * s.value.head, first, last, s.value_size);
-  ask_for<false>(query, s.query, b * s.query.batch + h * s.query.head, s.queries * block / blocks,
+  ask_for<false>(key + offset_of(s, s.key, index), s.key, first, last, s.head_size);
+  ask_for<false>(value + offset_of(s, s.value, index), s.value, first, last, s.value_size);
+  ask_for<false>(query + offset_of(s, s.query, index), s.query, s.queries * block / blocks,
                  s.queries * (block + 1) / blocks, s.head_size);
 }
 
 template <class T>
 void forward(const AttentionShape& s, const T* query, const T* key, const T* value, T* output, T* row_stats) {
-  const int64_t blocks = (s.queries + kQueries - 1) / kQueries;
   if (s.keys == 0) return nothing_seen(s, output, RowStats<T>(s, row_stats, 0));
+  if (s.queries <= kFewQueries && s.keys >= kFewKeys) {
+    const int64_t work = s.queries * s.keys * (s.head_size + s.value_size) / 8;
+    parallel_for(0, s.batch * s.heads, 1 + 20000 / most(1, work), [=](int64_t begin, int64_t end) {
+      for (int64_t index = begin; index < end; ++index) {
+        few_queries(s, head_of(s, index, query, key, value), output + offset_of(s, s.output, index),
+                    RowStats<T>(s, row_stats, index));
+      }
+    });
+    return;
+  }
+  const int64_t step = block_of(s), blocks = (s.queries + step - 1) / step;
+  // Rows of a packed projection are a multiple of 512 bytes apart and would share a few sets of the first-level cache:
+  // a head's keys and values are copied to where they lie together, once for all its blocks.
+  const int64_t size = padded<T>(s.head_size), value_size = padded<T>(s.value_size);
+  const int64_t copy_values = s.keys * (size + value_size);
+  const bool copies = (s.key.row > size || s.value.row > value_size) && s.queries > 16 &&
+                      copy_values * static_cast<int64_t>(sizeof(T)) <= kCopyBytes;
   // Nanoseconds of work in an item, roughly: an item should not be less than a few microseconds.
-  const int64_t work = kQueries * s.keys * (s.head_size + s.value_size + 32) / 32;
-  const int64_t grain = work > 20000 ? 1 : 20000 / (work > 0 ? work : 1);
+  const int64_t work = step * s.keys * (s.head_size + s.value_size + 32) / 32;
+  int64_t grain = work > 20000 ? 1 : 20000 / (work > 0 ? work : 1);
+  if (copies && s.batch * s.heads >= 8) grain = most(grain, blocks);
   parallel_for(0, s.batch * s.heads * blocks, grain, [=](int64_t begin, int64_t end) {
+    int64_t copied = -1;
     for (int64_t item = begin; item < end; ++item) {
       const int64_t index = item / blocks, block = item % blocks;
       ask_for_next(s, index, block, blocks, query, key, value);
-      T* out = output + index / s.heads * s.output.batch + index % s.heads * s.output.head;
-      forward_block(s, head_of(s, index, query, key, value), block * kQueries, out, RowStats<T>(s, row_stats, index));
-    }
-  });
-}
-
-// ---- backward -----------------------------------------------------------------------------------------------------
-
-template <class T>
-struct BackwardRoom {
-  T *query, *up, *scores, *slopes, *dots, *mask;
-  explicit BackwardRoom(const AttentionShape& s) {
-    const int64_t size = padded<T>(s.head_size), value_size = padded<T>(s.value_size);
-    const int64_t tiles = (size + value_size + 2 * kKeys + 1) * kQueries;
-    query = scratch_of<T>(ScratchSlot::item, tiles + (s.mask.data ? 2 * kKeys * kQueries : 0));
-    up = query + size * kQueries;
-    scores = up + value_size * kQueries;
-    slopes = scores + kKeys * kQueries;
-    dots = slopes + kKeys * kQueries;
-    mask = dots + kQueries;
-  }
-};
-
-// scores: S becomes P = exp(S - top) * inverse; slopes: dP becomes dS = P * (dP - dot) * scale.
-template <class T>
-void gradient_tile(T* scores, T* slopes, int64_t keys, int64_t lanes, const T* top, const T* inverse, const T* dots,
-                   int64_t queries, T scale) {
-  for (int64_t i = 0; i < lanes; i += kLanes<T>) {
-    const int64_t count = queries - i < kLanes<T> ? queries - i : kLanes<T>;
-    const Vec<T> shift = load_n(top + i, count), factor = load_n(inverse + i, count), dot = load(dots + i);
-    for (int64_t j = 0; j < keys; ++j) {
-      const Vec<T> p = math_detail::exp_bounded(load(scores + j * lanes + i) - shift) * factor;
-      store(scores + j * lanes + i, p);
-      store(slopes + j * lanes + i, p * ((load(slopes + j * lanes + i) - dot) * scale));
-    }
-  }
-}
-
-template <class T>
-struct Gradients {
-  T *query, *key, *value;
-  int64_t query_row, key_row, value_row;
-};
-
-template <class T>
-void backward_head(const AttentionShape& s, const Head<T>& head, const T* output, const RowStats<T>& stats, const T* up,
-                   int64_t up_row, const Gradients<T>& d) {
-  const BackwardRoom<T> room(s);
-  for (int64_t i0 = 0; i0 < s.queries; i0 += kQueries) {
-    const int64_t queries = s.queries - i0 < kQueries ? s.queries - i0 : kQueries, lanes = padded<T>(queries);
-    const T *q = head.query + i0 * s.query.row, *g = up + i0 * up_row;
-    transpose_tile(q, s.query.row, queries, s.head_size, static_cast<T>(s.scale), room.query, lanes);
-    transpose_tile(g, up_row, queries, s.value_size, T(1), room.up, lanes);
-    for (int64_t i = 0; i < lanes; ++i) room.dots[i] = 0;
-    for (int64_t i = 0; i < queries; ++i) {
-      const T *a = g + i * up_row, *b = output + (i0 + i) * s.output.row;
-      room.dots[i] = row_sum<T>(
-          s.value_size, [&](int64_t e) __attribute__((always_inline)) { return load(a + e) * load(b + e); },
-          [&](int64_t e, int64_t c) __attribute__((always_inline)) { return load_n(a + e, c) * load_n(b + e, c); });
-    }
-    // With a causal limit later keys are not seen: the first block of queries that sees a key stores its gradient.
-    const int64_t visible = s.causal && i0 + queries < s.keys ? i0 + queries : s.keys;
-    for (int64_t j0 = 0; j0 < visible; j0 += kKeys) {
-      const int64_t keys = visible - j0 < kKeys ? visible - j0 : kKeys;
-      const T *k = head.key + j0 * s.key.row, *v = head.value + j0 * s.value.row;
-      tile_product<T>({.m = keys,
-                       .n = lanes,
-                       .k = s.head_size,
-                       .w = k,
-                       .w_row = s.key.row,
-                       .w_col = 1,
-                       .x = room.query,
-                       .x_row = lanes,
-                       .c = room.scores,
-                       .c_row = lanes});
-      if (head.mask || s.causal) add_mask(s, head.mask, i0, queries, j0, keys, room.scores, lanes, room.mask);
-      tile_product<T>({.m = keys,
-                       .n = lanes,
-                       .k = s.value_size,
-                       .w = v,
-                       .w_row = s.value.row,
-                       .w_col = 1,
-                       .x = room.up,
-                       .x_row = lanes,
-                       .c = room.slopes,
-                       .c_row = lanes});
-      gradient_tile(room.scores, room.slopes, keys, lanes, stats.top + i0, stats.inverse + i0, room.dots, queries,
-                    static_cast<T>(s.scale));
-      tile_product<T>({.m = queries,
-                       .n = s.head_size,
-                       .k = keys,
-                       .w = room.slopes,
-                       .w_row = 1,
-                       .w_col = lanes,
-                       .x = k,
-                       .x_row = s.key.row,
-                       .c = d.query + i0 * d.query_row,
-                       .c_row = d.query_row,
-                       .add = j0 > 0});
-      // Keys below `known` have a gradient from earlier queries already.
-      const int64_t known = i0 == 0 ? 0 : s.causal && i0 < s.keys ? i0 : s.keys;
-      for (int part = 0; part < 2; ++part) {
-        const int64_t begin = part == 0 ? 0 : (known > j0 ? (known < j0 + keys ? known - j0 : keys) : 0);
-        const int64_t end = part == 0 ? (known > j0 ? (known < j0 + keys ? known - j0 : keys) : 0) : keys;
-        if (begin >= end) continue;
-        tile_product<T>({.m = end - begin,
-                         .n = s.head_size,
-                         .k = queries,
-                         .w = room.slopes + begin * lanes,
-                         .w_row = lanes,
-                         .w_col = 1,
-                         .x = q,
-                         .x_row = s.query.row,
-                         .c = d.key + (j0 + begin) * d.key_row,
-                         .c_row = d.key_row,
-                         .add = part == 0});
-        tile_product<T>({.m = end - begin,
-                         .n = s.value_size,
-                         .k = queries,
-                         .w = room.scores + begin * lanes,
-                         .w_row = lanes,
-                         .w_col = 1,
-                         .x = g,
-                         .x_row = up_row,
-                         .c = d.value + (j0 + begin) * d.value_row,
-                         .c_row = d.value_row,
-                         .add = part == 0});
+      Head<T> head = head_of(s, index, query, key, value);
+      int64_t key_row = s.key.row, value_row = s.value.row;
+      if (copies) {
+        T* room = scratch_of<T>(ScratchSlot::item2, copy_values);
+        if (copied != index) {
+          copy_rows(head.key, s.key.row, s.keys, s.head_size, T(1), room, size);
+          copy_rows(head.value, s.value.row, s.keys, s.value_size, T(1), room + s.keys * size, value_size);
+          copied = index;
+        }
+        head.key = room, head.value = room + s.keys * size, key_row = size, value_row = value_size;
       }
-    }
-  }
-  for (int64_t i = 0; s.keys == 0 && i < s.queries; ++i) {
-    for (int64_t e = 0; e < s.head_size; ++e) d.query[i * d.query_row + e] = T(0);
-  }
-  // Keys that no query sees.
-  const int64_t seen = s.queries == 0 ? 0 : s.causal && s.queries < s.keys ? s.queries : s.keys;
-  for (int64_t j = seen; j < s.keys; ++j) {
-    for (int64_t e = 0; e < s.head_size; ++e) d.key[j * d.key_row + e] = T(0);
-    for (int64_t e = 0; e < s.value_size; ++e) d.value[j * d.value_row + e] = T(0);
-  }
-}
-
-template <class T>
-void backward(const AttentionShape& s, const T* query, const T* key, const T* value, const T* output,
-              const T* row_stats, const T* grad_output, const HeadStrides& up, T* grad_query, const HeadStrides& dq,
-              T* grad_key, const HeadStrides& dk, T* grad_value, const HeadStrides& dv) {
-  const int64_t work = s.queries * s.keys * (s.head_size + s.value_size + 32) / 12;
-  const int64_t grain = work > 20000 ? 1 : 20000 / (work > 0 ? work : 1);
-  parallel_for(0, s.batch * s.heads, grain, [=](int64_t begin, int64_t end) {
-    for (int64_t index = begin; index < end; ++index) {
-      const int64_t b = index / s.heads, h = index % s.heads;
-      const auto at = [&](const HeadStrides& strides) { return b * strides.batch + h * strides.head; };
-      if (index + 1 < s.batch * s.heads) {
-        const int64_t nb = (index + 1) / s.heads, nh = (index + 1) % s.heads;
-        const auto next = [&](const HeadStrides& strides) { return nb * strides.batch + nh * strides.head; };
-        ask_for<false>(key, s.key, next(s.key), 0, s.keys, s.head_size);
-        ask_for<false>(value, s.value, next(s.value), 0, s.keys, s.value_size);
-        ask_for<false>(query, s.query, next(s.query), 0, s.queries, s.head_size);
-        ask_for<false>(output, s.output, next(s.output), 0, s.queries, s.value_size);
-        ask_for<false>(grad_output, up, next(up), 0, s.queries, s.value_size);
-        ask_for<true>(grad_key, dk, next(dk), 0, s.keys, s.head_size);
-        ask_for<true>(grad_value, dv, next(dv), 0, s.keys, s.value_size);
-        ask_for<true>(grad_query, dq, next(dq), 0, s.queries, s.head_size);
-      }
-      const Gradients<T> d{grad_query + at(dq), grad_key + at(dk), grad_value + at(dv), dq.row, dk.row, dv.row};
-      backward_head(s, head_of(s, index, query, key, value), output + at(s.output),
-                    RowStats<T>(s, const_cast<T*>(row_stats), index), grad_output + at(up), up.row, d);
+      forward_block(s, head, key_row, value_row, block * step, least(step, s.queries - block * step),
+                    output + offset_of(s, s.output, index), RowStats<T>(s, row_stats, index));
     }
   });
 }
@@ -436,7 +405,7 @@ void column_sums(int64_t rows, int64_t n, const T* x, int64_t stride, T* out) {
 template <class T>
 void fill(AttentionFunctions<T>& f) {
   f.forward = forward<T>;
-  f.backward = backward<T>;
+  f.backward = attention_backward<T>;
   f.column_sums = column_sums<T>;
 }
 
