@@ -26,14 +26,22 @@ struct Row {
 };
 
 const Row kRows[] = {
-    {"mha small", 16, 4, 32, 32, 16, false, true},      {"mha middle", 32, 8, 64, 64, 16, false, true},
-    {"mha large", 32, 8, 128, 128, 32, false, true},    {"gpt", 16, 8, 128, 128, 32, true, true},
-    {"vit", 2, 12, 197, 197, 64, false, true},          {"512", 2, 12, 512, 512, 64, false, false},
-    {"2048", 1, 8, 2048, 2048, 64, false, false},       {"2048 causal", 1, 8, 2048, 2048, 64, true, false},
-    {"one head", 1, 1, 4096, 4096, 64, false, false},   {"one head causal", 1, 1, 4096, 4096, 64, true, false},
-    {"size 128", 1, 8, 1024, 1024, 128, false, false},  {"size 256", 1, 4, 512, 512, 256, false, false},
-    {"odd", 2, 4, 333, 555, 33, false, false},          {"decode", 8, 8, 1, 4096, 64, false, false},
-    {"cross long keys", 4, 8, 64, 1024, 64, false, false}, {"cross few keys", 4, 8, 1024, 77, 40, false, false},
+    {"mha small", 16, 4, 32, 32, 16, false, true},
+    {"mha middle", 32, 8, 64, 64, 16, false, true},
+    {"mha large", 32, 8, 128, 128, 32, false, true},
+    {"gpt", 16, 8, 128, 128, 32, true, true},
+    {"vit", 2, 12, 197, 197, 64, false, true},
+    {"512", 2, 12, 512, 512, 64, false, false},
+    {"2048", 1, 8, 2048, 2048, 64, false, false},
+    {"2048 causal", 1, 8, 2048, 2048, 64, true, false},
+    {"one head", 1, 1, 4096, 4096, 64, false, false},
+    {"one head causal", 1, 1, 4096, 4096, 64, true, false},
+    {"size 128", 1, 8, 1024, 1024, 128, false, false},
+    {"size 256", 1, 4, 512, 512, 256, false, false},
+    {"odd", 2, 4, 333, 555, 33, false, false},
+    {"decode", 8, 8, 1, 4096, 64, false, false},
+    {"cross long keys", 4, 8, 64, 1024, 64, false, false},
+    {"cross few keys", 4, 8, 1024, 77, 40, false, false},
 };
 
 std::vector<float> values(int64_t n) {

@@ -125,7 +125,8 @@ TEST_CASE("scaled_dot_product_attention holds no matrix of scores") {
     const Tensor out = scaled_dot_product_attention(x, x, x, {}, 0, true);
     out.backward(ones_like(out));
     bytes = memory_stats().allocated_peak - before + cpu::scratch_held();
-  }).join();
+  })
+      .join();
   set_num_threads(threads);
   CHECK(bytes < length * length * 4 / 10);
 }

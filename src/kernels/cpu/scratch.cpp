@@ -1,9 +1,9 @@
 #include "kernels/cpu/scratch.h"
 
-#include "kernels/cpu/scratch_stats.h"
-
 #include <cstdlib>
 #include <new>
+
+#include "kernels/cpu/scratch_stats.h"
 
 namespace tensorgrad::cpu {
 namespace {

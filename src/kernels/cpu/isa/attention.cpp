@@ -1,7 +1,7 @@
 // Attention by tiles of some queries and kKeys keys that stay in the cache. The scores of a tile are kept transposed, a
-// row per key with the queries in the lanes: then the softmax needs no sums across lanes, key and value are read as they
-// lie, and the output is summed up transposed as well. A work item is a block of queries. attention_backward.cpp has the
-// gradients.
+// row per key with the queries in the lanes: then the softmax needs no sums across lanes, key and value are read as
+// they lie, and the output is summed up transposed as well. A work item is a block of queries. attention_backward.cpp
+// has the gradients.
 
 #include "kernels/attention.h"
 

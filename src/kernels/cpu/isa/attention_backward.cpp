@@ -1,16 +1,15 @@
-// The gradients of attention, tile by tile of some keys and some queries. The scores of a tile are computed again, a row
-// a query with the keys in the lanes: then all of a tile's keys and values are transposed once for all queries, a mask is
-// added as it lies, and the key's and value's gradients are sums of whole rows of the tile,
+// The gradients of attention, tile by tile of some keys and some queries. The scores of a tile are computed again, a
+// row a query with the keys in the lanes: then all of a tile's keys and values are transposed once for all queries, a
+// mask is added as it lies, and the key's and value's gradients are sums of whole rows of the tile,
 //   dV^T (size, keys) += G^T P      dK^T (size, keys) += Q^T dS      dQ (queries, size) += dS K.
-// Operands are copied to where a tile's rows lie together: rows of a packed projection are a multiple of 512 bytes apart
-// and would share a few sets of the first-level cache.
+// Operands are copied to where a tile's rows lie together: rows of a packed projection are a multiple of 512 bytes
+// apart and would share a few sets of the first-level cache.
 //
 // A work item is a head, or some of the key tiles of a head (a "group") where there are few heads: then the query's
 // gradient is summed up in a copy for each group, and the copies are added in a fixed order. The groups depend on the
 // shape alone, not on the threads.
 
 #include "kernels/attention.h"
-
 #include "kernels/cpu/attention_parts.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/scratch.h"
@@ -102,9 +101,9 @@ void hide(const AttentionShape& s, const void* mask, const Tile& t, T* scores) {
   }
 }
 
-// scores: S becomes P = exp(S - top) * inverse; slopes: dP becomes P * (dP - dot). Where all keys are in the tile dot is
-// the sum of P * dP itself: with a saturated softmax it cancels dP to the last bit, which the product of the output and
-// its gradient would not.
+// scores: S becomes P = exp(S - top) * inverse; slopes: dP becomes P * (dP - dot). Where all keys are in the tile dot
+// is the sum of P * dP itself: with a saturated softmax it cancels dP to the last bit, which the product of the output
+// and its gradient would not.
 template <class T>
 void gradient_rows(const Tile& t, const RowStats<T>& stats, const T* dots, bool whole, T* scores, T* slopes) {
   const int64_t width = padded<T>(t.keys);
@@ -299,8 +298,8 @@ void attention_backward(const AttentionShape& s, const T* query, const T* key, c
       if (group == 0) {
         ask_for_next(s, index, query, key, value, grad_output, up, grad_query, dq, grad_key, dk, grad_value, dv);
       }
-      T* own = group == 0 ? grad_query + offset_of(s, dq, index)
-                          : sums + (index * (p.groups - 1) + group - 1) * of_head;
+      T* own =
+          group == 0 ? grad_query + offset_of(s, dq, index) : sums + (index * (p.groups - 1) + group - 1) * of_head;
       const Task<T> task{head_of(s, index, query, key, value),
                          RowStats<T>(s, const_cast<T*>(row_stats), index),
                          output + offset_of(s, s.output, index),
