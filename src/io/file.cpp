@@ -37,6 +37,12 @@ void Reader::read(void* to, size_t bytes) {
 }
 
 AtomicWriter::AtomicWriter(std::string path, const char* op) : path_(std::move(path)), op_(op) {
+  // A rename would put a file in the place of a device or a pipe.
+  struct stat there {};
+  if (stat(path_.c_str(), &there) == 0 && !S_ISREG(there.st_mode)) {
+    TENSORGRAD_RAISE(IOError, op_, ": cannot write '", path_,
+                     S_ISDIR(there.st_mode) ? "': it is a folder" : "': it is not a regular file");
+  }
   static std::atomic<unsigned> counter{0};
   temporary_ = path_ + ".tmp" + std::to_string(getpid()) + "." + std::to_string(counter.fetch_add(1));
   fd_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);

@@ -215,8 +215,24 @@ class Parser {
         escape(s);
       } else {
         s += c;
+        if (static_cast<unsigned char>(c) >= 0x80) utf8_rest(s, static_cast<unsigned char>(c));
       }
     }
+  }
+  // What follows the first byte of a character outside ASCII: nothing that UTF-8 does not allow.
+  void utf8_rest(std::string& s, unsigned char first) {
+    const int more = first >= 0xc2 && first < 0xe0 ? 1 : first >= 0xe0 && first < 0xf0 ? 2 : first < 0xf5 ? 3 : 0;
+    uint32_t code = first & (0x3fu >> more);
+    if (more == 0 || (first < 0xc2)) fail("a text that is not UTF-8");
+    for (int i = 0; i < more; ++i) {
+      const unsigned char c = at_ < text_.size() ? static_cast<unsigned char>(text_[at_]) : 0;
+      if ((c & 0xc0) != 0x80) fail("a text that is not UTF-8");
+      code = code << 6 | (c & 0x3f);
+      s += static_cast<char>(c);
+      ++at_;
+    }
+    const bool longer_than_needed = (more == 2 && code < 0x800) || (more == 3 && code < 0x10000);
+    if (longer_than_needed || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) fail("a text that is not UTF-8");
   }
 
   std::string_view text_;

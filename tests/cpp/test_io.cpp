@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <cmath>
 #include <csignal>
@@ -199,6 +200,12 @@ TEST_CASE("a save that fails leaves the old file") {
   save(make<float>({2}, {1, 2}), path);
   const std::string before = read_file(path);
   CHECK_THROWS_AS(save(make<float>({1}, {1}), folder / "no/such/folder"), IOError);
+  CHECK_THROWS_AS(save(make<float>({1}, {1}), folder.path), IOError);
+  const std::string pipe = folder / "pipe";
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  CHECK_THROWS_AS(save(make<float>({1}, {1}), pipe), IOError);
+  CHECK(std::filesystem::is_fifo(pipe));
+  std::filesystem::remove(pipe);
 
   std::signal(SIGXFSZ, SIG_IGN);  // a full disk, as this process sees it
   rlimit old{};
@@ -219,9 +226,32 @@ TEST_CASE("a save that fails leaves the old file") {
 TEST_CASE("JSON") {
   auto parse = [](const char* text) { return io::parse_json(text, "test"); };
   CHECK(parse(" [1, -2.5e3 , \"\\u00e4\\ud83d\\ude00\\n\", null, true, {}] ")[1].to_double() == -2500);
+  CHECK(parse("\"\xc3\xa4\xf0\x9f\x98\x80\xed\x9f\xbf\"").to_text() == "\xc3\xa4\xf0\x9f\x98\x80\xed\x9f\xbf");
   CHECK(parse("\"\\u00e4\\ud83d\\ude00\"").to_text() == "\xc3\xa4\xf0\x9f\x98\x80");
-  for (const char* bad : {"", "01", "1.", "-", "+1", "tru", "[1,]", "{\"a\":1,}", "\"\\x\"", "\"\\ud800\"", "\"\n\"",
-                          "1 2", "99999999999999999999", "1e999", "{1:2}", "\"abc", "[", "NaN"}) {
+  for (const char* bad : {"",
+                          "01",
+                          "1.",
+                          "-",
+                          "+1",
+                          "tru",
+                          "[1,]",
+                          "{\"a\":1,}",
+                          "\"\\x\"",
+                          "\"\\ud800\"",
+                          "\"\n\"",
+                          "\"\xff\"",
+                          "\"\x80\"",
+                          "\"\xc0\xaf\"",
+                          "\"\xed\xa0\x80\"",
+                          "\"\xe2\x82\"",
+                          "\"\xf5\x80\x80\x80\"",
+                          "1 2",
+                          "99999999999999999999",
+                          "1e999",
+                          "{1:2}",
+                          "\"abc",
+                          "[",
+                          "NaN"}) {
     INFO(bad);
     CHECK_THROWS_AS(parse(bad), IOError);
   }
