@@ -88,11 +88,6 @@ Tensor fit(Tensor g, const Node::OutputMeta& m, const char* from) {
   return g.dtype() == m.dtype ? g : g.to(m.dtype);
 }
 
-bool owned_alone(const Tensor& g) {
-  return g.impl()->refs.load(std::memory_order_acquire) == 1 &&
-         g.impl()->storage->refs.load(std::memory_order_acquire) == 1;
-}
-
 class Run {
  public:
   Run(bool keep, bool create_graph) : keep_(keep), create_graph_(create_graph) {}
@@ -208,7 +203,7 @@ class Run {
     }
   };
 
-  static bool writable(const Tensor& sum) { return owned_alone(sum) && detail::non_overlapping_and_dense(sum); }
+  static bool writable(const Tensor& sum) { return detail::sole_owner(sum) && detail::non_overlapping_and_dense(sum); }
 
   // The sum of the gradients that have come in for an edge; undefined before the first.
   Tensor& pending_sum(const Edge& e) {
@@ -372,7 +367,7 @@ void AutogradMeta::accumulate(Tensor g, bool create_graph) {
   {
     const AccumulateLock lock;
     if (!grad.defined()) {
-      const bool steal = !create_graph && owned_alone(g) && non_overlapping_and_dense(g) && !g.impl()->grad_fn;
+      const bool steal = !create_graph && sole_owner(g) && non_overlapping_and_dense(g) && !g.impl()->grad_fn;
       grad = steal ? std::move(g) : create_graph ? g.clone() : g.detach().clone();
     } else if (create_graph) {
       grad = grad.add(g);

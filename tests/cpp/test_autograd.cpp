@@ -121,6 +121,57 @@ TEST_CASE("a part's gradient leaves others' memory alone") {
   CHECK(values(d.grad()) == V{0, 24});
 }
 
+TEST_CASE("a gradient is overwritten only where nobody else has it") {
+  const Tensor data = tensor(V{-1, 2, -3, 4});
+  Tensor x = data.clone().requires_grad_();
+  // The caller's gradient, a hook's, a kept one, and the one that a sum passes to both its sides.
+  const Tensor upstream = tensor(V{1, 10, 100, 1000});
+  relu(x).backward(upstream);
+  CHECK(values(upstream) == V{1, 10, 100, 1000});
+  CHECK(values(x.grad()) == V{0, 10, 0, 1000});
+  x.set_grad({});
+  Tensor seen, y = relu(x), w = leaf({0, 0, 0, 0});
+  register_hook(y, [&](const Tensor& g) {
+    seen = g;
+    return Tensor();
+  });
+  ((y + w) * 3).sum().backward();
+  CHECK(values(seen) == V{3, 3, 3, 3});
+  CHECK(values(w.grad()) == V{3, 3, 3, 3});
+  CHECK(values(x.grad()) == V{0, 3, 0, 3});
+  x.set_grad({});
+  Tensor z = relu(x);
+  z.retain_grad();
+  (z * 5).sum().backward();
+  CHECK(values(z.grad()) == V{5, 5, 5, 5});
+  // Memory that is not ours, handed over by an operation of the user's own: neither overwritten nor added to nor kept.
+  std::vector<double> theirs{1, 2, 3, 4};
+  const auto copy = [](FunctionContext&, const std::vector<Tensor>& in) { return std::vector<Tensor>{in[0] * 1}; };
+  const auto foreign = [&](FunctionContext&, const std::vector<Tensor>&) {
+    return std::vector<Tensor>{from_blob(theirs.data(), {4}, {.dtype = float64})};
+  };
+  Tensor b = data.clone().requires_grad_();
+  Tensor r = relu(b);
+  (custom_function("Foreign", {r}, copy, foreign)[0].sum() + custom_function("Foreign", {b}, copy, foreign)[0].sum() +
+   (r * 10).sum())
+      .backward();
+  CHECK(theirs == V{1, 2, 3, 4});
+  CHECK(values(b.grad()) == V{1, 2 + 12, 3, 4 + 14});
+  // The same through every function with a fused gradient, twice: the graph is kept.
+  for (Tensor (*f)(const Tensor&) : {+[](const Tensor& t) { return gelu(t); }, +[](const Tensor& t) { return tanh(t); },
+                                     +[](const Tensor& t) { return silu(t); }}) {
+    Tensor a = data.clone().requires_grad_();
+    const Tensor out = (f(a * 1) * 2).sum();
+    const Tensor first = grad({out}, {a}, {}, true)[0];
+    const Tensor second = grad({out}, {a}, {}, true, true)[0];  // by the formula in public operations
+    const Tensor third = grad({out}, {a})[0];
+    for (size_t i = 0; i < 4; ++i) {
+      CHECK(values(first)[i] == doctest::Approx(values(second)[i]).epsilon(1e-12));
+      CHECK(values(first)[i] == values(third)[i]);
+    }
+  }
+}
+
 TEST_CASE("a second backward needs retain_graph") {
   Tensor x = leaf({3});
   Tensor y = x * x;
