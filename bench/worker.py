@@ -149,6 +149,17 @@ class Worker:
         self.training.check(Path(weights), Path(result), exact)
         return {}
 
+    def cuda_gpt(self, compiled: bool) -> dict[str, Any]:
+        from bench.cuda_gpt import Training
+
+        self.training = Training(self.lib, compiled)
+        return {"losses": [self.training.step() for _ in range(5)]}
+
+    def attention(self, length: int, causal: bool, direction: str, seconds: float) -> dict[str, Any]:
+        from bench.cuda_gpt import measure_attention
+
+        return {"samples": measure_attention(self.lib, length, causal, direction, seconds)}
+
     def measure_model(self, seconds: float, least: int) -> dict[str, Any]:
         return {"samples": self.training.measure(seconds, least)}
 

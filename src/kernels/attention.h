@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cpu/isa.h"
+#include "tensorgrad/dtype.h"
 #include "tensorgrad/export.h"
 
 namespace tensorgrad {
@@ -45,10 +46,24 @@ struct AttentionFunctions {
   void (*column_sums)(int64_t rows, int64_t n, const T* x, int64_t stride, T* out);
 };
 
+// Attention of float16 or bfloat16 (`type`; a mask that is added has that type too) on units made for it. Both return
+// false for what they do not take (sizes, strides, alignment): nothing has been written then, and the caller computes
+// in float32. log_sum: (batch, heads, queries), what the forward leaves for the backward.
+struct HalfAttentionFunctions {
+  bool (*forward)(DType type, const AttentionShape& s, const void* query, const void* key, const void* value,
+                  void* output, float* log_sum) = nullptr;
+  bool (*backward)(DType type, const AttentionShape& s, const void* query, const void* key, const void* value,
+                   const void* output, const float* log_sum, const void* grad_output, const HeadStrides& grad_strides,
+                   void* grad_query, const HeadStrides& grad_query_strides, void* grad_key,
+                   const HeadStrides& grad_key_strides, void* grad_value,
+                   const HeadStrides& grad_value_strides) = nullptr;
+};
+
 // One device's attention.
 struct AttentionKernels {
   AttentionFunctions<float> f32;
   AttentionFunctions<double> f64;
+  HalfAttentionFunctions half;  // null where the device has none
 };
 
 namespace cpu {

@@ -41,16 +41,6 @@ AttentionFormula attention_formula(const Tensor& query, const Tensor& key, const
   return {matmul(weights, value), weights};
 }
 
-}  // namespace detail
-
-namespace {
-
-using detail::attention_formula;
-using detail::head_strides;
-
-// t with its last dimension contiguous; no copy where it is already.
-Tensor with_unit_stride(const Tensor& t) { return t.sizes()[3] <= 1 || t.strides()[3] == 1 ? t : packed(t); }
-
 // An uninitialised tensor of t's leading sizes and `size` values a row, with the heads beside each other in memory
 // where t has them so (as a packed projection does): what follows can then join them without a copy.
 Tensor empty_heads(const Tensor& t, int64_t rows, int64_t size) {
@@ -61,6 +51,17 @@ Tensor empty_heads(const Tensor& t, int64_t rows, int64_t size) {
       joined ? Shape{rows * h * size, size, h * size, 1} : Shape{h * rows * size, rows * size, size, 1};
   return detail::make_empty_strided({b, h, rows, size}, strides, t.dtype(), t.device());
 }
+
+}  // namespace detail
+
+namespace {
+
+using detail::attention_formula;
+using detail::empty_heads;
+using detail::head_strides;
+
+// t with its last dimension contiguous; no copy where it is already.
+Tensor with_unit_stride(const Tensor& t) { return t.sizes()[3] <= 1 || t.strides()[3] == 1 ? t : packed(t); }
 
 // One call's constant part.
 struct Problem {
@@ -125,6 +126,15 @@ Tensor attention_4d(const Tensor& query, const Tensor& key, const Tensor& value,
            return all;
          });
   return out;
+}
+
+// The same for any float: 16-bit ones on the device's units for them, or in float32.
+Tensor attention_of(const Tensor& query, const Tensor& key, const Tensor& value, const Problem& p) {
+  if (!is_half(query.dtype())) return attention_4d(query, key, value, p);
+  if (Tensor out = detail::half_attention(query, key, value, p.mask, p.causal, p.scale); out.defined()) return out;
+  const bool added = p.mask.defined() && p.mask.dtype() != boolean;
+  const Problem wide{added ? p.mask.to(float32) : p.mask, p.causal, p.scale};
+  return attention_4d(query.to(float32), key.to(float32), value.to(float32), wide).to(query.dtype());
 }
 
 void check_arguments(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) {
@@ -219,7 +229,8 @@ Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, cons
   if (enable_gqa && query.dim() >= 3 && key.dim() >= 3 && value.dim() >= 3) {
     return grouped_query(query, key, value, attn_mask, dropout_p, is_causal, scale, generator);
   }
-  if (is_half(query.dtype())) {
+  const bool formula = dropout_p > 0 || (attn_mask.defined() && should_record(attn_mask));
+  if (is_half(query.dtype()) && formula) {
     const Tensor mask = attn_mask.defined() && attn_mask.dtype() != boolean ? attn_mask.to(float32) : attn_mask;
     return scaled_dot_product_attention(query.to(float32), key.to(float32), value.to(float32), mask, dropout_p,
                                         is_causal, scale, false, generator)
@@ -235,7 +246,7 @@ Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, cons
                                         dropout_p, false, scale, false, generator);
   }
   const double factor = scale.value_or(1.0 / std::sqrt(static_cast<double>(query.size(-1))));
-  if (dropout_p > 0 || (attn_mask.defined() && should_record(attn_mask)))
+  if (formula)
     return attention_formula(query, key, value, attn_mask, is_causal, factor, dropout_p, generator, true).output;
 
   const auto lead_of = [](const Tensor& t) { return IntArrayRef(t.sizes().data(), t.sizes().size() - 2); };
@@ -255,7 +266,7 @@ Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, cons
     }
   }
   const Problem p{mask, is_causal, factor};
-  const Tensor out = attention_4d(as_4d(query, lead), as_4d(key, lead), as_4d(value, lead), p);
+  const Tensor out = attention_of(as_4d(query, lead), as_4d(key, lead), as_4d(value, lead), p);
   if (lead.size() == 2) return out;
   Shape sizes = lead;
   sizes.push_back(query.size(-2));

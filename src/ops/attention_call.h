@@ -33,4 +33,13 @@ struct AttentionFormula {
 AttentionFormula attention_formula(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask,
                                    bool causal, double scale, double dropout_p, Generator* generator, bool safe);
 
+// An uninitialised tensor of t's leading sizes and `size` values a row, with the heads beside each other in memory
+// where t has them so (as a packed projection does): what follows can then join them without a copy.
+Tensor empty_heads(const Tensor& t, int64_t rows, int64_t size);
+
+// Attention of 16-bit floats (batch, heads, rows, size) of equal batch and heads, by the device's kernels for them,
+// with its gradient. Undefined where the device has none for these tensors.
+Tensor half_attention(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask, bool causal,
+                      double scale);
+
 }  // namespace tensorgrad::detail

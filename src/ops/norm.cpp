@@ -238,10 +238,17 @@ Tensor batch_norm(const Tensor& input, const Tensor& running_mean, const Tensor&
   TENSORGRAD_CHECK(!training || s.batch * s.spatial != 1, ValueError,
                    "batch_norm: expected more than 1 value per channel when training, got input size ", input.sizes());
   if (is_half(input.dtype())) {
-    // The running statistics stay what they are when they are float32, as in mixed-precision training.
-    return batch_norm(input.to(float32), running_mean, running_var, to_dtype(weight, float32), to_dtype(bias, float32),
-                      training, momentum, eps)
-        .to(input.dtype());
+    // The running statistics stay what they are when they are float32, as in mixed-precision training; 16-bit ones are
+    // updated through a copy.
+    Tensor mean = to_dtype(running_mean, float32), var = to_dtype(running_var, float32);
+    const Tensor out = batch_norm(input.to(float32), mean, var, to_dtype(weight, float32), to_dtype(bias, float32),
+                                  training, momentum, eps)
+                           .to(input.dtype());
+    const NoGradGuard guard;
+    for (auto& [from, to] : {std::pair(mean, running_mean), std::pair(var, running_var)}) {
+      if (training && to.defined() && !to.is_same(from)) Tensor(to).copy_(from);
+    }
+    return out;
   }
   for (const auto& [name, t] : {std::pair("weight", &weight), std::pair("bias", &bias),
                                 std::pair("running_mean", &running_mean), std::pair("running_var", &running_var)}) {

@@ -96,7 +96,7 @@ const float* scaler_number(const char* op, const char* name, const Tensor& t, De
   if (!t.defined()) return nullptr;
   TENSORGRAD_CHECK(t.dtype() == float32 && t.numel() == 1 && t.device() == device, ValueError, op, ": ", name,
                    " must be one float32 on ", device, ", got ", t.dtype(), " ", t.sizes(), " on ", t.device());
-  return t.data<float>();
+  return static_cast<float*>(t.data_ptr());
 }
 
 float* device_step(const Tensor& step, const Tensor& param, size_t i) {
@@ -104,7 +104,7 @@ float* device_step(const Tensor& step, const Tensor& param, size_t i) {
                        step.device() == param.device(),
                    ValueError, "adam_step: the step of parameter ", i,
                    " must be one float32 on the CUDA device of the ", "parameter, which is on ", param.device());
-  return step.data<float>();
+  return static_cast<float*>(step.data_ptr());
 }
 
 void check_counts(const char* op, size_t params, size_t other, const char* what) {

@@ -52,7 +52,8 @@ void unscale_(const std::vector<Tensor>& grads, const Tensor& found_inf, const T
   }
   if (items.empty()) return;
   require_kernel(kernels(device).optim.unscale, op, device)(items.data(), static_cast<int64_t>(items.size()),
-                                                            inv_scale.data<float>(), found_inf.data<float>());
+                                                            static_cast<float*>(inv_scale.data_ptr()),
+                                                            static_cast<float*>(found_inf.data_ptr()));
   for (const Tensor& g : grads) g.impl()->storage->version.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -64,8 +65,9 @@ void update_scale_(const Tensor& scale, const Tensor& growth_tracker, const Tens
   check_number(op, "scale", scale, float32, device);
   check_number(op, "growth_tracker", growth_tracker, int32, device);
   check_number(op, "found_inf", found_inf, float32, device);
-  require_kernel(kernels(device).optim.update_scale, op, device)(scale.data<float>(), growth_tracker.data<int32_t>(),
-                                                                 found_inf.data<float>(), growth, backoff, interval);
+  require_kernel(kernels(device).optim.update_scale, op, device)(
+      static_cast<float*>(scale.data_ptr()), static_cast<int32_t*>(growth_tracker.data_ptr()),
+      static_cast<float*>(found_inf.data_ptr()), growth, backoff, interval);
 }
 
 }  // namespace detail

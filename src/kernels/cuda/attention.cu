@@ -402,6 +402,7 @@ void column_sums(int64_t rows, int64_t n, const T* x, int64_t stride, T* out) {
 void fill(AttentionKernels& k) {
   k.f32 = {forward<float>, backward<float>, column_sums<float>};
   k.f64 = {forward<double>, backward<double>, column_sums<double>};
+  fill_half(k);
 }
 
 }  // namespace tensorgrad::gpu

@@ -24,6 +24,7 @@ void fill(ConvKernels& k);
 void fill(PoolKernels& k);
 void fill(OptimKernels& k);
 void fill(AttentionKernels& k);
+void fill_half(AttentionKernels& k);  // its 16-bit part
 void fill(KernelTable& table);
 
 }  // namespace tensorgrad::gpu

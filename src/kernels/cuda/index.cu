@@ -35,6 +35,8 @@ void with_item(int64_t item, Body body) {
 
 __device__ inline void atomic_add(float* p, float v) { atomicAdd(p, v); }
 __device__ inline void atomic_add(double* p, double v) { atomicAdd(p, v); }
+__device__ inline void atomic_add(__half* p, __half v) { atomicAdd(p, v); }
+__device__ inline void atomic_add(__nv_bfloat16* p, __nv_bfloat16 v) { atomicAdd(p, v); }
 __device__ inline void atomic_add(int32_t* p, int32_t v) { atomicAdd(p, v); }
 __device__ inline void atomic_add(int64_t* p, int64_t v) {
   atomicAdd(reinterpret_cast<unsigned long long*>(p), static_cast<unsigned long long>(v));
@@ -64,6 +66,10 @@ void with_number(DType dtype, const char* what, Body body) {
       return body(float());
     case DType::float64:
       return body(double());
+    case DType::float16:
+      return body(__half());
+    case DType::bfloat16:
+      return body(__nv_bfloat16());
     case DType::int64:
       return body(int64_t());
     case DType::int32:

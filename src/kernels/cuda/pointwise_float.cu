@@ -1,4 +1,4 @@
-#include "kernels/cuda/pointwise.cuh"
+#include "kernels/cuda/pointwise_mixed.cuh"
 #include "kernels/cuda/pointwise_parts.h"
 
 namespace tensorgrad::gpu {
@@ -14,35 +14,36 @@ void run(Op op, const PointwiseArgs& args) {
     launch_flat<F, float, __nv_bfloat16, __nv_bfloat16>(f, args);
   } else if (args.compute == DType::float16 && flat_fits(args, kInputs, DType::float16, DType::float16)) {
     launch_flat<F, float, __half, __half>(f, args);
+  } else if (mixed_fits(args, kInputs)) {
+    launch_mixed<F>(f, args);
   } else {
     launch_strided<F, float>(f, args, DType::float32);
   }
+}
+// One that is everywhere and gets kernels of its own.
+template <class F>
+void run_one(const PointwiseArgs& args) {
+  if (mixed_fits(args, F::kInputs)) return launch_mixed<F>({}, args);
+  launch_strided<F, float>({}, args, DType::float32);
 }
 
 }  // namespace
 
 void run_float(UnaryOp op, const PointwiseArgs& args) {
   if (op == UnaryOp::copy) {  // conversions and layouts: the one that is everywhere
-    if (flat_fits(args, 1, DType::float32, DType::bfloat16))
-      return launch_flat<StaticUnary<UnaryOp::copy>, float, float, __nv_bfloat16>({}, args);
-    if (flat_fits(args, 1, DType::bfloat16, DType::float32))
-      return launch_flat<StaticUnary<UnaryOp::copy>, float, __nv_bfloat16, float>({}, args);
-    if (flat_fits(args, 1, DType::float32, DType::float16))
-      return launch_flat<StaticUnary<UnaryOp::copy>, float, float, __half>({}, args);
-    if (flat_fits(args, 1, DType::float16, DType::float32))
-      return launch_flat<StaticUnary<UnaryOp::copy>, float, __half, float>({}, args);
-    return launch_strided<StaticUnary<UnaryOp::copy>, float>({}, args, DType::float32);
+    if (copy_words(args)) return;
+    return run_one<StaticUnary<UnaryOp::copy>>(args);
   }
   run<UnaryOp, StaticUnary>(op, args);
 }
 void run_float(BinaryOp op, const PointwiseArgs& args) {
   switch (op) {
     case BinaryOp::add:
-      return launch_strided<StaticBinary<BinaryOp::add>, float>({}, args, DType::float32);
+      return run_one<StaticBinary<BinaryOp::add>>(args);
     case BinaryOp::mul:
-      return launch_strided<StaticBinary<BinaryOp::mul>, float>({}, args, DType::float32);
+      return run_one<StaticBinary<BinaryOp::mul>>(args);
     case BinaryOp::sub:
-      return launch_strided<StaticBinary<BinaryOp::sub>, float>({}, args, DType::float32);
+      return run_one<StaticBinary<BinaryOp::sub>>(args);
     default:
       return run<BinaryOp, StaticBinary>(op, args);
   }

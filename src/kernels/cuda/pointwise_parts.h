@@ -6,6 +6,8 @@
 
 namespace tensorgrad::gpu {
 
+// Copies a strided array without converting it; false: not in words.
+bool copy_words(const PointwiseArgs& args);
 void run_float(UnaryOp op, const PointwiseArgs& args);  // float32 arithmetic; 16-bit and mixed operands
 void run_float(BinaryOp op, const PointwiseArgs& args);
 void run_float(TernaryOp op, const PointwiseArgs& args);

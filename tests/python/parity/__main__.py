@@ -33,7 +33,8 @@ LABELS = {
     "out": "calls with out=",
     "error": "refused inputs",
 }
-DTYPES = (torch.float32, torch.float64)
+# What is compared; --dtype puts others here, before the children are forked.
+DTYPES = [torch.float32, torch.float64]
 
 
 def show_devices() -> None:
@@ -49,21 +50,21 @@ def operation(op: Any) -> Iterator[Any]:
     show_devices()
     from parity import operations
 
-    return operations.outcomes(op, DTYPES)
+    return operations.outcomes(op, tuple(DTYPES))
 
 
 def module(info: Any) -> Iterator[Any]:
     show_devices()
     from parity import modules
 
-    return modules.outcomes(info, DTYPES)
+    return modules.outcomes(info, tuple(DTYPES))
 
 
 def optimizer(info: Any) -> Iterator[Any]:
     show_devices()
     from parity import optimizers
 
-    return optimizers.outcomes(info, DTYPES)
+    return optimizers.outcomes(info, tuple(DTYPES))
 
 
 def jobs(everything: bool) -> dict[str, Callable[[], Iterator[Any]]]:
@@ -105,9 +106,12 @@ def main() -> int:
     parser.add_argument("--verbose", action="store_true", help="every problem, not three of each")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--device", default="cpu", help="where tensorgrad computes: cpu or cuda")
+    parser.add_argument("--dtype", nargs="+", help="float32 and float64; for example: bfloat16 float16")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     os.environ["PARITY_DEVICE"] = args.device  # read in the children
+    if args.dtype:
+        DTYPES[:] = [getattr(torch, name) for name in args.dtype]
     chosen = {name: job for name, job in jobs(args.everything).items() if args.only in name}
 
     def progress(report: Report) -> None:

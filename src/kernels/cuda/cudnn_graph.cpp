@@ -1,0 +1,111 @@
+#include "kernels/cuda/cudnn_graph.h"
+
+namespace tensorgrad::gpu::dnn {
+
+int GraphBuilder::keep_tensor(int64_t id, int type, const Dims& sizes, const Dims& strides, bool is_virtual,
+                              bool by_value) {
+  Desc d(kTensor);
+  const int64_t alignment = 16;
+  d.set(kTensorDataType, kTypeDataType, 1, &type, "tensor type");
+  d.set(kTensorDims, kTypeInt64, 4, sizes.n, "tensor sizes");
+  d.set(kTensorStrides, kTypeInt64, 4, strides.n, "tensor strides");
+  d.set(kTensorId, kTypeInt64, 1, &id, "tensor id");
+  d.set(kTensorAlignment, kTypeInt64, 1, &alignment, "tensor alignment");
+  if (is_virtual) d.set(kTensorVirtual, kTypeBool, 1, &is_virtual, "virtual tensor");
+  if (by_value) d.set(kTensorByValue, kTypeBool, 1, &by_value, "tensor by value");
+  d.finalize("tensor");
+  tensors_.push_back(std::move(d));
+  return static_cast<int>(tensors_.size()) - 1;
+}
+int GraphBuilder::add_tensor(int64_t id, int type, const Dims& sizes, const Dims& strides, bool by_value) {
+  return keep_tensor(id, type, sizes, strides, false, by_value);
+}
+int GraphBuilder::inner(int type, const Dims& sizes, const Dims& strides) {
+  return keep_tensor(next_++, type, sizes, strides, true, false);
+}
+
+int GraphBuilder::pointwise(int mode, int compute, int x, int b, int y, int t, int axis) {
+  Desc formula(kPointwise), op(kOperationPointwise);
+  formula.set(kPointwiseMode, kTypePointwiseMode, 1, &mode, "pointwise mode");
+  formula.set(kPointwiseType, kTypeDataType, 1, &compute, "pointwise type");
+  if (axis >= 0) {
+    const int64_t wide = axis;
+    formula.set(kPointwiseAxis, kTypeInt64, 1, &wide, "pointwise axis");
+  }
+  formula.finalize("pointwise formula");
+  op.set(kOpPointwiseFormula, formula, "pointwise");
+  op.set(kOpPointwiseX, tensors_[static_cast<size_t>(x)], "pointwise");
+  if (b >= 0) op.set(kOpPointwiseB, tensors_[static_cast<size_t>(b)], "pointwise");
+  if (t >= 0) op.set(kOpPointwiseT, tensors_[static_cast<size_t>(t)], "pointwise");
+  op.set(kOpPointwiseY, tensors_[static_cast<size_t>(y)], "pointwise");
+  op.finalize("pointwise");
+  parts_.push_back(std::move(formula));
+  operations_.push_back(std::move(op));
+  return y;
+}
+int GraphBuilder::matmul(int a, int b, int c) {
+  Desc product(kMatmul), op(kOperationMatmul);
+  const int compute = kFloat;
+  product.set(kMatmulType, kTypeDataType, 1, &compute, "product type");
+  product.finalize("product");
+  op.set(kOpMatmulA, tensors_[static_cast<size_t>(a)], "product");
+  op.set(kOpMatmulB, tensors_[static_cast<size_t>(b)], "product");
+  op.set(kOpMatmulC, tensors_[static_cast<size_t>(c)], "product");
+  op.set(kOpMatmulProduct, product, "product");
+  op.finalize("product");
+  parts_.push_back(std::move(product));
+  operations_.push_back(std::move(op));
+  return c;
+}
+int GraphBuilder::reduce(int operation, int x, int y) {
+  Desc reduction(kReduction), op(kOperationReduction);
+  const int compute = kFloat;
+  reduction.set(kReductionType, kTypeDataType, 1, &compute, "reduction type");
+  reduction.set(kReductionOperator, kTypeReduction, 1, &operation, "reduction");
+  reduction.finalize("reduction");
+  op.set(kOpReductionX, tensors_[static_cast<size_t>(x)], "reduction");
+  op.set(kOpReductionY, tensors_[static_cast<size_t>(y)], "reduction");
+  op.set(kOpReduction, reduction, "reduction");
+  op.finalize("reduction");
+  parts_.push_back(std::move(reduction));
+  operations_.push_back(std::move(op));
+  return y;
+}
+int GraphBuilder::reshape(int x, int y) {
+  Desc op(kOperationReshape);
+  op.set(kOpReshapeX, tensors_[static_cast<size_t>(x)], "reshape");
+  op.set(kOpReshapeY, tensors_[static_cast<size_t>(y)], "reshape");
+  op.finalize("reshape");
+  operations_.push_back(std::move(op));
+  return y;
+}
+
+Desc GraphBuilder::finish(Handle handle) {
+  Desc graph(kOperationGraph);
+  std::vector<Descriptor> raw;
+  for (const Desc& op : operations_) raw.push_back(op.get());
+  graph.set(kGraphOps, kTypeDescriptor, static_cast<int64_t>(raw.size()), raw.data(), "graph");
+  if (handle) graph.set(kGraphHandle, kTypeHandle, 1, &handle, "graph");
+  graph.finalize("graph");
+  return graph;
+}
+
+std::vector<Desc> suggestions(const Desc& graph, int mode, int64_t most, Descriptor device_properties) {
+  Desc heuristic(kEngineHeuristic);
+  heuristic.set(kHeurGraph, graph, "heuristic");
+  heuristic.set(kHeurMode, kTypeHeurMode, 1, &mode, "heuristic");
+  if (device_properties) heuristic.set(kHeurDevice, kTypeDescriptor, 1, &device_properties, "heuristic");
+  heuristic.finalize("heuristic");
+  std::vector<Desc> configs;
+  std::vector<Descriptor> raw;
+  for (int64_t i = 0; i < most; ++i) {
+    configs.emplace_back(kEngineConfig);
+    raw.push_back(configs.back().get());
+  }
+  int64_t got = 0;
+  check(api().BackendGetAttribute(heuristic.get(), kHeurResults, kTypeDescriptor, most, &got, raw.data()), "heuristic");
+  configs.resize(static_cast<size_t>(got));
+  return configs;
+}
+
+}  // namespace tensorgrad::gpu::dnn
