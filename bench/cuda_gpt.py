@@ -1,13 +1,13 @@
-"""16-bit training on CUDA: a GPT's training step and attention alone, in tensorgrad and PyTorch on the same card, each in
-a process of its own, taking turns.
+"""16-bit training on CUDA: a GPT's training step and attention alone, in tensorgrad and PyTorch on the same card, each
+in a process of its own, taking turns.
 
     PYTHONPATH=build/python python -m bench.cuda_gpt [--only attention|gpt] [--no-compile] [--json FILE]
 
-The step: 6 layers, d 384, 6 heads, T 256, batch 64, 65 tokens; forward and loss under bfloat16 autocast, backward, fused
-AdamW. It is timed in batches of steps with one wait for the device at the end, so that neither library waits in between.
-Peak memory is what each library's own allocator counts. Attention: bfloat16, batch 8, 16 heads of 64, forward, and the
-gradient of query, key and value, without and with the causal mask. PyTorch's scaled_dot_product_attention chooses its
-kernel as it does by default.
+The step: 6 layers, d 384, 6 heads, T 256, batch 64, 65 tokens; forward and loss under bfloat16 autocast, backward and
+fused AdamW. It is timed in batches of steps with one wait for the device at the end, so that neither library waits in
+between; the losses of the first five steps are compared. Peak memory is what each library's own allocator counts.
+Attention: bfloat16, batch 8, 16 heads of 64, forward, and the gradient of query, key and value, without and with the
+causal mask. PyTorch's scaled_dot_product_attention chooses its kernel as it does by default.
 """
 
 from __future__ import annotations
@@ -23,32 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import describe
-from bench.models import _block
 from bench.peers import Peer, PeerError, take_turns
 from bench.report import markdown
+from bench.zoo import gpt
 
 LAYERS, WIDTH, HEADS, LENGTH, BATCH, TOKENS = 6, 384, 6, 256, 64, 65
-
-
-def gpt(lib: Any) -> Any:
-    nn = lib.nn
-
-    class GPT(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.tokens = nn.Embedding(TOKENS, WIDTH)
-            self.positions = nn.Embedding(LENGTH, WIDTH)
-            self.blocks = nn.ModuleList([_block(lib, WIDTH, HEADS) for _ in range(LAYERS)])
-            self.norm = nn.LayerNorm(WIDTH)
-            self.head = nn.Linear(WIDTH, TOKENS)
-
-        def forward(self, x: Any) -> Any:
-            x = self.tokens(x) + self.positions(lib.arange(x.shape[1], device=x.device))
-            for block in self.blocks:
-                x = block(x, causal=True)
-            return self.head(self.norm(x)).reshape(-1, TOKENS)
-
-    return GPT()
 
 
 class Training:
@@ -57,7 +36,7 @@ class Training:
     def __init__(self, lib: Any, compiled: bool):
         self.lib = lib
         lib.manual_seed(0)
-        model = gpt(lib).to("cuda")
+        model = gpt(lib, WIDTH, HEADS, LAYERS, LENGTH, TOKENS).to("cuda")
         with lib.no_grad():  # the same start in both libraries: tame weights from a fixed rule
             for i, p in enumerate(model.parameters()):
                 n = p.numel()
@@ -101,9 +80,6 @@ class Training:
             samples.append((time.perf_counter() - begin) / 10)
         self.last = loss.item()
         return samples
-
-    def peak_megabytes(self) -> float:
-        return self.lib.cuda.max_memory_allocated() / 2**20
 
 
 def measure_attention(lib: Any, length: int, causal: bool, direction: str, seconds: float) -> list[float]:
@@ -160,8 +136,12 @@ def gpt_row(peers: list[Peer], args: argparse.Namespace) -> dict[str, Any]:
     losses = {}
     for peer in peers:
         losses[peer.name] = peer.ask("cuda_gpt", compiled=peer.name == "torch.compile")["losses"]
+    first = losses[peers[0].name]
+    for name, other in losses.items():
+        if any(abs(a - b) > 0.05 * abs(a) for a, b in zip(first, other)):
+            raise PeerError(f"{name} computes other losses: {other}, {peers[0].name}: {first}")
     samples, _ = take_turns(peers, args.rounds, 0.1, {"do": "measure_model", "seconds": args.seconds, "least": 3})
-    memory = {peer.name: peer.ask("peak_memory")["megabytes"] for peer in peers}
+    memory = {peer.name: peer.ask("cuda_peak")["megabytes"] for peer in peers}
     ms = {name: statistics.median(values) * 1e3 for name, values in samples.items()}
     return {"name": "GPT training step", "ms": ms, "peak_mb": memory, "first_losses": losses}
 

@@ -155,6 +155,9 @@ class Worker:
         self.training = Training(self.lib, compiled)
         return {"losses": [self.training.step() for _ in range(5)]}
 
+    def cuda_peak(self) -> dict[str, Any]:
+        return {"megabytes": self.lib.cuda.max_memory_allocated() / 2**20}
+
     def attention(self, length: int, causal: bool, direction: str, seconds: float) -> dict[str, Any]:
         from bench.cuda_gpt import measure_attention
 

@@ -140,7 +140,7 @@ def gpt(
             self.head = nn.Linear(d, words)
 
         def forward(self, x: Any) -> Any:
-            x = self.tokens(x) + self.positions(lib.arange(x.shape[1]))
+            x = self.tokens(x) + self.positions(lib.arange(x.shape[1], device=x.device))
             for block in self.blocks:
                 x = block(x, causal=True)
             return self.head(self.norm(x)).reshape(-1, words)

@@ -11,6 +11,7 @@ tg = pytest.importorskip("tensorgrad")
 if not tg.cuda.is_available():
     pytest.skip(f"no CUDA device: {tg.cuda.unavailable_reason()}", allow_module_level=True)
 
+zoo = pytest.importorskip("bench.zoo", reason="the root of the repository is not on the path")
 from test_autocast import CASES, DTYPES, name_of, outcome  # noqa: E402
 
 F = tg.nn.functional
@@ -183,25 +184,7 @@ def test_grad_scaler_as_on_the_cpu(optimizer, fused):
 
 
 def gpt(lib):
-    from bench.models import _block
-
-    nn = lib.nn
-
-    class GPT(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.tokens = nn.Embedding(17, 32)
-            self.blocks = nn.ModuleList([_block(lib, 32, 4) for _ in range(2)])
-            self.norm = nn.LayerNorm(32)
-            self.head = nn.Linear(32, 17)
-
-        def forward(self, x):
-            x = self.tokens(x)
-            for block in self.blocks:
-                x = block(x, causal=True)
-            return self.head(self.norm(x)).reshape(-1, 17)
-
-    return GPT()
+    return zoo.gpt(lib, d=32, heads=4, layers=2, length=16, words=17)
 
 
 @pytest.mark.parametrize("dtype", HALVES)

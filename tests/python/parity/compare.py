@@ -18,8 +18,8 @@ class Difference(Exception):
 def tolerance(wanted: torch.Tensor) -> dict[str, float]:
     """PyTorch's defaults on the CPU. Another device adds up in another order: 1e-4, relative to the largest value.
 
-    16-bit floats: PyTorch's relative tolerance, of the largest value too. Both libraries add up in float32, but round to
-    16 bits at other places on the way, and a difference of large numbers keeps that."""
+    16-bit floats: PyTorch's relative tolerance, of the largest value too. Both libraries add up in float32, but round
+    to 16 bits at other places on the way, and a difference of large numbers keeps that."""
     if wanted.dtype in HALF_TOLERANCE and wanted.numel() > 0:
         rtol = HALF_TOLERANCE[wanted.dtype]
         finite = wanted.float().abs().nan_to_num(0.0, 0.0, 0.0)
