@@ -4,6 +4,7 @@
 #include <glob.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <vector>
 
 #include "core/check.h"
@@ -29,9 +30,8 @@ std::string own_folder() {
   return ".";
 }
 
-}  // namespace
-
-void* open_library(const char* name, const char* wheel) {
+// Null where it is in none of the places.
+void* find_library(const char* name) {
   std::vector<std::string> places;
   if (const char* extra = std::getenv("TENSORGRAD_CUDA_LIBRARY_PATH")) {
     std::string rest = extra;
@@ -50,6 +50,17 @@ void* open_library(const char* name, const char* wheel) {
   for (const std::string& place : places) {
     if (void* library = dlopen(place.c_str(), RTLD_NOW | RTLD_GLOBAL)) return library;
   }
+  return nullptr;
+}
+
+}  // namespace
+
+void* open_library(const char* name, const char* wheel) {
+  // cuDNN opens these by name when it needs them; they are found then if they are open already.
+  if (std::strncmp(name, "libcudnn", 8) == 0) {
+    for (const char* needed : {"libcublasLt.so.13", "libnvrtc.so.13"}) (void)find_library(needed);
+  }
+  if (void* library = find_library(name)) return library;
   TENSORGRAD_RAISE(DeviceError, "cuda: ", name, " was not found; install the CUDA toolkit or `pip install ", wheel,
                    "`, or name its folder in TENSORGRAD_CUDA_LIBRARY_PATH");
 }
