@@ -41,12 +41,12 @@ class Training:
             for i, p in enumerate(model.parameters()):
                 n = p.numel()
                 flat = lib.arange(n, device="cuda", dtype=lib.float32)
-                values = lib.sin(flat * (12.9898 + i)) * (0.05 if p.dim() > 1 else 0.0)
+                values = lib.sin(flat * (12.9898 + i)) * (0.02 if p.dim() > 1 else 0.0)
                 p.copy_(values.reshape(p.shape))
             for module in model.modules():
                 if type(module).__name__ == "LayerNorm":
                     module.weight.fill_(1.0)
-        self.optimizer = lib.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+        self.optimizer = lib.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
         self.model = lib.compile(model) if compiled else model
         place = lib.arange(BATCH * LENGTH, device="cuda")
         self.x = ((place * 7919) % TOKENS).reshape(BATCH, LENGTH)

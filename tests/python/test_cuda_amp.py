@@ -39,8 +39,10 @@ def reference(q, k, v, g, causal, mask):
 
 
 def close(actual, expected, dtype):
-    error = (host(actual) - expected).norm() / (expected.norm() + 1e-30)
-    assert float(error) < (1.5e-2 if dtype == "bfloat16" else 2e-3), float(error)
+    # Inputs are of size 1, so a gradient that cancels to 0 keeps the rounding of what it was made of.
+    scale = max(float(expected.norm()), 0.3 * math.sqrt(expected.numel()))
+    error = float((host(actual) - expected).norm()) / scale
+    assert error < (1.5e-2 if dtype == "bfloat16" else 2e-3), error
     assert not host(actual).isnan().any()
 
 
@@ -146,11 +148,47 @@ def test_mixed_operands(a, b, n):
         assert actual.dtype is expected.dtype and bool((actual.cpu() == expected).all())
 
 
+@pytest.mark.parametrize("a", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("b", ["float32", "bfloat16", "float16"])
+def test_rows_that_lie_anywhere(a, b):
+    """Parts of tensors, exchanged dims, broadcast operands, in place; whole packs of 8 and rests."""
+    kinds = getattr(tg, a), getattr(tg, b)
+    tg.manual_seed(9)
+    for shape in [(3, 5, 4, 16), (2, 3, 2, 8), (2, 3, 4, 12), (1, 1, 1, 64), (3, 1, 2, 24)]:
+        x, y = tg.randn(shape).to(kinds[0]), tg.randn(shape).to(kinds[1])
+        row, wide = tg.randn(shape[-1]).to(kinds[1]), tg.randn(2, *shape).to(kinds[0])
+
+        def work(x, y, row, wide):
+            out = wide.clone()
+            out[1].add_(y)
+            out[0] = y
+            part = wide[1].permute(1, 0, 2, 3)
+            return [
+                x.transpose(1, 2) + y.transpose(1, 2),
+                x * row,
+                x.transpose(0, 1) - part,
+                x.permute(2, 0, 1, 3).contiguous(),
+                out,
+                x.transpose(1, 2).to(kinds[1]).contiguous(),
+                tg.full_like(x, 3.0),
+                F.gelu(x.transpose(1, 2)),
+            ]
+
+        expected = work(x, y, row, wide)
+        actual = work(x.cuda(), y.cuda(), row.cuda(), wide.cuda())
+        for e, t in zip(expected, actual):
+            assert t.dtype is e.dtype and t.shape == e.shape
+            rtol = {"float32": 1e-6, "bfloat16": 1e-2, "float16": 2e-3}[name_of(e.dtype)]
+            assert tg.allclose(t.cpu().float(), e.float(), rtol=rtol, atol=rtol)
+
+
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtypes", DTYPES, ids=lambda d: "-".join(d))
 def test_autocast_dtype(name, dtypes):
     if not torch.cuda.is_available():
         pytest.skip("this PyTorch has no CUDA")
+    if name == "rms_norm" and not torch._C._dispatch_has_kernel_for_dispatch_key("aten::rms_norm", "AutocastCUDA"):
+        pytest.skip("on the list of later versions of PyTorch")
     function, shapes = CASES[name]
     with torch.autocast("cuda", dtype=torch.bfloat16):
         expected = outcome(torch, function, shapes, dtypes, "cuda")

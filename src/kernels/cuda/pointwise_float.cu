@@ -20,21 +20,33 @@ void run(Op op, const PointwiseArgs& args) {
     launch_strided<F, float>(f, args, DType::float32);
   }
 }
-// One that is everywhere and gets kernels of its own.
+// One that is everywhere, or has a long formula, and gets kernels of its own.
 template <class F>
 void run_one(const PointwiseArgs& args) {
   if (mixed_fits(args, F::kInputs)) return launch_mixed<F>({}, args);
+  StridedArgs rows;
+  if (rows_of_packs(args, F::kInputs, rows)) return launch_mixed_rows<F>({}, args, rows);
   launch_strided<F, float>({}, args, DType::float32);
 }
 
 }  // namespace
 
 void run_float(UnaryOp op, const PointwiseArgs& args) {
-  if (op == UnaryOp::copy) {  // conversions and layouts: the one that is everywhere
-    if (copy_words(args)) return;
-    return run_one<StaticUnary<UnaryOp::copy>>(args);
+  switch (op) {
+    case UnaryOp::copy:  // conversions, layouts, and fills
+      if (copy_words(args)) return;
+      return run_one<StaticUnary<UnaryOp::copy>>(args);
+    case UnaryOp::gelu:
+      return run_one<StaticUnary<UnaryOp::gelu>>(args);
+    case UnaryOp::gelu_tanh:
+      return run_one<StaticUnary<UnaryOp::gelu_tanh>>(args);
+    case UnaryOp::silu:
+      return run_one<StaticUnary<UnaryOp::silu>>(args);
+    case UnaryOp::relu:
+      return run_one<StaticUnary<UnaryOp::relu>>(args);
+    default:
+      return run<UnaryOp, StaticUnary>(op, args);
   }
-  run<UnaryOp, StaticUnary>(op, args);
 }
 void run_float(BinaryOp op, const PointwiseArgs& args) {
   switch (op) {
@@ -44,6 +56,14 @@ void run_float(BinaryOp op, const PointwiseArgs& args) {
       return run_one<StaticBinary<BinaryOp::mul>>(args);
     case BinaryOp::sub:
       return run_one<StaticBinary<BinaryOp::sub>>(args);
+    case BinaryOp::gelu_backward:
+      return run_one<StaticBinary<BinaryOp::gelu_backward>>(args);
+    case BinaryOp::gelu_tanh_backward:
+      return run_one<StaticBinary<BinaryOp::gelu_tanh_backward>>(args);
+    case BinaryOp::silu_backward:
+      return run_one<StaticBinary<BinaryOp::silu_backward>>(args);
+    case BinaryOp::relu_backward:
+      return run_one<StaticBinary<BinaryOp::relu_backward>>(args);
     default:
       return run<BinaryOp, StaticBinary>(op, args);
   }

@@ -1,7 +1,9 @@
 #pragma once
 
-// Dense operands of float32 and 16-bit floats in any mixture, computed in float32: 8 elements a thread, 16 bytes of
-// each 16-bit operand and 32 of each float32 one. Which type an operand has is a branch that all threads take alike.
+// Operands of float32 and 16-bit floats in any mixture, computed in float32: 8 elements a thread, 16 bytes of each
+// 16-bit operand and 32 of each float32 one. Two ways: dense arrays, and rows of contiguous elements that lie anywhere
+// (parts of a tensor, heads and rows that changed places, operands broadcast along leading dims). Which type an operand
+// has is a branch that all threads take alike.
 
 #include "kernels/cuda/pointwise.cuh"
 
@@ -88,6 +90,71 @@ void launch_mixed(const F& f, const PointwiseArgs& args) {
   MixedArgs a{flat_args(args, F::kInputs), args.out.dtype, {}};
   for (int k = 0; k < F::kInputs; ++k) a.in[k] = args.in[k].dtype;
   mixed_kernel<F><<<blocks_for(args.numel, kThreads * 8), kThreads, 0, stream()>>>(f, params_of<float>(args), a);
+}
+
+// The call as rows of packs of 8: the last dim and all strides counted in packs. False where an operand's rows are not
+// contiguous, not aligned, or not of the three types.
+inline bool rows_of_packs(const PointwiseArgs& args, int inputs, StridedArgs& s) {
+  if (!is_mixable(args.out.dtype)) return false;
+  for (int k = 0; k < inputs; ++k) {
+    if (args.in[k].strides && !is_mixable(args.in[k].dtype)) return false;
+  }
+  s = strided_args(args, inputs);
+  if (s.ndim == 0) return false;
+  const int last = s.ndim - 1;
+  if (s.sizes[last] % 8 != 0) return false;
+  auto bits = reinterpret_cast<uintptr_t>(s.out);
+  for (int k = 0; k <= inputs; ++k) {
+    if (k > 0 && !s.in[k - 1]) continue;  // a number
+    if (k > 0) bits |= reinterpret_cast<uintptr_t>(s.in[k - 1]);
+    if (s.strides[k][last] != 1) return false;
+    for (int d = 0; d < last; ++d) {
+      if (s.strides[k][d] % 8 != 0) return false;
+    }
+  }
+  if (bits % 16 != 0) return false;
+  s.n /= 8;
+  s.sizes[last] /= 8;
+  for (int k = 0; k <= inputs; ++k) {
+    for (int d = 0; d < last; ++d) s.strides[k][d] /= 8;
+  }
+  if (s.small) s.dividers[last] = Divider(static_cast<uint32_t>(s.sizes[last]));
+  return true;
+}
+
+template <class F>
+__global__ void mixed_rows_kernel(F f, Params<float> params, const __grid_constant__ StridedArgs a) {
+  const int64_t step = int64_t{gridDim.x} * blockDim.x;
+  for (int64_t at = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; at < a.n; at += step) {
+    int64_t offsets[4] = {0, 0, 0, 0};
+    int64_t rest = at;
+    for (int d = a.ndim - 1; d >= 0; --d) {
+      const int64_t q = a.small ? a.dividers[d].quotient(static_cast<uint32_t>(rest)) : rest / a.sizes[d];
+      const int64_t r = rest - q * a.sizes[d];
+      rest = q;
+      offsets[0] += r * a.strides[0][d];
+#pragma unroll
+      for (int k = 0; k < F::kInputs; ++k) offsets[k + 1] += r * a.strides[k + 1][d];
+    }
+    float in[F::kInputs][8], out[8];
+#pragma unroll
+    for (int k = 0; k < F::kInputs; ++k) {
+      if (a.in[k]) load_mixed(a.in[k], a.in_dtype[k], offsets[k + 1], in[k]);
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      float x[F::kInputs];
+#pragma unroll
+      for (int k = 0; k < F::kInputs; ++k) x[k] = a.in[k] ? in[k][i] : static_cast<float>(a.host[k]);
+      out[i] = f(x, params.p);
+    }
+    store_mixed(a.out, a.out_dtype, offsets[0], out);
+  }
+}
+
+template <class F>
+void launch_mixed_rows(const F& f, const PointwiseArgs& args, const StridedArgs& s) {
+  mixed_rows_kernel<F><<<blocks_for(s.n, kThreads), kThreads, 0, stream()>>>(f, params_of<float>(args), s);
 }
 
 }  // namespace tensorgrad::gpu
