@@ -22,7 +22,7 @@ LISTS = ("rows", "overhead", "models", "kernels")
 
 
 def merge(paths: list[Path]) -> dict[str, Any]:
-    """One result of all files. `meta` is the first file's, `metas` has each one's under its name."""
+    """One result of all files. `meta` is the first file's; `metas` has for each kind of rows that of its first file."""
     merged: dict[str, Any] = {"meta": None, "metas": {}}
     seen: dict[str, Path] = {}
     for path in paths:
@@ -33,9 +33,9 @@ def merge(paths: list[Path]) -> dict[str, Any]:
             seen[name] = path
         result = json.loads(path.read_text())
         merged["meta"] = merged["meta"] or meta
-        merged["metas"][path.name] = meta
         for key in LISTS:
-            if key in result:
+            if result.get(key):
+                merged["metas"].setdefault(key, meta)
                 merged.setdefault(key, []).extend(result[key])
         if "limits" in result:
             merged["limits"] = result["limits"]

@@ -74,6 +74,7 @@ def test_a_release_point_has_everything_of_its_files(tmp_path, capsys):
     names = ["kernels: avx2 gemm f32 NN, 8x8x8", "models: steps: MLP, memory", "models: steps: MLP, time"]
     assert sorted(found) == names
     assert meta == {"commit": "abc"}
+    assert json.loads((tmp_path / "point.json").read_text())["metas"] == {"models": {"commit": "abc"}, "kernels": {}}
     assert record.main(["twice", files[0], files[0], "--to", str(tmp_path)]) == 2
     assert "both have the row" in capsys.readouterr().err
 
@@ -117,6 +118,7 @@ def test_the_performance_page_is_written_from_a_release_point(tmp_path):
             "set": "steps",
             "name": name,
             "ms": {"torch eager": 10.0, "tensorgrad": ms},
+            "best_ms": {"torch eager": 5.0, "tensorgrad": ms / 10},
             "peak_mb": {"torch eager": 300.0, "tensorgrad": 50.0},
         }
         for name, ms in (("quick", 1.0), ("slow", 9.0))
@@ -132,7 +134,8 @@ def test_the_performance_page_is_written_from_a_release_point(tmp_path):
         ]
     ]
     point = tmp_path / "point.json"
-    point.write_text(json.dumps({"meta": meta, "metas": {"a": meta}, "models": models, "kernels": rows}))
+    metas = {"models": meta, "kernels": {**meta, "threads": 7}}
+    point.write_text(json.dumps({"meta": meta, "metas": metas, "models": models, "kernels": rows}))
     written = tmp_path / "page.md"
     text = "# Page\n\n<!-- measured: models -->\nold\n<!-- end -->\nkept\n<!-- measured: kernels -->\n<!-- end -->\n"
     written.write_text(text)
@@ -142,7 +145,9 @@ def test_the_performance_page_is_written_from_a_release_point(tmp_path):
     assert "old" not in found and " kept " in found and found.count("<!-- measured") == 2
     assert found.index("steps: slow | 9.00 | 0.90 | - | 300 | 50") < found.index("steps: quick | 1.00 | 0.10")
     assert found.index("| bad | 20% | 20% | k, 2: 10% of copy |") < found.index("| good | 80% | 90% |")
-    assert "Other programs used up to 30% of the machine" in found
+    assert "2 threads, commit abc, 2026-01-02. Other programs used 30%" in found and "7 threads" in found
+    assert page.main([str(point), "--page", str(written), "--best"]) == 0
+    assert "steps: slow | 0.90 | 0.18 | - | 300 | 50" in " ".join(written.read_text().split())
     with pytest.raises(ValueError, match="no line <!-- measured: models -->"):
         page.filled("# Page", json.loads(point.read_text()))
 
