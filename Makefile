@@ -10,7 +10,7 @@ RUN_PYTHON := PYTHONPATH=$(CURDIR)/$(BUILD)/python:$(CURDIR)/tests/python $(PYTH
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tests build python demo test test-cpp test-python parity bench bench-quick bench-kernels bench-ops \
-  bench-models bench-shapes bench-compare gpu-check format lint docs clean
+  bench-models bench-profile bench-record bench-shapes bench-compare gpu-check format lint docs clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,11 +63,17 @@ bench-ops: setup-tests build ## every other operation over many shapes beside Py
 bench-models: setup-tests build ## whole training steps beside PyTorch eager and torch.compile (ARGS=--help)
 	@$(RUN_PYTHON) -m bench.models $(ARGS)
 
+bench-profile: setup build ## where the time of a model's step goes, by operation: make bench-profile ARGS=gpt
+	@$(RUN_PYTHON) -m bench.profile $(ARGS)
+
 bench-kernels: build ## GFLOP/s and GB/s of each kernel and instruction set, as a share of the peak (ARGS=--help)
 	@scripts/bench-kernels $(BUILD) $(ARGS)
 
 bench-shapes: setup-tests build ## convolution and attention over many shapes beside PyTorch, the worst ratio first
 	@$(RUN_PYTHON) -m bench.shapes $(ARGS)
+
+bench-record: setup ## keep a release point: make bench-record ARGS="0.1.0-cpu TABLE.json MODELS.json KERNELS.json"
+	@$(PYTHON) -m bench.record $(ARGS)
 
 bench-compare: setup ## compare two recorded runs: make bench-compare ARGS="OLD.json NEW.json"
 	@$(PYTHON) -m bench.compare $(ARGS)

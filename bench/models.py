@@ -1,6 +1,6 @@
 """Whole models in tensorgrad, PyTorch eager and torch.compile, each in a process of its own, taking turns.
 
-    make bench-models                                          the five training steps of BENCHMARK.md
+    make bench-models                                          five training steps
     make bench-models ARGS="--set shapes --only gpt"           other sizes, dropout, a loop of small operations
     make bench-models ARGS="--set inference --no-compile"      forward passes under no_grad
     make bench-models ARGS="--set epochs"                      an epoch fed by a DataLoader

@@ -1,8 +1,8 @@
 """Where the time of a model's step goes: a line for each operation and output shape, forward and backward, the most
 expensive first.
 
-    python -m bench.profile resnet                     a program of bench/zoo.py whose name contains this text
-    python -m bench.profile "gpt, batch 64" --set shapes --steps 5 --top 20
+    make bench-profile ARGS=resnet                     a program of bench/zoo.py whose name contains this text
+    make bench-profile ARGS="'gpt, batch 64' --set shapes --steps 5 --top 20"
 
 The forward's time is counted from one recorded operation to the next, so it includes the Python around it; what
 records no gradient (the optimizer, a pass under no_grad) stands under a name of its own.

@@ -1,7 +1,7 @@
 """Keeps a release point: merges the files of the benchmarks into one, bench/history/NAME.json.
 
     make bench && make bench-models ARGS="--json models.json" && make bench-kernels ARGS="--json kernels.json"
-    python -m bench.record 0.1.0-cpu bench/history/latest-cpu.json models.json kernels.json
+    make bench-record ARGS="0.1.0-cpu bench/history/latest-cpu.json models.json kernels.json"
 
 `make bench-compare` compares two of them. A later file's rows of a kind that an earlier one has are added to its rows
 (the sets of bench-models, say); two rows of one name are an error.
