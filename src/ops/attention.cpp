@@ -259,7 +259,7 @@ Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, cons
   if (mask.defined()) {
     TENSORGRAD_CHECK(broadcast_shapes(mask.sizes(), scores, op) == scores, ShapeError, op, ": attn_mask of shape ",
                      mask.sizes(), " does not broadcast to ", scores);
-    if (mask.dim() > 4) {  // the leading dimensions joined; what is broadcast along the last three stays so
+    if (mask.dim() > 3 && lead.size() > 2) {  // joined as in as_4d; what is broadcast along the last three stays so
       Shape wide(IntArrayRef(lead.data(), lead.size() - 1));
       for (int64_t d = -3; d < 0; ++d) wide.push_back(mask.size(d));
       mask = mask.expand(wide).reshape({-1, mask.size(-3), mask.size(-2), mask.size(-1)});
