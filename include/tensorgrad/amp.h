@@ -25,7 +25,7 @@
 
 namespace tensorgrad::amp {
 
-struct GradScalerOptions {
+struct GradScalerOptions {  // PyTorch's defaults
   double init_scale = 65536.0;
   double growth_factor = 2.0;   // after growth_interval steps without overflow in a row
   double backoff_factor = 0.5;  // after one with overflow
@@ -33,7 +33,7 @@ struct GradScalerOptions {
   bool enabled = true;  // false: scale() returns its argument, step() calls the optimizer's
 };
 
-class TENSORGRAD_API GradScaler {
+class TENSORGRAD_API GradScaler {  // scales losses so that float16 gradients neither vanish nor overflow
  public:
   using Options = GradScalerOptions;
   // ValueError for growth_factor <= 1 or backoff_factor >= 1.

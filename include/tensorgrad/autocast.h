@@ -31,7 +31,7 @@
 
 namespace tensorgrad {
 
-struct AutocastOptions {
+struct AutocastOptions {         // of AutocastGuard
   std::optional<DType> dtype{};  // bfloat16 or float16; absent: get_autocast_dtype()
   bool enabled = true;           // false: a scope in which nothing is cast
   bool cache_enabled = true;     // whether casts of parameters are kept

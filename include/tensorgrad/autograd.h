@@ -13,8 +13,8 @@ namespace tensorgrad {
 
 // --- gradient mode, per thread
 
-TENSORGRAD_API bool is_grad_enabled();
-TENSORGRAD_API void set_grad_enabled(bool enabled);
+TENSORGRAD_API bool is_grad_enabled();               // whether operations of this thread record gradients
+TENSORGRAD_API void set_grad_enabled(bool enabled);  // for this thread, until the next call
 
 // Inside the scope no operation records a gradient.
 class NoGradGuard {
@@ -27,7 +27,7 @@ class NoGradGuard {
  private:
   bool before_;
 };
-class EnableGradGuard {
+class EnableGradGuard {  // inside the scope gradients are recorded, also within a NoGradGuard
  public:
   EnableGradGuard() : before_(is_grad_enabled()) { set_grad_enabled(true); }
   ~EnableGradGuard() { set_grad_enabled(before_); }

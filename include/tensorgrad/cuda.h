@@ -11,21 +11,21 @@
 // needs a device throws DeviceError that says what is missing.
 namespace tensorgrad::cuda {
 
-TENSORGRAD_API bool is_available();
-TENSORGRAD_API int device_count();
+TENSORGRAD_API bool is_available();  // a device and the CUDA half are there
+TENSORGRAD_API int device_count();   // 0 where there is none
 // Why is_available() is false; empty when it is true.
 TENSORGRAD_API std::string unavailable_reason();
 
-struct DeviceProperties {
+struct DeviceProperties {  // what the driver says about a device
   std::string name;
   int major = 0, minor = 0;  // compute capability
   int64_t total_memory = 0;  // bytes
   int multi_processor_count = 0;
   int64_t l2_cache_size = 0;  // bytes
 };
-TENSORGRAD_API DeviceProperties get_device_properties(int index = 0);
-TENSORGRAD_API int current_device();
-TENSORGRAD_API void set_device(int index);
+TENSORGRAD_API DeviceProperties get_device_properties(int index = 0);  // DeviceError for an index out of range
+TENSORGRAD_API int current_device();        // the one that Device("cuda") means in this thread
+TENSORGRAD_API void set_device(int index);  // DeviceError for an index out of range
 // Waits for all work on the device.
 TENSORGRAD_API void synchronize(int index = -1);
 // Seeds the generators of all CUDA devices.

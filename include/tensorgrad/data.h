@@ -80,14 +80,14 @@ class TENSORGRAD_API MNIST : public Dataset {
   std::vector<std::string> classes_;
 };
 
-class TENSORGRAD_API FashionMNIST : public MNIST {
+class TENSORGRAD_API FashionMNIST : public MNIST {  // clothes: the same files and format as MNIST
  public:
   // Where Debian's package dataset-fashion-mnist puts it.
   static constexpr const char* kDebianRoot = "/usr/share/datasets/fashion-mnist";
   explicit FashionMNIST(const std::string& root = kDebianRoot, bool train = true, Options options = {});
 };
 
-struct DataLoaderOptions {
+struct DataLoaderOptions {  // of DataLoader
   int64_t batch_size = 1;
   bool shuffle = false;
   bool drop_last = false;

@@ -8,8 +8,8 @@
 
 namespace tensorgrad {
 
-enum class DeviceType : int8_t { cpu = 0, cuda = 1 };
-inline constexpr int kDeviceTypes = 2;
+enum class DeviceType : int8_t { cpu = 0, cuda = 1 };  // kinds of devices
+inline constexpr int kDeviceTypes = 2;                 // how many kinds there are
 
 // Where a tensor lives: Device("cpu"), Device("cuda"), Device("cuda:1").
 struct Device {

@@ -14,7 +14,7 @@ enum class DType : uint8_t { boolean, uint8, int8, int16, int32, int64, float16,
 inline constexpr DType boolean = DType::boolean, uint8 = DType::uint8, int8 = DType::int8, int16 = DType::int16,
                        int32 = DType::int32, int64 = DType::int64, float16 = DType::float16, bfloat16 = DType::bfloat16,
                        float32 = DType::float32, float64 = DType::float64;
-inline constexpr int kDTypeCount = 10;
+inline constexpr int kDTypeCount = 10;  // how many dtypes there are
 
 // Bytes of one element.
 constexpr size_t itemsize(DType t) {

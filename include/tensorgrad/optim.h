@@ -74,7 +74,7 @@ class TENSORGRAD_API Optimizer {
   friend class LearningRate;
 };
 
-struct SGDOptions {
+struct SGDOptions {  // of SGD
   double lr = 1e-3;
   double momentum = 0;
   double dampening = 0;
@@ -106,7 +106,7 @@ class TENSORGRAD_API SGD : public Optimizer {
   std::vector<Options> options_;
 };
 
-struct AdamOptions {
+struct AdamOptions {  // of Adam and AdamW
   double lr = 1e-3;
   double beta1 = 0.9, beta2 = 0.999;
   double eps = 1e-8;

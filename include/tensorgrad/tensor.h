@@ -163,7 +163,7 @@ class TENSORGRAD_API Tensor {
   detail::TensorImpl* impl_;
 };
 
-struct TensorIndex {
+struct TensorIndex {  // one part of an index: a number, Slice, none, ellipsis, bool, or a tensor of places or truths
   enum class Kind : uint8_t { integer, slice, none, ellipsis, truth, tensor };
   TensorIndex(int64_t i) : kind(Kind::integer), integer(i) {}          // NOLINT
   TensorIndex(int i) : kind(Kind::integer), integer(i) {}              // NOLINT

@@ -10,16 +10,17 @@
 // Filling parameters in place, without a gradient: torch.nn.init. Each returns its tensor.
 namespace tensorgrad::nn::init {
 
-enum class FanMode : uint8_t { fan_in, fan_out };
-enum class Nonlinearity : uint8_t { linear, conv, sigmoid, tanh, relu, leaky_relu, selu };
+enum class FanMode : uint8_t { fan_in, fan_out };  // what kaiming_* keep: the variance of outputs or of gradients
+enum class Nonlinearity : uint8_t { linear, conv, sigmoid, tanh, relu, leaky_relu, selu };  // what follows the layer
 
 // The factor that keeps the variance through a nonlinearity; param is leaky_relu's slope (default 0.01).
 TENSORGRAD_API double calculate_gain(Nonlinearity nonlinearity, std::optional<double> param = {});
 // Inputs and outputs of a weight (out, in, kernel...). ShapeError below two dims.
 TENSORGRAD_API std::pair<int64_t, int64_t> calculate_fan_in_and_fan_out(const Tensor& t);
 
-TENSORGRAD_API Tensor uniform_(Tensor t, double a = 0, double b = 1, Generator* generator = nullptr);
-TENSORGRAD_API Tensor normal_(Tensor t, double mean = 0, double std = 1, Generator* generator = nullptr);
+TENSORGRAD_API Tensor uniform_(Tensor t, double a = 0, double b = 1, Generator* generator = nullptr);  // in [a, b)
+TENSORGRAD_API Tensor normal_(Tensor t, double mean = 0, double std = 1,
+                              Generator* generator = nullptr);  // of this mean and deviation
 // Normal, restricted to [a, b].
 TENSORGRAD_API Tensor trunc_normal_(Tensor t, double mean = 0, double std = 1, double a = -2, double b = 2,
                                     Generator* generator = nullptr);

@@ -47,7 +47,7 @@ class TENSORGRAD_API Linear : public Module {
   bool projection_ = false;  // PyTorch prints attention's output projection under another name
 };
 
-struct Conv2dOptions {
+struct Conv2dOptions {  // of Conv2d
   int64_t in_channels;
   int64_t out_channels;
   Pair kernel_size;
@@ -85,7 +85,7 @@ class TENSORGRAD_API Embedding : public Module {
   Tensor weight;
 };
 
-struct MultiheadAttentionOptions {
+struct MultiheadAttentionOptions {  // of MultiheadAttention
   int64_t embed_dim;
   int64_t num_heads;
   double dropout = 0;
@@ -129,7 +129,7 @@ class TENSORGRAD_API MultiheadAttention : public Module {
 
 // --- normalisation
 
-struct BatchNormOptions {
+struct BatchNormOptions {  // of BatchNorm1d and BatchNorm2d
   double eps = 1e-5;
   std::optional<double> momentum = 0.1;  // none: the mean over all batches so far
   bool affine = true;
@@ -186,14 +186,14 @@ class TENSORGRAD_API LayerNorm : public Module {
 
 // --- pools
 
-struct MaxPool2dOptions {
+struct MaxPool2dOptions {  // of MaxPool2d
   Pair kernel_size;
   std::optional<Pair> stride{};  // kernel_size unless given
   Pair padding = 0;
   Pair dilation = 1;
   bool ceil_mode = false;
 };
-class TENSORGRAD_API MaxPool2d : public Module {
+class TENSORGRAD_API MaxPool2d : public Module {  // the largest of each window of (N, C, H, W)
  public:
   using Options = MaxPool2dOptions;
   explicit MaxPool2d(const Options& given) : options(given) {}
@@ -204,7 +204,7 @@ class TENSORGRAD_API MaxPool2d : public Module {
   Options options;
 };
 
-struct AvgPool2dOptions {
+struct AvgPool2dOptions {  // of AvgPool2d
   Pair kernel_size;
   std::optional<Pair> stride{};
   Pair padding = 0;
@@ -212,7 +212,7 @@ struct AvgPool2dOptions {
   bool count_include_pad = true;
   std::optional<int64_t> divisor_override{};
 };
-class TENSORGRAD_API AvgPool2d : public Module {
+class TENSORGRAD_API AvgPool2d : public Module {  // the mean of each window of (N, C, H, W)
  public:
   using Options = AvgPool2dOptions;
   explicit AvgPool2d(const Options& given) : options(given) {}
@@ -223,7 +223,7 @@ class TENSORGRAD_API AvgPool2d : public Module {
   Options options;
 };
 
-class TENSORGRAD_API AdaptiveAvgPool2d : public Module {
+class TENSORGRAD_API AdaptiveAvgPool2d : public Module {  // means over output_size windows of (N, C, H, W)
  public:
   explicit AdaptiveAvgPool2d(Pair size) : output_size(size) {}
   Tensor forward(const Tensor& x) override;
@@ -234,7 +234,7 @@ class TENSORGRAD_API AdaptiveAvgPool2d : public Module {
 
 // --- without parameters
 
-class TENSORGRAD_API Dropout : public Module {
+class TENSORGRAD_API Dropout : public Module {  // in training zeros with probability p, the rest over 1 - p
  public:
   explicit Dropout(double probability = 0.5);  // ValueError outside [0, 1]
   Tensor forward(const Tensor& x) override;
@@ -243,7 +243,7 @@ class TENSORGRAD_API Dropout : public Module {
   double p;
 };
 
-class TENSORGRAD_API Flatten : public Module {
+class TENSORGRAD_API Flatten : public Module {  // dims start_dim to end_dim as one
  public:
   explicit Flatten(int64_t start = 1, int64_t end = -1) : start_dim(start), end_dim(end) {}
   Tensor forward(const Tensor& x) override { return x.flatten(start_dim, end_dim); }
@@ -252,32 +252,32 @@ class TENSORGRAD_API Flatten : public Module {
   int64_t start_dim, end_dim;
 };
 
-class TENSORGRAD_API Identity : public Module {
+class TENSORGRAD_API Identity : public Module {  // x
  public:
   Tensor forward(const Tensor& x) override { return x; }
   std::string type_name() const override { return "Identity"; }
 };
-class TENSORGRAD_API ReLU : public Module {
+class TENSORGRAD_API ReLU : public Module {  // max(x, 0)
  public:
   Tensor forward(const Tensor& x) override { return x.relu(); }
   std::string type_name() const override { return "ReLU"; }
 };
-class TENSORGRAD_API Sigmoid : public Module {
+class TENSORGRAD_API Sigmoid : public Module {  // 1 / (1 + exp(-x))
  public:
   Tensor forward(const Tensor& x) override { return x.sigmoid(); }
   std::string type_name() const override { return "Sigmoid"; }
 };
-class TENSORGRAD_API Tanh : public Module {
+class TENSORGRAD_API Tanh : public Module {  // tanh(x)
  public:
   Tensor forward(const Tensor& x) override { return x.tanh(); }
   std::string type_name() const override { return "Tanh"; }
 };
-class TENSORGRAD_API SiLU : public Module {
+class TENSORGRAD_API SiLU : public Module {  // x * sigmoid(x)
  public:
   Tensor forward(const Tensor& x) override;
   std::string type_name() const override { return "SiLU"; }
 };
-class TENSORGRAD_API LeakyReLU : public Module {
+class TENSORGRAD_API LeakyReLU : public Module {  // x, below 0 negative_slope * x
  public:
   explicit LeakyReLU(double slope = 0.01) : negative_slope(slope) {}
   Tensor forward(const Tensor& x) override;
@@ -313,7 +313,7 @@ class TENSORGRAD_API LogSoftmax : public Module {
 
 // --- losses
 
-struct CrossEntropyLossOptions {
+struct CrossEntropyLossOptions {  // of CrossEntropyLoss
   Tensor weight{};
   int64_t ignore_index = -100;
   Reduction reduction = Reduction::mean;
@@ -332,7 +332,7 @@ class TENSORGRAD_API CrossEntropyLoss : public Module {
  private:
   using Module::forward;
 };
-class TENSORGRAD_API MSELoss : public Module {
+class TENSORGRAD_API MSELoss : public Module {  // (input - target)^2, meaned, summed or neither
  public:
   explicit MSELoss(Reduction how = Reduction::mean) : reduction(how) {}
   Tensor forward(const Tensor& input, const Tensor& target) const;

@@ -90,45 +90,45 @@ TENSORGRAD_API Tensor lerp(const Tensor& a, const Tensor& end, const Tensor& wei
 TENSORGRAD_API Tensor addcmul(const Tensor& self, const Tensor& a, const Tensor& b, Scalar value = 1);
 TENSORGRAD_API Tensor addcdiv(const Tensor& self, const Tensor& a, const Tensor& b, Scalar value = 1);
 
-// --- one argument
+// --- one argument: any shape; functions that give reals turn integers and bools into the default floating dtype
 
-TENSORGRAD_API Tensor neg(const Tensor& t);
-TENSORGRAD_API Tensor positive(const Tensor& t);  // t itself; not for bools
-TENSORGRAD_API Tensor abs(const Tensor& t);
-TENSORGRAD_API Tensor sign(const Tensor& t);
-TENSORGRAD_API Tensor square(const Tensor& t);
-TENSORGRAD_API Tensor reciprocal(const Tensor& t);
-TENSORGRAD_API Tensor sqrt(const Tensor& t);
-TENSORGRAD_API Tensor rsqrt(const Tensor& t);
-TENSORGRAD_API Tensor exp(const Tensor& t);
-TENSORGRAD_API Tensor exp2(const Tensor& t);
-TENSORGRAD_API Tensor expm1(const Tensor& t);
-TENSORGRAD_API Tensor log(const Tensor& t);
-TENSORGRAD_API Tensor log2(const Tensor& t);
-TENSORGRAD_API Tensor log10(const Tensor& t);
-TENSORGRAD_API Tensor log1p(const Tensor& t);
-TENSORGRAD_API Tensor sin(const Tensor& t);
-TENSORGRAD_API Tensor cos(const Tensor& t);
-TENSORGRAD_API Tensor tan(const Tensor& t);
-TENSORGRAD_API Tensor asin(const Tensor& t);
-TENSORGRAD_API Tensor acos(const Tensor& t);
-TENSORGRAD_API Tensor atan(const Tensor& t);
-TENSORGRAD_API Tensor sinh(const Tensor& t);
-TENSORGRAD_API Tensor cosh(const Tensor& t);
-TENSORGRAD_API Tensor tanh(const Tensor& t);
-TENSORGRAD_API Tensor asinh(const Tensor& t);
-TENSORGRAD_API Tensor acosh(const Tensor& t);
-TENSORGRAD_API Tensor atanh(const Tensor& t);
-TENSORGRAD_API Tensor erf(const Tensor& t);
-TENSORGRAD_API Tensor erfc(const Tensor& t);
-TENSORGRAD_API Tensor erfinv(const Tensor& t);
-TENSORGRAD_API Tensor lgamma(const Tensor& t);   // log |gamma(t)|
-TENSORGRAD_API Tensor digamma(const Tensor& t);  // the slope of lgamma
+TENSORGRAD_API Tensor neg(const Tensor& t);         // -t; not for bools
+TENSORGRAD_API Tensor positive(const Tensor& t);    // t itself; not for bools
+TENSORGRAD_API Tensor abs(const Tensor& t);         // |t|; not for bools
+TENSORGRAD_API Tensor sign(const Tensor& t);        // -1, 0 or 1
+TENSORGRAD_API Tensor square(const Tensor& t);      // t * t
+TENSORGRAD_API Tensor reciprocal(const Tensor& t);  // 1 / t
+TENSORGRAD_API Tensor sqrt(const Tensor& t);        // NaN below 0
+TENSORGRAD_API Tensor rsqrt(const Tensor& t);       // 1 / sqrt(t)
+TENSORGRAD_API Tensor exp(const Tensor& t);         // e^t
+TENSORGRAD_API Tensor exp2(const Tensor& t);        // 2^t
+TENSORGRAD_API Tensor expm1(const Tensor& t);       // exp(t) - 1, exact for small t
+TENSORGRAD_API Tensor log(const Tensor& t);         // to base e; NaN below 0, -inf at 0
+TENSORGRAD_API Tensor log2(const Tensor& t);        // to base 2
+TENSORGRAD_API Tensor log10(const Tensor& t);       // to base 10
+TENSORGRAD_API Tensor log1p(const Tensor& t);       // log(1 + t), exact for small t
+TENSORGRAD_API Tensor sin(const Tensor& t);         // of radians
+TENSORGRAD_API Tensor cos(const Tensor& t);         // of radians
+TENSORGRAD_API Tensor tan(const Tensor& t);         // of radians
+TENSORGRAD_API Tensor asin(const Tensor& t);        // NaN outside [-1, 1]
+TENSORGRAD_API Tensor acos(const Tensor& t);        // NaN outside [-1, 1]
+TENSORGRAD_API Tensor atan(const Tensor& t);        // in (-pi/2, pi/2)
+TENSORGRAD_API Tensor sinh(const Tensor& t);        // (e^t - e^-t) / 2
+TENSORGRAD_API Tensor cosh(const Tensor& t);        // (e^t + e^-t) / 2
+TENSORGRAD_API Tensor tanh(const Tensor& t);        // sinh(t) / cosh(t)
+TENSORGRAD_API Tensor asinh(const Tensor& t);       // sinh's inverse
+TENSORGRAD_API Tensor acosh(const Tensor& t);       // cosh's inverse; NaN below 1
+TENSORGRAD_API Tensor atanh(const Tensor& t);       // tanh's inverse; NaN outside [-1, 1]
+TENSORGRAD_API Tensor erf(const Tensor& t);         // the error function
+TENSORGRAD_API Tensor erfc(const Tensor& t);        // 1 - erf(t)
+TENSORGRAD_API Tensor erfinv(const Tensor& t);      // erf's inverse; NaN outside [-1, 1]
+TENSORGRAD_API Tensor lgamma(const Tensor& t);      // log |gamma(t)|
+TENSORGRAD_API Tensor digamma(const Tensor& t);     // the slope of lgamma
 TENSORGRAD_API Tensor
 trigamma(const Tensor& t);                    // the slope of digamma (torch.polygamma(1, t)); its own has no gradient
 TENSORGRAD_API Tensor sinc(const Tensor& t);  // sin(pi t) / (pi t), 1 at 0
-TENSORGRAD_API Tensor deg2rad(const Tensor& t);
-TENSORGRAD_API Tensor rad2deg(const Tensor& t);
+TENSORGRAD_API Tensor deg2rad(const Tensor& t);  // t * pi / 180
+TENSORGRAD_API Tensor rad2deg(const Tensor& t);  // t * 180 / pi
 // Whole numbers: down, up, to the nearest (ties to even), towards zero; integers as they are. Gradient zero.
 TENSORGRAD_API Tensor floor(const Tensor& t);
 TENSORGRAD_API Tensor ceil(const Tensor& t);
@@ -148,13 +148,13 @@ TENSORGRAD_API Tensor nan_to_num(const Tensor& t, double nan = 0.0, std::optiona
 
 // --- activations (torch.nn.functional has the formulas)
 
-TENSORGRAD_API Tensor relu(const Tensor& t);
-TENSORGRAD_API Tensor relu6(const Tensor& t);
-TENSORGRAD_API Tensor sigmoid(const Tensor& t);
-TENSORGRAD_API Tensor log_sigmoid(const Tensor& t);
-inline Tensor logsigmoid(const Tensor& t) { return log_sigmoid(t); }
-TENSORGRAD_API Tensor silu(const Tensor& t);  // t * sigmoid(t)
-TENSORGRAD_API Tensor mish(const Tensor& t);  // t * tanh(softplus(t))
+TENSORGRAD_API Tensor relu(const Tensor& t);                          // max(t, 0); not for bools
+TENSORGRAD_API Tensor relu6(const Tensor& t);                         // t within [0, 6]
+TENSORGRAD_API Tensor sigmoid(const Tensor& t);                       // 1 / (1 + exp(-t))
+TENSORGRAD_API Tensor log_sigmoid(const Tensor& t);                   // log(sigmoid(t)), without overflow
+inline Tensor logsigmoid(const Tensor& t) { return log_sigmoid(t); }  // the same
+TENSORGRAD_API Tensor silu(const Tensor& t);                          // t * sigmoid(t)
+TENSORGRAD_API Tensor mish(const Tensor& t);                          // t * tanh(softplus(t))
 // t * Phi(t), Phi the normal distribution function; approximate "tanh" takes the cheaper form, anything else:
 // ValueError.
 TENSORGRAD_API Tensor gelu(const Tensor& t, std::string_view approximate = "none");
@@ -228,7 +228,7 @@ TENSORGRAD_API Tensor where(const Tensor& condition, Scalar a, Scalar b);
 TENSORGRAD_API Tensor masked_fill(const Tensor& t, const Tensor& mask, Scalar value);
 TENSORGRAD_API Tensor masked_fill(const Tensor& t, const Tensor& mask, const Tensor& value);
 
-// --- in place
+// --- in place: self becomes the result and is returned; its shape and dtype must hold it (ShapeError, DTypeError)
 
 TENSORGRAD_API Tensor& add_(Tensor& self, const Tensor& b, Scalar alpha = 1);
 TENSORGRAD_API Tensor& add_(Tensor& self, Scalar b, Scalar alpha = 1);
