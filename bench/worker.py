@@ -166,6 +166,18 @@ class Worker:
     def measure_model(self, seconds: float, least: int) -> dict[str, Any]:
         return {"samples": self.training.measure(seconds, least)}
 
+    def product(self, spec: dict[str, Any]) -> dict[str, Any]:
+        from bench.products import Product
+
+        self.timed = Product(self.lib, spec)
+        return {"checksum": self.timed.checksum()}
+
+    def measure_product(self, seconds: float) -> dict[str, Any]:
+        gc.disable()
+        samples = self.timed.measure(seconds)
+        gc.enable()
+        return {"samples": samples}
+
     def peak_memory(self) -> dict[str, Any]:
         from bench.training import peak_megabytes
 
