@@ -182,6 +182,33 @@ def test_rows_that_lie_anywhere(a, b):
             assert tg.allclose(t.cpu().float(), e.float(), rtol=rtol, atol=rtol)
 
 
+@pytest.mark.parametrize("dtype", HALVES)
+def test_sums_by_index(dtype):
+    kind = getattr(tg, dtype)
+    x = tg.zeros(5, 8, dtype=kind)
+    index = tg.tensor([0, 3, 3, 1])
+    source = tg.arange(32).reshape(4, 8).to(kind)  # sums that 16 bits hold exactly
+    expected, actual = x.index_add(0, index, source), x.cuda().index_add(0, index.cuda(), source.cuda())
+    assert actual.dtype is kind and bool((actual.cpu() == expected).all())
+    places = index.reshape(4, 1).expand(4, 8).contiguous()
+    assert bool((x.cuda().scatter_add(0, places.cuda(), source.cuda()).cpu() == expected).all())
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_batch_norm_with_16_bit_statistics(dtype):
+    kind = getattr(tg, dtype)
+    tg.manual_seed(4)
+    x = tg.randn(4, 3, 5).to(kind)
+    results = []
+    for device in ("cpu", "cuda"):
+        mean, var = tg.zeros(3, dtype=kind, device=device), tg.ones(3, dtype=kind, device=device)
+        y = F.batch_norm(x.to(device), mean, var, training=True)
+        results.append((y.cpu().float(), mean.cpu().float(), var.cpu().float()))
+        assert y.dtype is kind and mean.dtype is kind and float(mean.abs().sum()) > 0
+    for a, b in zip(*results):
+        assert tg.allclose(a, b, rtol=2e-2, atol=2e-2)
+
+
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtypes", DTYPES, ids=lambda d: "-".join(d))
 def test_autocast_dtype(name, dtypes):
