@@ -136,7 +136,7 @@ def gpt_row(peers: list[Peer], args: argparse.Namespace) -> dict[str, Any]:
     losses = {}
     for peer in peers:
         losses[peer.name] = peer.ask("cuda_gpt", compiled=peer.name == "torch.compile")["losses"]
-    # Before any update to 2e-3. Adam's first steps have the size of the rate wherever the gradient is, so rounding decides
+    # Before any update to 2e-3. Adam's first steps have the size of the rate whatever the gradient is: rounding decides
     # about those near 0: afterwards to a tenth.
     first = losses[peers[0].name]
     for name, other in losses.items():
