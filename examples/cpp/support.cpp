@@ -162,13 +162,17 @@ Data find_data(const std::string& folder, data::ImageOptions options) {
   const char* other_digits = std::getenv("TENSORGRAD_DIGITS");
   const std::string digits = other_digits ? other_digits : TENSORGRAD_DIGITS;
   Data found;
+  auto has_images = [](const std::string& root) {
+    return std::filesystem::exists(root + "/train-images-idx3-ubyte.gz") ||
+           std::filesystem::exists(root + "/train-images-idx3-ubyte");
+  };
   auto is_small = [](const std::string& path) { return std::filesystem::path(path).filename() == "digits"; };
   if (!folder.empty() && !is_small(folder)) {
     found.train = std::make_shared<data::FashionMNIST>(folder, true, options);
     found.test = std::make_shared<data::FashionMNIST>(folder, false, options);
     found.folder = folder;
     found.name = "Fashion-MNIST";
-  } else if (folder.empty() && std::filesystem::exists(data::FashionMNIST::kDebianRoot)) {
+  } else if (folder.empty() && has_images(data::FashionMNIST::kDebianRoot)) {
     return find_data(data::FashionMNIST::kDebianRoot, options);
   } else {
     const std::string from = folder.empty() ? digits : folder;

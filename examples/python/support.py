@@ -73,7 +73,7 @@ def find_data(folder, mean, std):
     """Training and test set, their name and folder: `folder`, Debian's package, or the digits of this repository."""
     if folder and Path(folder).name != "digits":
         kind, name = FashionMNIST, "Fashion-MNIST"
-    elif not folder and os.path.exists(DEBIAN):
+    elif not folder and any(Path(DEBIAN).glob("train-images-idx3-ubyte*")):
         return find_data(DEBIAN, mean, std)
     else:
         if not folder:
