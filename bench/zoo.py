@@ -160,7 +160,7 @@ def recurrent(lib: Any, width: int = 32, hidden: int = 64) -> Any:
             self.head = nn.Linear(hidden, 10)
 
         def forward(self, x: Any) -> Any:
-            h = c = lib.zeros(x.shape[0], hidden)
+            h = c = lib.zeros(x.shape[0], hidden, dtype=x.dtype)
             for t in range(x.shape[1]):
                 i, f, g, o = (self.inner(x[:, t]) + self.carried(h)).chunk(4, dim=1)
                 c = lib.sigmoid(f) * c + lib.sigmoid(i) * lib.tanh(g)

@@ -31,7 +31,12 @@ def test_both_libraries_build_the_same_model(program):
 
 @pytest.mark.parametrize(
     "chosen, name",
-    [("steps", STEPS[0].name), ("shapes", "demo CNN with dropout 0.25, batch 64"), ("inference", "MLP, batch 64")],
+    [
+        ("steps", STEPS[0].name),
+        ("shapes", "demo CNN with dropout 0.25, batch 64"),
+        ("shapes", "LSTM of small operations, 64 steps, batch 1"),
+        ("inference", "MLP, batch 64"),
+    ],
 )
 def test_both_libraries_compute_the_same(chosen, name, tmp_path):
     for lib in (torch, tensorgrad):
