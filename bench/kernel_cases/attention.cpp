@@ -29,15 +29,16 @@ void add_attention(Cases& cases, const tensorgrad::KernelTable& k) {
     const auto f = k.attention.f32;
     cases.push_back({"attention", "forward", shape, Limit::fma32, 2 * product, [=]() -> std::function<void()> {
                        return [=, q = numbers(n), key = numbers(n), v = numbers(n), out = numbers(n),
-                               sums = numbers(rows)]() mutable {
-                         f.forward(s, q.data(), key.data(), v.data(), out.data(), sums.data());
+                               stats = numbers(2 * rows)]() mutable {
+                         f.forward(s, q.data(), key.data(), v.data(), out.data(), stats.data());
                        };
                      }});
     cases.push_back({"attention", "backward", shape, Limit::fma32, 5 * product, [=]() -> std::function<void()> {
-                       auto q = numbers(n), key = numbers(n), v = numbers(n), out = numbers(n), sums = numbers(rows);
-                       f.forward(s, q.data(), key.data(), v.data(), out.data(), sums.data());
+                       auto q = numbers(n), key = numbers(n), v = numbers(n), out = numbers(n),
+                            stats = numbers(2 * rows);
+                       f.forward(s, q.data(), key.data(), v.data(), out.data(), stats.data());
                        return [=, g = numbers(n), dq = numbers(n), dk = numbers(n), dv = numbers(n)]() mutable {
-                         f.backward(s, q.data(), key.data(), v.data(), out.data(), sums.data(), g.data(), dense,
+                         f.backward(s, q.data(), key.data(), v.data(), out.data(), stats.data(), g.data(), dense,
                                     dq.data(), dense, dk.data(), dense, dv.data(), dense);
                        };
                      }});

@@ -1,6 +1,7 @@
 """The recorded history: every kind of file compared with its like, and merged into a release point."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,16 @@ def test_the_repository_s_page_has_places_for_the_tables():
     text = page.PAGE.read_text()
     assert text.count("<!-- measured: models -->") == text.count("<!-- measured: kernels -->") == 1
     assert text.count("<!-- end -->") == 2
+
+
+def test_the_program_of_the_kernels_runs(tmp_path):
+    """Where it is built: a case whose arrays no longer fit its kernel's contract crashes it."""
+    build = next((Path(p).parent for p in sys.path if (Path(p).parent / "bench/bench_kernels").exists()), None)
+    if build is None:
+        pytest.skip("bench_kernels is not built")
+    out = tmp_path / "out.json"
+    for only, count in (("attention backward 64x4x49x32", 1), ("cross_entropy", 4)):
+        quick = ["--build", str(build), "--isa", "baseline", "--seconds", "1e-3"]
+        assert kernels.main([only, *quick, "--json", str(out)]) == 0
+        rows = json.loads(out.read_text())["kernels"]
+        assert len(rows) == count and all(row["us"] > 0 and row["share"] > 0 for row in rows)
