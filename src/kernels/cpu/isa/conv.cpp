@@ -4,6 +4,8 @@
 
 #include <cstring>
 
+#include "kernels/cpu/conv_columns.h"
+#include "kernels/cpu/conv_depthwise.h"
 #include "kernels/cpu/conv_parts.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/gemm.h"
@@ -86,6 +88,33 @@ void product_grad_weight(const ConvShape& s, const T* grad_output, const T* inpu
   }
 }
 
+// Estimated cycles of one core of the forward pass. Direct: whole registers of the flat rows of a strip; one register
+// alone waits for its sums; weights that leave the second-level cache are read again for each image. As one product
+// over all images (conv_columns.cpp): no position is wasted, but every column is copied once.
+template <class T>
+bool columns_pay(const ConvShape& s) {
+  if (!columns_fit(s)) return false;
+  if (is_product(s)) return s.batch > 1 && out_plane(s) <= 64 && s.out_channels >= 256 && s.in_channels >= 64;
+  const double lanes = kLanes<T>;
+  const auto products = static_cast<double>(s.in_channels * kernel_volume(s) * s.out_channels);
+  const auto images = static_cast<double>(s.batch), pixels = static_cast<double>(out_plane(s));
+  const int64_t reach = (s.kernel_width - 1) * s.dilation_width / s.stride_width;
+  const int64_t registers = ceil_div(s.out_height * (s.out_width + least(reach, s.pad_width)), kLanes<T>);
+  double direct = 1.2 * (registers == 1 ? 1.3 : 1) * images * products * static_cast<double>(registers) / 2;
+  const double bytes = products * sizeof(T);
+  if (bytes > 512 * 1024) direct += images * bytes / 8;
+  const double copied = images * pixels * static_cast<double>(s.in_channels * kernel_volume(s));
+  return 1.7 * images * products * pixels / (2 * lanes) + 0.6 * copied < direct;
+}
+
+// The weight gradient: the direct one reads each image's strips again for every block of channels, and its dot products
+// over a small plane are short. Columns are transposed on their way, which takes many output channels to pay.
+template <class T>
+bool columns_pay_weight(const ConvShape& s) {
+  return columns_fit(s) && out_plane(s) <= 256 && s.out_channels >= 192 && s.in_channels * kernel_volume(s) >= 64 &&
+         (s.batch > 1 || !is_product(s));
+}
+
 template <class T>
 void forward(const ConvShape& s, const T* input, const T* weight, const T* bias, bool relu, T* output) {
   const int64_t plane = s.out_depth * out_plane(s);
@@ -103,8 +132,25 @@ void forward(const ConvShape& s, const T* input, const T* weight, const T* bias,
       return;
     }
   }
+  if (depthwise_fits<T>(s)) return depthwise_forward(s, input, weight, bias, relu, output);
+  if (columns_pay<T>(s)) return columns_forward(s, input, weight, bias, relu, output);
   if (is_product(s)) return product_forward(s, input, weight, bias, relu, output);
   direct_forward(s, input, weight, bias, relu, output);
+}
+
+// What Winograd does not do.
+template <class T>
+void run_grad_input(const ConvShape& s, const T* grad_output, const T* weight, T* grad_input) {
+  if (depthwise_fits<T>(s)) return depthwise_grad_input(s, grad_output, weight, grad_input);
+  if (is_product(s)) return product_grad_input(s, grad_output, weight, grad_input);
+  direct_grad_input(s, grad_output, weight, grad_input);
+}
+template <class T>
+void run_grad_weight(const ConvShape& s, const T* grad_output, const T* input, T* grad_weight) {
+  if (depthwise_fits<T>(s)) return depthwise_grad_weight(s, grad_output, input, grad_weight);
+  if (columns_pay_weight<T>(s)) return columns_grad_weight(s, grad_output, input, grad_weight);
+  if (is_product(s)) return product_grad_weight(s, grad_output, input, grad_weight);
+  direct_grad_weight(s, grad_output, input, grad_weight);
 }
 
 template <class T>
@@ -136,13 +182,8 @@ void backward(const ConvShape& s, const T* grad_output, const T* input, const T*
       if (have_weight) grad_bias = nullptr;  // summed on the way
     }
   }
-  if (is_product(s)) {
-    if (!have_input) product_grad_input(s, grad_output, weight, grad_input);
-    if (!have_weight) product_grad_weight(s, grad_output, input, grad_weight);
-  } else {
-    if (!have_input) direct_grad_input(s, grad_output, weight, grad_input);
-    if (!have_weight) direct_grad_weight(s, grad_output, input, grad_weight);
-  }
+  if (!have_input) run_grad_input(s, grad_output, weight, grad_input);
+  if (!have_weight) run_grad_weight(s, grad_output, input, grad_weight);
   if (grad_bias) conv_grad_bias(s, grad_output, grad_bias);
 }
 
