@@ -128,16 +128,6 @@ def test_init_from_torch():
         tg.init_from_torch(tg.nn.Linear(3, 4), torch.nn.Linear(4, 3))
 
 
-def test_import_is_fast():
-    code = "import time; t = time.perf_counter(); import tensorgrad; print(time.perf_counter() - t)"
-    times = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-        for _ in range(5)
-    ]
-    # The goal is 0.1 s; a loaded machine gets four times that.
-    assert min(times) < 0.4, times
-
-
 def test_numpy_is_not_imported_before_it_is_needed():
     code = "import sys, tensorgrad; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
