@@ -114,6 +114,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--settle", type=float, default=0.01, help="pause before a turn")
     parser.add_argument("--quantile", type=float, default=0.5, help="of the samples; lower on a busy machine")
     parser.add_argument("--only", default="", help="only the cases that match this regular expression")
+    parser.add_argument(
+        "--again", type=Path, nargs="+", help="only the cases that these recorded runs have above --above"
+    )
     parser.add_argument("--above", type=float, default=0.0, help="print only the rows above this ratio")
     parser.add_argument("--alone", action="store_true", help="tensorgrad alone, for instance with --threads 1")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
@@ -125,6 +128,10 @@ def main(argv: list[str] | None = None) -> int:
 
     args = parse(argv)
     cases = [case for case in all_cases() if re.search(args.only, case.key)]
+    if args.again:
+        recorded = [row for path in args.again for row in json.loads(path.read_text())["rows"]]
+        slow = {f"{row['module']}: {row['inputs']}" for row in recorded if row.get("ratio", math.inf) >= args.above}
+        cases = [case for case in cases if case.key in slow]
     before = others_cpu_share()
     if before > 0.1:
         print(f"bench: other programs use {before:.0%} of this machine; the figures will be wrong", file=sys.stderr)
@@ -138,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
     for peer in peers:
         peer.close()
     if rows:
-        print(tables(rows, args.above))
+        print(tables(rows, 0.0 if args.again else args.above))
     meta = {**describe("cpu"), "threads": args.threads, "others_cpu_share": [before, others_cpu_share()]}
     if args.json:
         args.json.write_text(json.dumps({"meta": meta, "rows": rows, "overhead": []}, indent=1) + "\n")

@@ -33,7 +33,7 @@ struct Task {
   int64_t result_bytes = 0;            // and writes it
 };
 
-constexpr int64_t kShortRun = 128;  // shorter ones are gathered into blocks
+constexpr int64_t kShortRun = 64;  // shorter ones are gathered into blocks
 
 constexpr int64_t kTileI = 64, kTileJ = 32;  // of a transposing walk
 static_assert(kTileI * kTileJ <= 4 * kBlock);

@@ -32,12 +32,9 @@ TENSORGRAD_INLINE void gather_run(const char* from, int64_t stride, int64_t coun
     constexpr int64_t L = kLanes<I>;
     const auto* in = reinterpret_cast<const I*>(from);
     auto* out = reinterpret_cast<I*>(target);
-    if (stride == B) {
-      int64_t k = 0;
-      for (; k + L <= count; k += L) store(out + k, load(in + k));
-      if (k == count) return;
-      const Moved<T> rest = load_n(in + k, count - k);
-      return k + L <= room ? store(out + k, rest) : store_n(out + k, count - k, rest);
+    if (stride == B && count >= L) {  // the last register ends where the run does
+      for (int64_t k = 0; k + L <= count; k += L) store(out + k, load(in + k));
+      return store(out + count - L, load(in + count - L));
     }
     if (stride == 0) {
       const Moved<T> value(static_cast<I>(at<T>(from)));
