@@ -2,10 +2,15 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "tensorgrad/device.h"
 #include "tensorgrad/export.h"
+
+namespace tensorgrad {
+class Tensor;
+}
 
 // CUDA devices. Everything here works on a machine without one: is_available() is false, device_count() is 0, and what
 // needs a device throws DeviceError that says what is missing.
@@ -40,11 +45,16 @@ TENSORGRAD_API void set_allow_tf32_conv(bool allow);
 
 class Event;
 
-// An ordered queue of device work. Copies share the queue.
+// An ordered queue of device work.
 class TENSORGRAD_API Stream {
  public:
   // A new stream of its own.
   explicit Stream(int device = -1, int priority = 0);
+  // The stream that this thread's work on the device goes to now; the device's default stream; a stream of another
+  // library (a cudaStream_t), which stays its owner's.
+  static Stream current(int device = -1);
+  static Stream default_stream(int device = -1);
+  static Stream external(void* handle, int device = -1);
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
@@ -56,8 +66,10 @@ class TENSORGRAD_API Stream {
   int device() const { return device_; }
 
  private:
+  Stream(void* handle, int device, bool owned) : handle_(handle), device_(device), owned_(owned) {}
   void* handle_;
   int device_;
+  bool owned_ = true;
 };
 
 // Makes a stream current in a scope.
@@ -91,9 +103,18 @@ class TENSORGRAD_API Event {
   void* handle_;
 };
 
+// A copy in page-locked memory of the CPU, to and from which copies to a device run on their own:
+// pin_memory(batch).to("cuda", /*non_blocking=*/true). A tensor that is pinned already comes back itself.
+TENSORGRAD_API Tensor pin_memory(const Tensor& t);
+TENSORGRAD_API bool is_pinned(const Tensor& t);
+// `stream` works on t too: when t's memory is freed it is not used again before that work is done.
+TENSORGRAD_API void record_stream(const Tensor& t, const Stream& stream);
+
 // A recorded sequence of device work that one call replays.
 //   cuda::Graph g; g.capture([&] { y = model(x); }); g.replay();   // y holds the new result for x's new contents
-// Anything that cannot be captured (a copy to the CPU, item(), a synchronise) throws and names itself.
+// Anything that cannot be captured (a copy to the CPU, item(), a synchronise) throws AutogradError and names itself.
+// Random numbers are new ones at every replay (the device's default generator moves on), and Adam's count of steps is
+// part of the work. Numbers that the host passes along, such as a learning rate, stay what they were.
 class TENSORGRAD_API Graph {
  public:
   Graph() = default;
@@ -112,5 +133,23 @@ class TENSORGRAD_API Graph {
   void* before_ = nullptr;
   int device_ = 0;
 };
+
+// A step that is captured once and replayed by every call.
+//   auto train = cuda::graphed([&] { optimizer.zero_grad(); Tensor loss = f(x); loss.backward(); optimizer.step();
+//                                    return loss; });
+//   x.copy_(batch); Tensor loss = train();   // the same tensor every time, with the new value
+class TENSORGRAD_API Graphed {
+ public:
+  Tensor operator()() const;
+  Graph& graph() const;
+
+ private:
+  friend TENSORGRAD_API Graphed graphed(const std::function<Tensor()>& step, int warmup);
+  struct State;
+  std::shared_ptr<State> state_;
+};
+// Runs `step` `warmup` times for real (algorithms are chosen, optimizer state comes to be), then captures it. What it
+// returns may be undefined.
+TENSORGRAD_API Graphed graphed(const std::function<Tensor()>& step, int warmup = 3);
 
 }  // namespace tensorgrad::cuda

@@ -54,6 +54,7 @@ class TENSORGRAD_API Optimizer {
  protected:
   struct Slot {  // of one parameter
     double step = 0;
+    Tensor count;  // of a parameter on a CUDA device: the steps, kept there; `step` is 0 then
     Tensor state[3];
   };
   struct Group {
@@ -260,9 +261,9 @@ TENSORGRAD_API void sgd_step(const std::vector<Tensor>& params, const std::vecto
                              const std::vector<Tensor>& momentum_buffers, const std::vector<bool>& has_buffer,
                              double lr, double momentum, double dampening, double weight_decay, bool nesterov,
                              bool maximize, const Tensor& grad_scale = {}, const Tensor& found_inf = {});
-// steps[i]: the number of this step for parameter i, from 1; unused with device_steps, CUDA tensors of one float32 each
-// that hold the number of steps before and are counted up here, in stream order. max_exp_avg_sqs: empty without
-// amsgrad. decoupled: AdamW.
+// steps[i]: the number of this step for parameter i, from 1. device_steps: empty, or for each parameter undefined or a
+// CUDA tensor of one float32 that holds the number of steps before; it is used instead and counted up here, in stream
+// order, so that a graph's replays count on. max_exp_avg_sqs: empty without amsgrad. decoupled: AdamW.
 TENSORGRAD_API void adam_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
                               const std::vector<Tensor>& exp_avgs, const std::vector<Tensor>& exp_avg_sqs,
                               const std::vector<Tensor>& max_exp_avg_sqs, const std::vector<double>& steps, double lr,

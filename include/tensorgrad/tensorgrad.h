@@ -4,6 +4,7 @@
 
 #include "tensorgrad/autocast.h"
 #include "tensorgrad/autograd.h"
+#include "tensorgrad/cuda.h"
 #include "tensorgrad/data.h"
 #include "tensorgrad/device.h"
 #include "tensorgrad/dtype.h"

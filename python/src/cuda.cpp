@@ -7,6 +7,7 @@
 
 #include <memory>
 
+#include "object.h"
 #include "tensorgrad/cuda.h"
 
 namespace nb = nanobind;
@@ -38,6 +39,21 @@ void add_streams(nb::module_& m) {
       .def("elapsed_time", &cuda::Event::elapsed_time, "end_event"_a, "Milliseconds from this event to another.");
   nb::class_<cuda::Stream>(m, "_CudaStream", "An ordered queue of device work.")
       .def(nb::init<int, int>(), "device"_a = -1, "priority"_a = 0)
+      .def_static(
+          "_current", [](int device) { return new cuda::Stream(cuda::Stream::current(device)); }, "device"_a = -1,
+          nb::rv_policy::take_ownership)
+      .def_static(
+          "_default", [](int device) { return new cuda::Stream(cuda::Stream::default_stream(device)); },
+          "device"_a = -1, nb::rv_policy::take_ownership)
+      .def_static(
+          "_external",
+          [](uintptr_t handle, int device) {
+            return new cuda::Stream(cuda::Stream::external(reinterpret_cast<void*>(handle), device));
+          },
+          "handle"_a, "device"_a = -1, nb::rv_policy::take_ownership)
+      .def("__eq__", [](const cuda::Stream& a,
+                        const cuda::Stream& b) { return a.handle() == b.handle() && a.device() == b.device(); })
+      .def("__hash__", [](const cuda::Stream& s) { return reinterpret_cast<uintptr_t>(s.handle()); })
       .def("synchronize", &cuda::Stream::synchronize, nb::call_guard<nb::gil_scoped_release>(),
            "Waits for all its work.")
       .def("query", &cuda::Stream::query, "Whether all its work is done.")
@@ -66,6 +82,10 @@ void add_streams(nb::module_& m) {
 }  // namespace
 
 void add_cuda(nb::module_& m) {
+  m.def("_cuda_record_stream", [](nb::handle t, const cuda::Stream& stream) {
+    if (!is_tensor(t.ptr())) throw nb::type_error("record_stream: expected a Tensor");
+    cuda::record_stream(unwrap(t.ptr()), stream);
+  });
   m.def("_cuda_is_available", &cuda::is_available);
   m.def("_cuda_device_count", &cuda::device_count);
   m.def("_cuda_unavailable_reason", &cuda::unavailable_reason);

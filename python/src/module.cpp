@@ -144,6 +144,9 @@ void add_settings(nb::module_& m) {
       },
       "device"_a = nb::none(), "Counters of a device's caching allocator, in bytes.");
   m.def(
+      "_reset_peak_memory_stats", [](nb::object device) { reset_peak_memory_stats(device_of(std::move(device))); },
+      "device"_a = nb::none());
+  m.def(
       "_empty_cache", [](nb::object device) { empty_cache(device_of(std::move(device))); }, "device"_a = nb::none());
   m.def("_operations", [] { return nb::steal(operation_list()); });
 }

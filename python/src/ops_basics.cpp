@@ -1,6 +1,7 @@
 // Methods of every tensor that are no mathematical operation: sizes, conversions, copies, flags.
 
 #include "families.h"
+#include "tensorgrad/cuda.h"
 #include "tensorgrad/ops/copy.h"
 
 namespace tensorgrad::python {
@@ -31,7 +32,10 @@ void add_queries(Ops& ops) {
     return Result::boolean(a.t(0).data_ptr() == a.t(1).data_ptr() && a.t(0).sizes() == a.t(1).sizes() &&
                            a.t(0).strides() == a.t(1).strides());
   });
-  ops.method("is_pinned(Tensor self)", [](Args&) { return Result::boolean(false); });
+  ops.method("is_pinned(Tensor self, object? device=None)",
+             [](Args& a) { return Result::boolean(cuda::is_pinned(a.t(0))); });
+  ops.method("pin_memory(Tensor self, object? device=None)",
+             [](Args& a) -> Result { return cuda::pin_memory(a.t(0)); });
   ops.method("_is_view(Tensor self)", [](Args& a) { return Result::boolean(a.t(0).is_view()); });
   ops.method("item(Tensor self)", [](Args& a) { return Result::number(a.t(0).item()); });
   ops.def("is_same_size(Tensor input, Tensor other)",

@@ -60,17 +60,22 @@ PyObject* sgd_step(PyObject*, PyObject* const* a, Py_ssize_t) {
 }
 
 // _adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, lr, beta1, beta2, eps, weight_decay,
-// decoupled, maximize, grad_scale, found_inf): `steps` are 0-d tensors, counted up here; on CUDA they all are or none.
+// decoupled, maximize, grad_scale, found_inf): `steps` are 0-d tensors, counted up here on the CPU and by the step
+// itself on CUDA.
 PyObject* adam_step(PyObject*, PyObject* const* a, Py_ssize_t) {
   return guarded([&]() -> PyObject* {
     const auto params = tensors_of(a[0]), grads = tensors_of(a[1]), means = tensors_of(a[2]),
                squares = tensors_of(a[3]), largest = tensors_of(a[4]);
     auto steps = tensors_of(a[5]);
     std::vector<double> counts;
-    const bool on_device = !steps.empty() && steps[0].device().is_cuda();
+    std::vector<Tensor> device_counts;
     for (Tensor& step : steps) {
-      if (on_device) break;
       if (step.numel() != 1) throw ValueError("adam: a step count is a tensor of one element");
+      device_counts.push_back(step.device().is_cpu() ? Tensor() : step);
+      if (!step.device().is_cpu()) {
+        counts.push_back(0);
+        continue;
+      }
       const double count = step.item().to_double() + 1;
       NoGradGuard guard;
       step.fill_(count);
@@ -83,8 +88,7 @@ PyObject* adam_step(PyObject*, PyObject* const* a, Py_ssize_t) {
     {
       ReleaseGil gil(true);
       optim::detail::adam_step(params, grads, means, squares, largest, counts, lr, beta1, beta2, eps, decay,
-                               !largest.empty(), maximize, decoupled, on_device ? steps : std::vector<Tensor>(), scale,
-                               found);
+                               !largest.empty(), maximize, decoupled, device_counts, scale, found);
     }
     Py_RETURN_NONE;
   });

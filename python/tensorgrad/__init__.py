@@ -73,7 +73,7 @@ channels_last_3d = memory_format("channels_last_3d")
 
 import sys as _sys  # noqa: E402
 
-from . import amp, autograd, cuda, nn, optim, random, utils  # noqa: E402
+from . import amp, autograd, backends, cuda, nn, optim, random, utils  # noqa: E402
 from .amp import _cuda as _cuda_amp  # noqa: E402
 from .amp import autocast  # noqa: E402, F401
 from .autograd import enable_grad, inference_mode, no_grad, set_grad_enabled  # noqa: E402, F401
@@ -104,14 +104,15 @@ def use_deterministic_algorithms(mode, *, warn_only=False):
 
 
 def get_float32_matmul_precision():
-    """float32 products are computed in float32."""
-    return "highest"
+    """How float32 products are computed: "highest" in float32, "high" on CUDA in TF32."""
+    return "high" if backends.cuda.matmul.allow_tf32 else "highest"
 
 
 def set_float32_matmul_precision(precision):
-    """Accepted; float32 products on the CPU are always computed in float32."""
+    """ "high" and "medium" let float32 products on CUDA use TF32; on the CPU they are always computed in float32."""
     if precision not in ("highest", "high", "medium"):
         raise RuntimeError(f"Invalid precision: {precision}")
+    backends.cuda.matmul.allow_tf32 = precision != "highest"
 
 
 def render(output, path):

@@ -142,7 +142,18 @@ def __array__(self, dtype=None, copy=None):
 def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
     if self.requires_grad:
         raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+    if self.is_cuda and stream != -1:  # the taker's stream waits for ours; None and 1 are the default one
+        ours = _C._CudaStream._current(self.device.index)
+        taker = _C._CudaStream._external(0 if stream in (None, 1) else stream, self.device.index)
+        if ours != taker:
+            taker.wait_stream(ours)
     return _C._to_dlpack(self.clone() if copy else self)
+
+
+@method
+def record_stream(self, stream):
+    """`stream` works on this tensor too: when it is freed, its memory is not used again before that work is done."""
+    _C._cuda_record_stream(self, stream)
 
 
 @method
@@ -160,7 +171,11 @@ def from_numpy(array):
 def from_dlpack(ext_tensor, *, device=None, copy=None):
     """A tensor that shares the memory of any object with ``__dlpack__`` (or of a capsule)."""
     if hasattr(ext_tensor, "__dlpack__"):
-        ext_tensor = ext_tensor.__dlpack__()
+        kind, index = ext_tensor.__dlpack_device__()
+        if kind == 2:  # CUDA: our stream waits for the giver's
+            ext_tensor = ext_tensor.__dlpack__(stream=_C._CudaStream._current(index).cuda_stream or 1)
+        else:
+            ext_tensor = ext_tensor.__dlpack__()
     result = _C._from_dlpack(ext_tensor)
     return result.clone() if copy else result
 
@@ -183,6 +198,8 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=Fal
     result = _C._tensor_from_data(data, dtype)
     if device is not None:
         result = result.to(device)
+    if pin_memory:
+        result = result.pin_memory()
     return result.requires_grad_() if requires_grad else result
 
 

@@ -8,6 +8,28 @@ from . import _C
 Event = _C._CudaEvent
 Stream = _C._CudaStream
 CUDAGraph = _C._CudaGraph
+OutOfMemoryError = _C.OutOfMemoryError
+
+
+def _record_event(self, event=None):
+    """Marks the work queued so far in an event (a new one unless given) and returns it."""
+    event = Event() if event is None else event
+    event.record(self)
+    return event
+
+
+def _wait_on(self, stream=None):
+    """Later work of the stream (the current one unless given) waits for this event."""
+    (current_stream() if stream is None else stream).wait_event(self)
+
+
+Stream.record_event = _record_event
+Event.wait = _wait_on
+
+
+def ExternalStream(stream_ptr, device=None):  # noqa: N802
+    """A stream that another library made (the address of a cudaStream_t), which stays its owner's."""
+    return Stream._external(stream_ptr, -1 if device is None else _index(device))
 
 
 def is_available():
@@ -97,9 +119,30 @@ def memory_reserved(device=None):
     return memory_stats(device)["reserved"] if is_available() else 0
 
 
+def max_memory_reserved(device=None):
+    """The most bytes taken from the device at one time."""
+    return memory_stats(device)["reserved_peak"] if is_available() else 0
+
+
+def reset_peak_memory_stats(device=None):
+    """The peaks start again from what is in use now."""
+    if is_available():
+        _C._reset_peak_memory_stats(f"cuda:{_index(device)}")
+
+
 def is_initialized():
     """Whether the device has been used."""
     return is_available()
+
+
+def current_stream(device=None):
+    """The stream that work on the device goes to now."""
+    return Stream._current(-1 if device is None else _index(device))
+
+
+def default_stream(device=None):
+    """The device's default stream."""
+    return Stream._default(-1 if device is None else _index(device))
 
 
 def stream(s):
@@ -111,7 +154,9 @@ class graph:
     """Records the device work of a block into a CUDAGraph, to be replayed with one call.
 
     Tensors made inside belong to the graph; a replay writes its results into them. Run the work a few times
-    before recording, so that algorithms have been chosen and optimizer state exists.
+    before recording, so that optimizer state exists. Random numbers are new ones at every replay, as if the work ran
+    anew, and Adam counts its steps on; a number that the host passes along, such as a learning rate, stays what it was.
+    What waits for the device (item(), a copy to the CPU, nonzero) raises RuntimeError with its name.
 
         g = cuda.CUDAGraph()
         with cuda.graph(g):
@@ -130,10 +175,7 @@ class graph:
         if kind is None:
             self.cuda_graph.capture_end()
             return
-        try:
-            self.cuda_graph.capture_end()
-        except RuntimeError:  # the error inside the block is the one that tells
-            pass
+        self.cuda_graph.reset()  # the error inside the block is the one that tells
 
 
 def graphed(step, warmup=3):

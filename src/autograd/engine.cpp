@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <atomic>
+#include <map>
 #include <unordered_map>
 
 #include "autograd/incoming_sum.h"
 #include "autograd/profile.h"
 #include "autograd/record.h"
 #include "core/autocast.h"
+#include "core/runtime.h"
 #include "core/tensor_make.h"
 #include "tensorgrad/ops/reduce.h"
 
@@ -299,6 +301,24 @@ class GradModeScope {
   bool before_;
 };
 
+// A 0-d one on a device other than the CPU, made once for each dtype: that saves every backward() a launch. Nobody may
+// write into it; where somebody did after all (a hook, say), its version shows it and a new one is made.
+Tensor shared_one(DType dtype, Device device) {
+  static thread_local std::map<std::pair<int, int>, Tensor> ones;
+  const auto& runtime = detail::runtime(device);
+  Tensor& one = ones[{device.index, static_cast<int>(dtype)}];
+  if (!one.defined() || one.impl()->storage->version.load(std::memory_order_relaxed) != 1) {
+    Tensor fresh = detail::make_empty({}, dtype, device);
+    const NoGradGuard guard;
+    fresh.fill_(1);
+    if (runtime.capturing()) return fresh;                             // its memory and its value belong to the graph
+    runtime.stream_synchronize(runtime.current_stream(device.index));  // for whatever stream uses it later
+    fresh.impl()->storage->version.store(1, std::memory_order_relaxed);
+    one = fresh;
+  }
+  return one;
+}
+
 // The gradient that flows into output i.
 Tensor root_gradient(const Tensor& output, const std::vector<Tensor>& gradients, size_t i) {
   if (i < gradients.size() && gradients[i].defined()) {
@@ -310,6 +330,7 @@ Tensor root_gradient(const Tensor& output, const std::vector<Tensor>& gradients,
   TENSORGRAD_CHECK(output.numel() == 1, AutogradError,
                    "grad can be implicitly created only for scalar outputs, got shape ", output.sizes(),
                    "; pass the gradient of the output");
+  if (output.dim() == 0 && !output.device().is_cpu()) return shared_one(output.dtype(), output.device());
   Tensor one = detail::make_empty_like(output, output.dtype());
   NoGradGuard guard;
   return one.fill_(1);

@@ -4,7 +4,9 @@
 
 #include "core/check.h"
 #include "core/runtime.h"
+#include "core/tensor_make.h"
 #include "kernels/table.h"
+#include "tensorgrad/autograd.h"
 #include "tensorgrad/random.h"
 
 namespace tensorgrad::cuda {
@@ -40,7 +42,15 @@ void set_allow_tf32_conv(bool allow) { g_tf32_conv = allow; }
 Stream::Stream(int device, int priority) : device_(device_or_current(device)) {
   handle_ = rt().stream_create(device_, priority);
 }
-Stream::~Stream() { rt().stream_destroy(handle_); }
+Stream::~Stream() {
+  if (owned_) rt().stream_destroy(handle_);
+}
+Stream Stream::current(int device) {
+  device = device_or_current(device);
+  return Stream(rt().current_stream(device), device, false);
+}
+Stream Stream::default_stream(int device) { return Stream(nullptr, device_or_current(device), false); }
+Stream Stream::external(void* handle, int device) { return Stream(handle, device_or_current(device), false); }
 void Stream::synchronize() const { rt().stream_synchronize(handle_); }
 bool Stream::query() const { return rt().stream_query(handle_); }
 void Stream::wait_event(const Event& event) const { rt().stream_wait_event(handle_, event.handle()); }
@@ -71,10 +81,16 @@ void Graph::capture_begin(int device) {
   TENSORGRAD_CHECK(!handle_, ValueError, "Graph.capture_begin: this graph holds a capture already; reset() it first");
   device_ = device_or_current(device);
   before_ = rt().current_stream(device_);
-  stream_ = rt().stream_create(device_, 0);
   rt().synchronize(Device(DeviceType::cuda, device_));
+  stream_ = rt().stream_create(device_, 0);
   rt().set_current_stream(device_, stream_);
-  handle_ = rt().capture_begin(device_);
+  try {
+    handle_ = rt().capture_begin(device_);
+  } catch (...) {
+    rt().set_current_stream(device_, before_);
+    rt().stream_destroy(std::exchange(stream_, nullptr));
+    throw;
+  }
 }
 void Graph::capture_end() {
   TENSORGRAD_CHECK(stream_, ValueError, "Graph.capture_end: no capture is under way");
@@ -109,7 +125,49 @@ void Graph::replay() const {
   rt().graph_replay(handle_);
 }
 void Graph::reset() {
-  if (handle_ && !stream_) rt().graph_destroy(std::exchange(handle_, nullptr));
+  if (stream_) {  // a capture that was left
+    try {
+      capture_end();
+    } catch (const Error&) {
+    }
+  }
+  if (handle_) rt().graph_destroy(std::exchange(handle_, nullptr));
+}
+
+Tensor pin_memory(const Tensor& t) {
+  TENSORGRAD_CHECK(t.defined() && t.device().is_cpu(), DeviceError,
+                   "pin_memory: only tensors on the CPU can be pinned");
+  if (is_pinned(t)) return t;
+  const NoGradGuard guard;
+  const size_t bytes = static_cast<size_t>(t.numel()) * itemsize(t.dtype());
+  detail::Storage* storage = rt().allocate_pinned(bytes);
+  Tensor out = detail::make_over(storage, storage->data, t.sizes(), contiguous_strides(t.sizes()), t.dtype());
+  return out.copy_(t);
+}
+bool is_pinned(const Tensor& t) {
+  return t.defined() && t.device().is_cpu() && is_available() && rt().is_pinned(t.data_ptr());
+}
+void record_stream(const Tensor& t, const Stream& stream) {
+  TENSORGRAD_CHECK(t.defined() && !t.device().is_cpu(), DeviceError,
+                   "record_stream: expected a tensor on a CUDA device");
+  rt().record_stream(t.impl()->storage, stream.handle());
+}
+
+struct Graphed::State {
+  Graph graph;
+  Tensor result;
+};
+Tensor Graphed::operator()() const {
+  state_->graph.replay();
+  return state_->result;
+}
+Graph& Graphed::graph() const { return state_->graph; }
+Graphed graphed(const std::function<Tensor()>& step, int warmup) {
+  for (int i = 0; i < warmup; ++i) step();
+  Graphed g;
+  g.state_ = std::make_shared<Graphed::State>();
+  g.state_->graph.capture([&] { g.state_->result = step(); });
+  return g;
 }
 
 }  // namespace tensorgrad::cuda

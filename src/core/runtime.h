@@ -32,6 +32,7 @@ struct DeviceRuntime {
   void (*set_device)(int index);
 
   Storage* (*allocate_pinned)(size_t bytes);  // host memory that copies reach without staging
+  bool (*is_pinned)(const void* host);
 
   void* (*stream_create)(int index, int priority);
   void (*stream_destroy)(void* stream);
@@ -48,11 +49,30 @@ struct DeviceRuntime {
   bool (*event_query)(void* event);
   float (*event_elapsed_ms)(void* start, void* stop);
 
+  bool (*capturing)();  // whether this thread is capturing a graph
+  // While the current stream of device `index` is being captured: where the graph's random numbers will find seed and
+  // first block at a replay, and in *first the blocks that it drew before these. Null otherwise.
+  const uint64_t* (*graph_random)(int index, uint64_t blocks, uint64_t* first);
+
   // Capture of everything launched on the current stream; memory asked for meanwhile stays with the graph.
   void* (*capture_begin)(int index);
   void (*capture_end)(void* graph);
   void (*graph_replay)(void* graph);
   void (*graph_destroy)(void* graph);
+};
+
+// Names the operation that may wait for the device in a scope; an inner scope leaves the outer name. Waiting is what
+// cannot be captured into a graph, and the error then says whose waiting it was.
+class TENSORGRAD_API Waiting {
+ public:
+  explicit Waiting(const char* op);
+  ~Waiting();
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+  static const char* operation();  // null outside any scope
+
+ private:
+  bool outermost_;
 };
 
 // The device's runtime; throws DeviceError that says what is missing when there is none.

@@ -4,6 +4,7 @@
 
 #include "autograd/record.h"
 #include "core/check.h"
+#include "core/runtime.h"
 #include "core/tensor_make.h"
 
 namespace tensorgrad {
@@ -52,6 +53,7 @@ Scalar Tensor::item() const {
                    " elements cannot be converted to Scalar (shape ", sizes(), ")");
   if (!device().is_cpu()) {
     NoGradGuard guard;
+    const detail::Waiting waiting("item");
     return cpu().item();
   }
   const void* p = data_ptr();

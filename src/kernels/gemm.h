@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/isa.h"
+#include "tensorgrad/dtype.h"
 #include "tensorgrad/export.h"
 
 namespace tensorgrad {
@@ -49,6 +50,10 @@ struct GemmKernels {
   using Function = void (*)(const GemmArgs&);
   Function f32 = nullptr, f64 = nullptr, bf16 = nullptr, f16 = nullptr;
   Function i64 = nullptr, i32 = nullptr, i16 = nullptr, i8 = nullptr, u8 = nullptr;
+  // out[c] = sum over r < rows of x[r * row + c * col], c < cols, all of `dtype` (a floating one): a bias's gradient.
+  // Null where a product with a row of ones is as good.
+  void (*sum_rows)(DType dtype, int64_t rows, int64_t cols, const void* x, int64_t row, int64_t col,
+                   void* out) = nullptr;
 };
 
 namespace cpu {

@@ -59,6 +59,9 @@ struct OptimKernels {
   // that is infinite, *tracker = 0.
   void (*update_scale)(float* scale, int32_t* tracker, const float* found, double growth, double backoff,
                        int64_t interval);
+  // On a device, without a wait: *norm = the root of the sum of squares, of `dtype`; then
+  // grad *= min(1, max_norm / (norm + 1e-6)). Null on the CPU.
+  void (*clip_norm)(const OptimItem* items, int64_t count, double max_norm, void* norm, DType dtype) = nullptr;
 };
 
 namespace cpu {

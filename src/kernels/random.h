@@ -17,6 +17,9 @@ namespace tensorgrad {
 
 struct RandomStream {
   uint64_t seed = 0, block = 0;  // the first block of the draw
+  // In a graph that is replayed: where the device finds the seed and the block that `block` counts from, at the time of
+  // the replay. Null: seed and block are what they say.
+  const uint64_t* replayed = nullptr;
 };
 // Blocks that a draw of n numbers takes from its generator.
 inline uint64_t random_blocks(int64_t n, bool wide) {

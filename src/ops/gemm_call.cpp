@@ -187,6 +187,9 @@ void multiply_summed(const char* op, const Tensor& out, const MatrixView& a, con
 }
 
 void sum_rows(const char* op, const Tensor& out, const MatrixView& t) {
+  if (const auto kernel = kernels(out.device()).gemm.sum_rows; kernel && out.numel() > 0) {
+    return kernel(out.dtype(), t.rows, t.cols, t.tensor->data_ptr(), t.row_stride, t.col_stride, out.data_ptr());
+  }
   // A product with a row of ones: one value, read with stride 0.
   const Tensor one = make_empty({1}, out.dtype(), out.device()).fill_(1);
   multiply(op, out, {}, MatrixView{&one, 1, t.rows, 0, 0, 0}, t);

@@ -347,12 +347,14 @@ Tensor isclose(const Tensor& a, const Tensor& b, double rtol, double atol, bool 
   return logical_or(close, logical_and(isfinite(error), error <= allowed));
 }
 bool allclose(const Tensor& a, const Tensor& b, double rtol, double atol, bool equal_nan) {
+  const detail::Waiting waiting("allclose");
   return isclose(a, b, rtol, atol, equal_nan).all().item<bool>();
 }
 bool equal(const Tensor& a, const Tensor& b) {
   TENSORGRAD_CHECK(a.dtype() == b.dtype(), DTypeError, "equal: Expected object of data type ", a.dtype(),
                    " but got data type ", b.dtype(), " for argument 'other'");
   if (!(a.sizes() == b.sizes())) return false;
+  const detail::Waiting waiting("equal");
   return eq(a, b).all().item<bool>();
 }
 

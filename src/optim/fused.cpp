@@ -178,7 +178,8 @@ void adam_step(const std::vector<Tensor>& params, const std::vector<Tensor>& gra
     double known = -1, step_size = 0, bias2_sqrt = 0;
     for (size_t i = from; i < to; ++i) {
       const Tensor* state[3] = {&exp_avgs[i], &exp_avg_sqs[i], amsgrad ? &max_exp_avg_sqs[i] : nullptr};
-      if (device_steps.empty() && steps[i] != known) {  // pow is slow, and the counts are nearly always equal
+      const bool on_device = !device_steps.empty() && device_steps[i].defined();
+      if (!on_device && steps[i] != known) {  // pow is slow, and the counts are nearly always equal
         known = steps[i];
         step_size = lr / (1 - std::pow(beta1, known));
         bias2_sqrt = std::sqrt(1 - std::pow(beta2, known));
@@ -186,7 +187,7 @@ void adam_step(const std::vector<Tensor>& params, const std::vector<Tensor>& gra
       OptimItem& item = work.add(params[i], grads[i], state, i);
       item.step_size = step_size;
       item.bias2_sqrt = bias2_sqrt;
-      if (!device_steps.empty()) item.step = device_step(device_steps[i], params[i], i);
+      if (on_device) item.step = device_step(device_steps[i], params[i], i);
     }
     const Device device = work.device();
     require_kernel(kernels(device).optim.adam, "adam_step", device)(work.items().data(),
@@ -221,6 +222,13 @@ Tensor clip_grad_norm_(const std::vector<Tensor>& params, double max_norm, doubl
   }
   const OptimKernels& k = kernels(grads[0].device()).optim;
   const int64_t count = static_cast<int64_t>(items.size());
+  if (plain && k.clip_norm && !error_if_nonfinite) {  // all on the device
+    Tensor norm = tensorgrad::detail::make_empty({}, grads[0].dtype(), grads[0].device());
+    k.clip_norm(items.data(), count, max_norm, norm.data_ptr(), norm.dtype());
+    for (const Tensor& g : grads) g.impl()->storage->version.fetch_add(1, std::memory_order_relaxed);
+    return norm;
+  }
+  const tensorgrad::detail::Waiting waiting("clip_grad_norm_");
   double norm = 0;
   if (plain && k.sum_squares) {
     norm = std::sqrt(k.sum_squares(items.data(), count));

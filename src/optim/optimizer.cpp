@@ -74,6 +74,7 @@ Dict Optimizer::state_dict() const {
     Value::List places;
     for (const Slot& slot : group.slots) {
       Dict own;
+      if (counts_steps() && slot.count.defined()) own["step"] = slot.count;
       if (counts_steps() && slot.step > 0)
         own["step"] = scalar_tensor(slot.step, {.dtype = float32});  // 0-d, as PyTorch keeps it
       for (size_t s = 0; state_names()[s]; ++s) {
@@ -110,8 +111,13 @@ void Optimizer::load_state_dict(const Dict& dict) {
       if (!found) continue;
       const Tensor& param = groups_[g].params[i];
       Slot& slot = fresh[g][i];
-      if (const Value* step = found->to_dict().find("step"))
+      if (const Value* step = found->to_dict().find("step")) {
         slot.step = step->is_tensor() ? step->to_tensor().item<double>() : step->to_double();
+        if (!param.device().is_cpu()) {
+          slot.count = scalar_tensor(slot.step, {.dtype = float32}).to(param.device());
+          slot.step = 0;
+        }
+      }
       for (size_t s = 0; state_names()[s]; ++s) {
         const Value* value = found->to_dict().find(state_names()[s]);
         if (!value || value->is_none()) continue;
@@ -218,6 +224,7 @@ void Adam::step() {
     Group& group = groups_[g];
     std::vector<Tensor> params, grads, first, second, most;
     std::vector<double> steps;
+    std::vector<Tensor> counts;
     for (size_t i = 0; i < group.params.size(); ++i) {
       Tensor grad = group.params[i].grad();
       if (!grad.defined()) continue;
@@ -230,10 +237,16 @@ void Adam::step() {
       first.push_back(slot.state[0]);
       second.push_back(slot.state[1]);
       if (o.amsgrad) most.push_back(slot.state[2]);
-      steps.push_back(slot.step += 1);
+      const bool on_host = params.back().device().is_cpu();
+      if (!on_host && !slot.count.defined()) {
+        const NoGradGuard guard;
+        slot.count = zeros({}, {.dtype = float32, .device = params.back().device()});
+      }
+      steps.push_back(on_host ? slot.step += 1 : 0);
+      counts.push_back(slot.count);
     }
     detail::adam_step(params, grads, first, second, most, steps, group.lr, o.beta1, o.beta2, o.eps, o.weight_decay,
-                      o.amsgrad, o.maximize, decoupled_);
+                      o.amsgrad, o.maximize, decoupled_, counts);
   }
 }
 

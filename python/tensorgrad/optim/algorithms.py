@@ -172,7 +172,6 @@ class Adam(Optimizer):
         if skip:
             return loss
         for group in self.param_groups:
-            on_device = bool(group.get("fused") or group.get("capturable"))
             params, grads, means, squares, largest, steps = [], [], [], [], [], []
             amsgrad = bool(group["amsgrad"])
             for p in group["params"]:
@@ -181,13 +180,14 @@ class Adam(Optimizer):
                     continue
                 state = self.state[p]
                 if not state:
-                    state["step"] = _C.zeros((), dtype=_C.float32, device=p.device if on_device and p.is_cuda else None)
+                    # On a CUDA device the count stays there, as with PyTorch's capturable: a replayed graph counts on.
+                    state["step"] = _C.zeros((), dtype=_C.float32, device=p.device)
                     state["exp_avg"] = _C.zeros_like(p.detach())
                     state["exp_avg_sq"] = _C.zeros_like(p.detach())
                     if amsgrad:
                         state["max_exp_avg_sq"] = _C.zeros_like(p.detach())
-                if state["step"].is_cuda != (on_device and p.is_cuda):  # loaded from another kind of optimizer
-                    state["step"] = state["step"].to(p.device if on_device else "cpu")
+                if state["step"].is_cuda != p.is_cuda:  # the model was moved
+                    state["step"] = state["step"].to(p.device)
                 params.append(p)
                 grads.append(grad)
                 steps.append(state["step"])

@@ -189,7 +189,7 @@ class Optimizer:
 def _cast_state(param, name, value):
     if isinstance(value, _C.Tensor):
         if name == "step":
-            return value.clone()
+            return value.to(dtype=_C.float32, device=param.device, copy=True)
         return (
             value.to(dtype=param.dtype, device=param.device, copy=True) if param.is_floating_point() else value.clone()
         )

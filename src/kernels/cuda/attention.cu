@@ -3,6 +3,7 @@
 // and no atomics are needed (the same bits every run). A block is 16 x 16 threads; a thread owns rows ty*R .. and
 // columns tx, tx+16, ... of each tile.
 
+#include "kernels/attention.h"
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/reduce_rows.cuh"
 

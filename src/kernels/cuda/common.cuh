@@ -19,6 +19,11 @@ inline void check(cudaError_t error, const char* what) {
 
 // The stream that work of this thread goes to, on the current device.
 cudaStream_t stream();
+int current_device();
+// kTickets words of device memory that are zero between kernels of the current stream: a kernel counts finished blocks
+// in them, and the last block sets its word back.
+inline constexpr int kTickets = 2048;
+unsigned* tickets();
 // After every launch: a bad configuration now, and with TENSORGRAD_CUDA_SYNC=1 also what the kernel did wrong.
 void check_launch(const char* what);
 
@@ -35,14 +40,39 @@ inline unsigned blocks_for(int64_t n, int64_t per_block) {
 // item(), synchronize).
 unsigned long long* fault_word();
 
-// Calls f(i) for every i below n.
-template <class F>
-__global__ void each(int64_t n, F f) {
-  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < n; i += int64_t{gridDim.x} * blockDim.x) f(i);
-}
-
 // Whether the current stream is recording a graph: nothing may wait for the device then.
 bool capturing();
+// Raises where a graph is being recorded: the operation (detail::Waiting names it, else `what`) waits for the device.
+void check_can_wait(const char* what);
+
+// A stretch of work that is run and timed at once, to choose an algorithm: on the current stream, or while that is
+// being recorded on one of its own, with the recording unharmed.
+class Trial {
+ public:
+  Trial();
+  ~Trial();
+  Trial(const Trial&) = delete;
+  Trial& operator=(const Trial&) = delete;
+  // Milliseconds of one call of body(), the least of `runs`; body may return false: it cannot run.
+  template <class Body>
+  float time(int runs, Body body) {
+    float best = 1e30f;
+    for (int i = 0; i < runs; ++i) {
+      begin();
+      if (!body()) return 1e30f;
+      const float ms = end();
+      best = ms < best ? ms : best;
+    }
+    return best;
+  }
+
+ private:
+  void begin();
+  float end();
+  bool recording_;
+  cudaStream_t before_;
+  cudaEvent_t start_ = nullptr, stop_ = nullptr;
+};
 
 // Scratch on the device, ordered on the current stream.
 class Scratch {

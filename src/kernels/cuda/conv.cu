@@ -1,16 +1,17 @@
 // Convolutions by cuDNN graphs: forward, gradient of the input, gradient of the weight. One execution plan per shape,
 // the fastest of the heuristic's first suggestions as measured on the first call, kept for the life of the process.
 
-#include <cstring>
 #include <mutex>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "kernels/conv.h"
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/cudnn_api.h"
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/library.h"
+#include "kernels/cuda/plan_key.h"
 #include "kernels/cuda/reduce_rows.cuh"
 #include "tensorgrad/cuda.h"
 
@@ -77,17 +78,7 @@ class Desc {
 
 enum Direction : int { kForward, kData, kFilter };
 
-struct Key {
-  int64_t v[28];
-  bool operator==(const Key& o) const { return std::memcmp(v, o.v, sizeof v) == 0; }
-};
-struct KeyHash {
-  size_t operator()(const Key& k) const {
-    uint64_t h = 0x9E3779B97F4A7C15ull;
-    for (int64_t x : k.v) h = (h ^ static_cast<uint64_t>(x)) * 0xFF51AFD7ED558CCDull, h ^= h >> 29;
-    return h;
-  }
-};
+using Key = PlanKey<28>;
 
 struct Plan {
   Desc config, plan;
@@ -97,7 +88,9 @@ struct Plan {
 struct Cache {
   std::mutex mutex;
   dnn::Handle handle = nullptr;
-  std::unordered_map<Key, Plan, KeyHash> plans;
+  cudaStream_t stream = nullptr;  // that the handle was told last
+  bool stream_known = false;
+  std::unordered_map<Key, Plan, PlanKeyHash> plans;
 };
 Cache& cache_of(int device) {
   static Cache* caches = new Cache[16];
@@ -236,38 +229,30 @@ bool try_plan(dnn::Handle handle, Desc& config, Plan& plan) {
   return plan.workspace <= (int64_t{4} << 30);
 }
 
-float time_plan(dnn::Handle handle, const Plan& plan, const void* x, const void* w, const void* y) {
+float time_plan(Trial& trial, dnn::Handle handle, const Plan& plan, const void* x, const void* w, const void* y) {
   const Scratch workspace(static_cast<size_t>(plan.workspace));
-  cudaEvent_t start, stop;
-  check(cudaEventCreate(&start), "event");
-  check(cudaEventCreate(&stop), "event");
-  float best = 1e30f;
-  try {
-    for (int run = 0; run < 3; ++run) {
-      cudaEventRecord(start, stream());
+  return trial.time(4, [&] {
+    try {
+      check_dnn(api().SetStream(handle, stream()), "SetStream");
       execute(handle, plan, x, w, y, workspace.as<void>());
-      cudaEventRecord(stop, stream());
-      check(cudaEventSynchronize(stop), "convolution");
-      float ms = 0;
-      cudaEventElapsedTime(&ms, start, stop);
-      best = std::min(best, ms);
+      return true;
+    } catch (const Error&) {  // an engine that does not run here is no choice
+      cudaGetLastError();
+      return false;
     }
-  } catch (const Error&) {  // an engine that does not run here is no choice
-    cudaGetLastError();
-  }
-  cudaEventDestroy(start);
-  cudaEventDestroy(stop);
-  return best;
+  });
 }
+
+constexpr int kTries = 6;
 
 Plan choose(dnn::Handle handle, const ConvShape& s, Direction direction, int type, bool tf32, const void* x,
             const void* w, const void* y) {
-  GraphParts parts;
-  make_graph(parts, handle, s, direction, type);
-  const bool measure = !capturing();
   Plan best;
   float best_ms = 2e30f;
   int tried = 0;
+  Trial trial;
+  GraphParts parts;
+  make_graph(parts, handle, s, direction, type);
   for (int mode : {dnn::kModeA, dnn::kModeFallback}) {
     if (mode == dnn::kModeFallback && tried > 0) break;
     for (Desc& config : suggestions(parts.graph, mode, 12)) {
@@ -275,13 +260,12 @@ Plan choose(dnn::Handle handle, const ConvShape& s, Direction direction, int typ
       Plan plan;
       if (!try_plan(handle, config, plan)) continue;
       ++tried;
-      if (!measure) return plan;
-      const float ms = time_plan(handle, plan, x, w, y);
+      const float ms = time_plan(trial, handle, plan, x, w, y);
       if (ms < best_ms) {
         best_ms = ms;
         best = std::move(plan);
       }
-      if (tried >= 6) return best;
+      if (tried >= kTries) return best;
     }
   }
   TENSORGRAD_CHECK(tried > 0, NotImplementedError, "convolution: cuDNN offers no engine for batch ", s.batch,
@@ -296,24 +280,27 @@ void run(const ConvShape& s, Direction direction, int type, const void* x, const
                  s.kernel_depth,    s.kernel_height,  s.kernel_width, s.stride_depth, s.stride_height,
                  s.stride_width,    s.pad_depth,      s.pad_height,   s.pad_width,    s.dilation_depth,
                  s.dilation_height, s.dilation_width, direction,      type,           tf32}};
-  int device = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  Cache& cache = cache_of(device);
+  Cache& cache = cache_of(current_device());
   const std::lock_guard lock(cache.mutex);
   if (!cache.handle) check_dnn(api().Create(&cache.handle), "Create");
-  check_dnn(api().SetStream(cache.handle, stream()), "SetStream");
   auto it = cache.plans.find(key);
-  if (it == cache.plans.end())
+  if (it == cache.plans.end()) {
     it = cache.plans.emplace(key, choose(cache.handle, s, direction, type, tf32, x, w, y)).first;
+    cache.stream_known = false;
+  }
   const Plan& plan = it->second;
-  if (plan.workspace == 0) return execute(cache.handle, plan, x, w, y, nullptr);
-  const Scratch workspace(static_cast<size_t>(plan.workspace));
-  execute(cache.handle, plan, x, w, y, workspace.as<void>());
+  const Scratch workspace(static_cast<size_t>(plan.workspace) + 1);
+  if (!cache.stream_known || cache.stream != stream()) {
+    check_dnn(api().SetStream(cache.handle, stream()), "SetStream");
+    cache.stream = stream(), cache.stream_known = true;
+  }
+  execute(cache.handle, plan, x, w, y, plan.workspace ? workspace.as<void>() : nullptr);
 }
 
 // output (batch, channels, area) += bias per channel, then ReLU
 template <class T>
 __global__ void add_bias(T* output, const T* bias, int64_t channels, int64_t area, int64_t total, bool relu) {
+  begin_early();
   for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < total; i += int64_t{gridDim.x} * blockDim.x) {
     T v = output[i];
     if (bias) v += bias[i / area % channels];
@@ -331,8 +318,8 @@ void forward(const ConvShape& s, const T* input, const T* weight, const T* bias,
     run(s, kForward, Type, input, weight, output);
   }
   if (!bias && !relu) return;
-  add_bias<<<blocks_for(total, kThreads * 4), kThreads, 0, stream()>>>(output, bias, s.out_channels, area, total, relu);
-  check_launch("convolution's bias");
+  launch<add_bias<T>>("convolution's bias", blocks_for(total, kThreads * 4), kThreads, output, bias, s.out_channels,
+                      area, total, relu);
 }
 
 template <class T, int Type>

@@ -1,6 +1,7 @@
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/pointwise.cuh"
+#include "kernels/factory.h"
 
 namespace tensorgrad::gpu {
 namespace {
@@ -8,25 +9,23 @@ namespace {
 void arange(DType dtype, void* out, int64_t n, double start, double step, int64_t int_start, int64_t int_step) {
   if (n == 0) return;
   const bool integer = !is_floating_point(dtype);
-  each<<<blocks_for(n, kThreads), kThreads, 0, stream()>>>(n, [=] __device__(int64_t i) {
+  launch_each("arange", n, [=] __device__(int64_t i) {
     if (integer) {
       store(out, dtype, i, int_start + i * int_step);
     } else {
       store(out, dtype, i, start + static_cast<double>(i) * step);
     }
   });
-  check_launch("arange");
 }
 
 void linspace(DType dtype, void* out, int64_t n, double start, double end, double base) {
   if (n == 0) return;
   const double step = n > 1 ? (end - start) / static_cast<double>(n - 1) : 0.0;
-  each<<<blocks_for(n, kThreads), kThreads, 0, stream()>>>(n, [=] __device__(int64_t i) {
+  launch_each("linspace", n, [=] __device__(int64_t i) {
     const double v =
         i < n / 2 || n == 1 ? start + static_cast<double>(i) * step : end - static_cast<double>(n - 1 - i) * step;
     store(out, dtype, i, base != 0 ? pow(base, v) : v);
   });
-  check_launch("linspace");
 }
 
 template <class T>
@@ -36,11 +35,10 @@ void triangle_of(const void* in, void* out, int64_t batch, int64_t rows, int64_t
   if (n == 0) return;
   const T* x = static_cast<const T*>(in);
   T* y = static_cast<T*>(out);
-  each<<<blocks_for(n, kThreads), kThreads, 0, stream()>>>(n, [=] __device__(int64_t i) {
+  launch_each("tril/triu", n, [=] __device__(int64_t i) {
     const int64_t c = i % columns, r = i / columns % rows;
     y[i] = (upper ? c - r >= diagonal : c - r <= diagonal) ? x[i] : T(0);
   });
-  check_launch("tril/triu");
 }
 void triangle(int64_t item, const void* in, void* out, int64_t batch, int64_t rows, int64_t columns, int64_t diagonal,
               bool upper) {

@@ -2,12 +2,24 @@
 
 // One function per kernel family, as on the CPU. What a family leaves out raises NotImplementedError when called for.
 
-#include "kernels/attention.h"
-#include "kernels/index.h"
-#include "kernels/loss.h"
-#include "kernels/random.h"
-#include "kernels/reduce.h"
-#include "kernels/table.h"
+// Declared here and not included: a family's contract changes without the other families being compiled again.
+
+namespace tensorgrad {
+struct FactoryKernels;
+struct PointwiseKernels;
+struct ReduceKernels;
+struct IndexKernels;
+struct LossKernels;
+struct RandomKernels;
+struct SoftmaxKernels;
+struct NormKernels;
+struct GemmKernels;
+struct ConvKernels;
+struct PoolKernels;
+struct OptimKernels;
+struct AttentionKernels;
+struct KernelTable;
+}  // namespace tensorgrad
 
 namespace tensorgrad::gpu {
 

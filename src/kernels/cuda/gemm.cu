@@ -3,7 +3,6 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include <cstring>
 #include <mutex>
 #include <string>
 #include <unordered_map>
@@ -11,7 +10,12 @@
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/cublaslt_api.h"
 #include "kernels/cuda/fill.h"
+#include "kernels/cuda/gemm_f32.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/library.h"
+#include "kernels/cuda/plan_key.h"
+#include "kernels/cuda/reduce_rows.cuh"
+#include "kernels/gemm.h"
 #include "tensorgrad/cuda.h"
 
 namespace tensorgrad::gpu {
@@ -59,23 +63,14 @@ void check_lt(int status, const char* what) {
 constexpr size_t kWorkspaceBytes = size_t{32} << 20;
 
 // What a prepared product depends on: everything but the addresses and alpha, beta.
-struct Key {
-  int64_t v[16];
-  bool operator==(const Key& o) const { return std::memcmp(v, o.v, sizeof v) == 0; }
-};
-struct KeyHash {
-  size_t operator()(const Key& k) const {
-    uint64_t h = 0x9E3779B97F4A7C15ull;
-    for (int64_t x : k.v) h = (h ^ static_cast<uint64_t>(x)) * 0xFF51AFD7ED558CCDull, h ^= h >> 29;
-    return h;
-  }
-};
+using Key = PlanKey<16>;
 
 struct Prepared {
   lt::MatmulDesc desc = nullptr;
   lt::Layout a = nullptr, b = nullptr, c = nullptr;
   lt::Heuristic best{};
   bool has_bias = false;
+  bool ours = false;  // gemm_f32 is faster
 };
 
 // A matrix as cuBLASLt (column-major) sees it. Ours is row-major, so we ask for Cᵀ = Bᵀ Aᵀ: a row-major matrix with
@@ -107,7 +102,7 @@ struct Call {
 struct Cache {
   std::mutex mutex;
   lt::Handle handle = nullptr;
-  std::unordered_map<Key, Prepared, KeyHash> prepared;
+  std::unordered_map<Key, Prepared, PlanKeyHash> prepared;
 };
 Cache& cache_of(int device) {
   static Cache* caches = new Cache[16];
@@ -143,41 +138,44 @@ Factor factor(double v, const Call& call) {
   return x;
 }
 
-int launch(Cache& cache, const Prepared& p, const GemmArgs& g, const Call& call, const lt::Algo& algo,
-           void* workspace) {
+int call_lt(Cache& cache, const Prepared& p, const GemmArgs& g, const Call& call, const lt::Algo& algo,
+            void* workspace) {
   const Factor alpha = factor(g.alpha, call), beta = factor(g.beta, call);
   // Column-major: D (n x m) = op(B') (n x k) * op(A') (k x m)
   return api().Matmul(cache.handle, p.desc, &alpha, g.b, p.b, g.a, p.a, &beta, g.c, p.c, g.c, p.c, &algo, workspace,
                       workspace ? kWorkspaceBytes : 0, stream());
 }
 
-// Times the first few suggestions on the real data: the call overwrites C anyway (beta 0), so trying costs only time.
+constexpr int kSuggestions = 24;
+
+// Times the suggestions on the real data: the call overwrites C anyway (beta 0), so trying costs only time.
 void choose(Cache& cache, Prepared& p, const GemmArgs& g, const Call& call, lt::Heuristic* found, int count) {
   p.best = found[0];
   const double work = 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) *
                       static_cast<double>(g.batch);
-  if (count < 2 || g.beta != 0 || capturing() || work < 1e6) return;
+  if (count < 2 || g.beta != 0) return;
   const Scratch workspace(kWorkspaceBytes);
-  cudaEvent_t start, stop;
-  check(cudaEventCreate(&start), "event");
-  check(cudaEventCreate(&stop), "event");
+  Trial trial;
+  const int repeats = work < 1e9 ? 4 : 1;  // within one measurement: short products are shorter than a timer's tick
   float best = 1e30f;
-  for (int i = 0; i < count; ++i) {
-    if (found[i].state != 0 || launch(cache, p, g, call, found[i].algo, workspace.as<void>()) != 0) continue;
-    const int runs = work < 1e10 ? 5 : 2;
-    cudaEventRecord(start, stream());
-    for (int r = 0; r < runs; ++r) (void)launch(cache, p, g, call, found[i].algo, workspace.as<void>());
-    cudaEventRecord(stop, stream());
-    check(cudaEventSynchronize(stop), "matmul");
-    float ms = 0;
-    cudaEventElapsedTime(&ms, start, stop);
-    if (ms / static_cast<float>(runs) < best) {
-      best = ms / static_cast<float>(runs);
-      p.best = found[i];
-    }
+  for (int i = 0; i < (work < 1e11 || call.compute != lt::kCompute32F || call.bytes == 2 ? count : std::min(count, 8));
+       ++i) {
+    if (found[i].state != 0) continue;
+    const auto body = [&] {
+      bool ok = true;
+      for (int r = 0; r < repeats; ++r) ok &= call_lt(cache, p, g, call, found[i].algo, workspace.as<void>()) == 0;
+      return ok;
+    };
+    const float ms = trial.time(work < 1e11 ? 4 : 2, body);
+    if (ms < best) best = ms, p.best = found[i];
   }
-  cudaEventDestroy(start);
-  cudaEventDestroy(stop);
+  if (call.type == CUDA_R_32F && call.compute == lt::kCompute32F && work < 1e11 && gemm_f32_fits(g)) {
+    const Scratch scratch(gemm_f32_scratch(g) + 1);
+    p.ours = trial.time(4, [&] {
+      for (int r = 0; r < repeats; ++r) gemm_f32(g, scratch.as<void>());
+      return true;
+    }) < best;
+  }
 }
 
 const Prepared& prepare(Cache& cache, const GemmArgs& g, const Call& call, const Operand& a, const Operand& b,
@@ -211,10 +209,10 @@ const Prepared& prepare(Cache& cache, const GemmArgs& g, const Call& call, const
     const size_t workspace = kWorkspaceBytes;
     check_lt(api().MatmulPreferenceSetAttribute(preference, lt::kMaxWorkspace, &workspace, sizeof workspace),
              "workspace");
-    lt::Heuristic found[8];
+    lt::Heuristic found[kSuggestions];
     int count = 0;
     const int status =
-        api().MatmulAlgoGetHeuristic(cache.handle, p.desc, p.b, p.a, p.c, p.c, preference, 8, found, &count);
+        api().MatmulAlgoGetHeuristic(cache.handle, p.desc, p.b, p.a, p.c, p.c, preference, kSuggestions, found, &count);
     api().MatmulPreferenceDestroy(preference);
     TENSORGRAD_CHECK(status == 0 && count > 0, Error, "matmul: cuBLASLt offers no algorithm for m=", g.m, " n=", g.n,
                      " k=", g.k, " (status ", status, ")");
@@ -261,6 +259,7 @@ void plain(const GemmArgs& g) {
 template <class T>
 __global__ void pack_kernel(const T* from, int64_t batches, int64_t rows, int64_t cols, int64_t batch, int64_t row,
                             int64_t col, T* to) {
+  begin_early();
   const int64_t total = batches * rows * cols;
   for (int64_t at = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; at < total; at += int64_t{gridDim.x} * blockDim.x) {
     to[at] = from[at / (rows * cols) * batch + at / cols % rows * row + at % cols * col];
@@ -269,8 +268,8 @@ __global__ void pack_kernel(const T* from, int64_t batches, int64_t rows, int64_
 template <class T>
 void pack(const void* from, int64_t batches, int64_t rows, int64_t cols, int64_t batch, int64_t row, int64_t col,
           T* to) {
-  pack_kernel<<<blocks_for(batches * rows * cols, kThreads * 4), kThreads, 0, stream()>>>(
-      static_cast<const T*>(from), batches, rows, cols, batch, row, col, to);
+  launch<pack_kernel<T>>("matmul", blocks_for(batches * rows * cols, kThreads * 4), kThreads,
+                         static_cast<const T*>(from), batches, rows, cols, batch, row, col, to);
 }
 
 template <class T, class Acc>
@@ -316,35 +315,55 @@ void product(const GemmArgs& g, Call call) {
                 c = operand(g.n, g.m, g.c_col, g.c_row);
   if (!c.ok || c.transposed || g.bias_m || g.pack_b || g.batch > 65535) return plain<T, Acc>(g);
   if (!a.ok || !b.ok) return packed_product<T, Acc>(g, call, !a.ok, !b.ok);
-  int device = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  Cache& cache = cache_of(device);
+  Cache& cache = cache_of(current_device());
   const std::lock_guard lock(cache.mutex);
   const Prepared& p = prepare(cache, g, call, a, b, c);
+  if (p.ours) {
+    const Scratch scratch(gemm_f32_scratch(g) + 1);
+    return gemm_f32(g, scratch.as<void>());
+  }
   if (p.has_bias) check_lt(api().MatmulDescSetAttribute(p.desc, lt::kBiasPointer, &g.bias_n, sizeof(void*)), "bias");
   if (p.best.workspace) {
     const Scratch workspace(kWorkspaceBytes);
-    check_lt(launch(cache, p, g, call, p.best.algo, workspace.as<void>()), "Matmul");
+    check_lt(call_lt(cache, p, g, call, p.best.algo, workspace.as<void>()), "Matmul");
   } else {
-    check_lt(launch(cache, p, g, call, p.best.algo, nullptr), "Matmul");
+    check_lt(call_lt(cache, p, g, call, p.best.algo, nullptr), "Matmul");
   }
   check_launch("matmul");
+}
+
+// Each of the `outer` products, which cuBLASLt's one batch stride cannot reach.
+template <class T, class Acc>
+void products(const GemmArgs& g, Call call) {
+  GemmArgs one = g;
+  one.outer = 1;
+  for (int64_t o = 0; o < g.outer; ++o) {
+    one.a = static_cast<const T*>(g.a) + o * g.a_outer;
+    one.b = static_cast<const T*>(g.b) + o * g.b_outer;
+    one.c = static_cast<T*>(g.c) + o * g.c_outer;
+    call.bytes ? product<T, Acc>(one, call) : plain<T, Acc>(one);
+  }
+}
+template <class T>
+void integers(const GemmArgs& g) {
+  products<T, T>(g, {});
 }
 
 }  // namespace
 
 void fill(GemmKernels& k) {
   k.f32 = [](const GemmArgs& g) {
-    product<float, float>(g, {CUDA_R_32F, cuda::allow_tf32_matmul() ? lt::kCompute32FTf32 : lt::kCompute32F, 4});
+    products<float, float>(g, {CUDA_R_32F, cuda::allow_tf32_matmul() ? lt::kCompute32FTf32 : lt::kCompute32F, 4});
   };
-  k.f64 = [](const GemmArgs& g) { product<double, double>(g, {CUDA_R_64F, lt::kCompute64F, 8}); };
-  k.bf16 = [](const GemmArgs& g) { product<__nv_bfloat16, float>(g, {CUDA_R_16BF, lt::kCompute32F, 2}); };
-  k.f16 = [](const GemmArgs& g) { product<__half, float>(g, {CUDA_R_16F, lt::kCompute32F, 2}); };
-  k.i64 = plain<int64_t, int64_t>;
-  k.i32 = plain<int32_t, int32_t>;
-  k.i16 = plain<int16_t, int16_t>;
-  k.i8 = plain<int8_t, int8_t>;
-  k.u8 = plain<uint8_t, uint8_t>;
+  k.f64 = [](const GemmArgs& g) { products<double, double>(g, {CUDA_R_64F, lt::kCompute64F, 8}); };
+  k.bf16 = [](const GemmArgs& g) { products<__nv_bfloat16, float>(g, {CUDA_R_16BF, lt::kCompute32F, 2}); };
+  k.f16 = [](const GemmArgs& g) { products<__half, float>(g, {CUDA_R_16F, lt::kCompute32F, 2}); };
+  k.i64 = integers<int64_t>;
+  k.i32 = integers<int32_t>;
+  k.i16 = integers<int16_t>;
+  k.i8 = integers<int8_t>;
+  k.u8 = integers<uint8_t>;
+  k.sum_rows = sum_rows;
 }
 
 }  // namespace tensorgrad::gpu

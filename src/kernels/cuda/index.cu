@@ -8,15 +8,14 @@
 
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/pointwise.cuh"
+#include "kernels/index.h"
 
 namespace tensorgrad::gpu {
 namespace {
 
 template <class F>
-void launch(int64_t n, const char* what, F f) {
-  if (n == 0) return;
-  each<<<blocks_for(n, kThreads), kThreads, 0, stream()>>>(n, f);
-  check_launch(what);
+void over(int64_t n, const char* what, F f) {
+  launch_each(what, n, f);
 }
 // Calls body with an unsigned type of `item` bytes.
 template <class Body>
@@ -90,7 +89,7 @@ bool all_inside(const int64_t*, int64_t, int64_t) { return false; }
 
 int64_t wrap(const int64_t* in, int64_t* out, int64_t n, int64_t size, int64_t stride, bool add, bool negative) {
   unsigned long long* fault = fault_word();
-  launch(n, "index", [=] __device__(int64_t i) {
+  over(n, "index", [=] __device__(int64_t i) {
     int64_t v = in[i];
     if (negative && v < 0) v += size;
     if (v < 0 || v >= size) {
@@ -104,7 +103,7 @@ int64_t wrap(const int64_t* in, int64_t* out, int64_t n, int64_t size, int64_t s
 
 template <class T>
 void select_as(const DimShape& d, const T* x, const int64_t* index, int64_t m, T* y) {
-  launch(d.outer * m * d.inner, "index_select", [=] __device__(int64_t at) {
+  over(d.outer * m * d.inner, "index_select", [=] __device__(int64_t at) {
     const int64_t i = at % d.inner, j = at / d.inner % m, o = at / d.inner / m;
     y[at] = x[(o * d.n + index[j]) * d.inner + i];
   });
@@ -117,7 +116,7 @@ void select(int64_t item, const DimShape& s, const void* x, const int64_t* index
 }
 template <class T>
 void put_as(const DimShape& d, T* x, const int64_t* index, int64_t m, const T* source, const DimStrides& w) {
-  launch(d.outer * m * d.inner, "index_put", [=] __device__(int64_t at) {
+  over(d.outer * m * d.inner, "index_put", [=] __device__(int64_t at) {
     const int64_t i = at % d.inner, j = at / d.inner % m, o = at / d.inner / m;
     x[(o * d.n + index[j]) * d.inner + i] = source[o * w.outer + j * w.n + i * w.inner];
   });
@@ -131,7 +130,7 @@ void put(int64_t item, const DimShape& s, void* x, const int64_t* index, int64_t
 }
 template <class T>
 void add_as(const DimShape& d, T* x, const int64_t* index, int64_t m, const T* source, const DimStrides& w) {
-  launch(d.outer * m * d.inner, "index_add", [=] __device__(int64_t at) {
+  over(d.outer * m * d.inner, "index_add", [=] __device__(int64_t at) {
     const int64_t i = at % d.inner, j = at / d.inner % m, o = at / d.inner / m;
     atomic_add(x + (o * d.n + index[j]) * d.inner + i, source[o * w.outer + j * w.n + i * w.inner]);
   });
@@ -173,7 +172,7 @@ Places places(const GatherArgs& a) {
 
 template <class T>
 void gather_as(const Places& p, const T* x, T* other) {
-  launch(p.count, "gather", [=] __device__(int64_t at) {
+  over(p.count, "gather", [=] __device__(int64_t at) {
     int64_t xo, oo;
     p.offsets(at, xo, oo);
     other[oo] = x[xo];
@@ -187,7 +186,7 @@ void gather(int64_t item, const GatherArgs& a) {
 }
 template <class T>
 void scatter_as(const Places& p, T* x, const T* other) {
-  launch(p.count, "scatter", [=] __device__(int64_t at) {
+  over(p.count, "scatter", [=] __device__(int64_t at) {
     int64_t xo, oo;
     p.offsets(at, xo, oo);
     x[xo] = other[oo];
@@ -201,7 +200,7 @@ void scatter(int64_t item, const GatherArgs& a) {
 }
 template <class T>
 void scatter_add_as(const Places& p, T* x, const T* other) {
-  launch(p.count, "scatter_add", [=] __device__(int64_t at) {
+  over(p.count, "scatter_add", [=] __device__(int64_t at) {
     int64_t xo, oo;
     p.offsets(at, xo, oo);
     atomic_add(x + xo, other[oo]);
@@ -228,6 +227,7 @@ void with_temporary(const char* what, Call call) {
 template <class T>
 T fetch(const T* device, const char* what) {
   T value{};
+  check_can_wait(what);
   check(cudaMemcpyAsync(&value, device, sizeof value, cudaMemcpyDeviceToHost, stream()), what);
   check(cudaStreamSynchronize(stream()), what);
   return value;
@@ -245,7 +245,7 @@ int64_t nonzero(DType dtype, const void* x, int64_t n, int ndim, const int64_t* 
   auto* count = flat + n;
   auto* flags = reinterpret_cast<uint8_t*>(count + 1);
   const bool floating = is_floating_point(dtype);
-  launch(n, "nonzero", [=] __device__(int64_t i) {
+  over(n, "nonzero", [=] __device__(int64_t i) {
     flags[i] = floating ? load<double>(x, dtype, i) != 0.0 : load<int64_t>(x, dtype, i) != 0;
   });
   with_temporary("nonzero", [&](void* t, size_t& bytes) {
@@ -256,7 +256,7 @@ int64_t nonzero(DType dtype, const void* x, int64_t n, int ndim, const int64_t* 
   if (!out) return total;
   Coordinates c{ndim, {}};
   for (int d = 0; d < ndim; ++d) c.sizes[d] = sizes[d];
-  launch(total, "nonzero", [=] __device__(int64_t i) {
+  over(total, "nonzero", [=] __device__(int64_t i) {
     int64_t rest = flat[i];
     for (int d = c.ndim - 1; d >= 0; --d) {
       out[i * c.ndim + d] = rest % c.sizes[d];
@@ -267,7 +267,7 @@ int64_t nonzero(DType dtype, const void* x, int64_t n, int ndim, const int64_t* 
 }
 
 void widen_flags(const uint8_t* mask, int64_t n, int64_t* flags, const char* what) {
-  launch(n, what, [=] __device__(int64_t i) { flags[i] = mask[i] != 0; });
+  over(n, what, [=] __device__(int64_t i) { flags[i] = mask[i] != 0; });
 }
 // The number of set mask entries before each.
 template <class Use>
@@ -282,7 +282,7 @@ void with_ranks(const uint8_t* mask, int64_t n, const char* what, Use use) {
 }
 template <class T>
 void compress_as(const uint8_t* mask, const int64_t* ranks, const T* x, int64_t n, T* out) {
-  launch(n, "masked_select", [=] __device__(int64_t i) {
+  over(n, "masked_select", [=] __device__(int64_t i) {
     if (mask[i]) out[ranks[i]] = x[i];
   });
 }
@@ -297,7 +297,7 @@ void compress(int64_t item, const uint8_t* mask, const void* x, int64_t n, void*
 }
 template <class T>
 void place_as(const uint8_t* mask, const int64_t* ranks, T* x, int64_t n, const T* source) {
-  launch(n, "masked_scatter", [=] __device__(int64_t i) {
+  over(n, "masked_scatter", [=] __device__(int64_t i) {
     if (mask[i]) x[i] = source[ranks[i]];
   });
 }
@@ -313,7 +313,7 @@ void place(int64_t item, const uint8_t* mask, void* x, int64_t n, const void* so
 
 template <class T>
 void search_as(const T* all, int64_t rows, int64_t n, const T* values, int64_t per_row, bool right, int64_t* out) {
-  launch(rows * per_row, "searchsorted", [=] __device__(int64_t at) {
+  over(rows * per_row, "searchsorted", [=] __device__(int64_t at) {
     const T* row = all + (rows == 1 ? 0 : at / per_row * n);
     const T value = values[at];
     int64_t low = 0, high = n;

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/reduce_rows.cuh"
+#include "kernels/loss.h"
 
 namespace tensorgrad::gpu {
 namespace {
@@ -16,6 +17,7 @@ __device__ inline void complain(unsigned long long* fault, int64_t position) {
 template <class T>
 __global__ void cross_entropy_rows(const ClassLoss s, const T* x, T* log_sum, T* losses, T* weights,
                                    unsigned long long* fault) {
+  begin_early();
   const int64_t row = blockIdx.x, n = row / s.spatial, p = row % s.spatial;
   const T* v = x + n * s.classes * s.spatial + p;
   const T* w = static_cast<const T*>(s.weight);
@@ -76,6 +78,7 @@ __global__ void nll_rows(const ClassLoss s, const T* x, T* losses, T* weights, u
 template <class T>
 __global__ void collect(int64_t rows, const T* losses, const T* weights, bool reduce, bool mean, T* out,
                         T* total_weight) {
+  begin_early();
   T loss = T(0), weight = T(0);
   for (int64_t i = threadIdx.x; i < rows; i += blockDim.x) loss += losses[i], weight += weights[i];
   loss = block_sum(loss);
@@ -87,7 +90,7 @@ __global__ void collect(int64_t rows, const T* losses, const T* weights, bool re
 
 template <class T>
 void finish(const ClassLoss& s, const T* losses, const T* weights, T* out, T* total_weight) {
-  collect<<<1, 1024, 0, stream()>>>(s.batch * s.spatial, losses, weights, s.reduce, s.mean, out, total_weight);
+  launch<collect<T>>("loss", 1, 1024, s.batch * s.spatial, losses, weights, s.reduce, s.mean, out, total_weight);
 }
 
 template <class T>
@@ -98,8 +101,8 @@ int64_t cross_entropy_forward(const ClassLoss& s, const T* x, T* log_sum, T* out
   T* losses = s.reduce ? weights + rows : out;
   const int threads = s.classes >= 4096 ? 1024 : s.classes >= 256 ? 256 : 32;
   if (rows)
-    cross_entropy_rows<<<static_cast<unsigned>(rows), threads, 0, stream()>>>(s, x, log_sum, losses, weights,
-                                                                              fault_word());
+    launch<cross_entropy_rows<T>>("cross_entropy", static_cast<unsigned>(rows), threads, s, x, log_sum, losses, weights,
+                                  fault_word());
   finish(s, losses, weights, out, total_weight);
   check_launch("cross_entropy");
   return -1;
@@ -108,6 +111,7 @@ int64_t cross_entropy_forward(const ClassLoss& s, const T* x, T* log_sum, T* out
 template <class T>
 __global__ void cross_entropy_dx(const ClassLoss s, const T* x, const T* log_sum, const T* grad, const T* total_weight,
                                  T* dx) {
+  begin_early();
   const int64_t row = blockIdx.x, n = row / s.spatial, p = row % s.spatial;
   const int64_t at = n * s.classes * s.spatial + p, t = s.target[row];
   const T* w = static_cast<const T*>(s.weight);
@@ -138,7 +142,8 @@ void cross_entropy_backward(const ClassLoss& s, const T* x, const T* log_sum, co
   const int64_t rows = s.batch * s.spatial;
   if (rows * s.classes == 0) return;
   const int threads = s.classes >= 4096 ? 1024 : s.classes >= 256 ? 256 : 32;
-  cross_entropy_dx<<<static_cast<unsigned>(rows), threads, 0, stream()>>>(s, x, log_sum, grad, total_weight, dx);
+  launch<cross_entropy_dx<T>>("cross_entropy backward", static_cast<unsigned>(rows), threads, s, x, log_sum, grad,
+                              total_weight, dx);
   check_launch("cross_entropy backward");
 }
 
@@ -180,6 +185,7 @@ void nll_backward(const ClassLoss& s, const T* grad, const T* total_weight, T* d
 template <class T>
 __global__ void gather_rows(int64_t count, int64_t rows, int64_t size, const T* weight, const int64_t* index, T* out,
                             unsigned long long* fault) {
+  begin_early();
   for (int64_t i = blockIdx.x; i < count; i += gridDim.x) {
     const int64_t r = index[i];
     const bool inside = r >= 0 && r < rows;
@@ -190,8 +196,8 @@ __global__ void gather_rows(int64_t count, int64_t rows, int64_t size, const T* 
 template <class T>
 int64_t embedding_forward(int64_t count, int64_t rows, int64_t size, const T* weight, const int64_t* index, T* out) {
   if (count * size == 0) return -1;
-  gather_rows<<<static_cast<unsigned>(std::min<int64_t>(count, 65536)), size >= 256 ? 256 : 64, 0, stream()>>>(
-      count, rows, size, weight, index, out, fault_word());
+  launch<gather_rows<T>>("embedding", static_cast<unsigned>(std::min<int64_t>(count, 65536)), size >= 256 ? 256 : 64,
+                         count, rows, size, weight, index, out, fault_word());
   check_launch("embedding");
   return -1;
 }

@@ -34,7 +34,9 @@ size_t class_bytes(int cls) {
 std::mutex g_mutex;
 MemoryStats g_stats[kMaxDevices];
 
+// A freed block that other streams still work on.
 struct Deferred {
+  std::vector<cudaStream_t> streams;  // whose events are not recorded yet: a graph was being captured
   std::vector<cudaEvent_t> events;
   void* data;
   int cls;
@@ -47,7 +49,13 @@ std::unordered_map<detail::Storage*, std::vector<cudaStream_t>> g_recorded;
 
 class Pool {
  public:
-  Pool(int device, cudaStream_t stream, bool graph) : device_(device), stream_(stream), graph_(graph) {}
+  Pool(int device, cudaStream_t stream, bool graph) : device_(device), stream_(stream), graph_(graph) {
+    // Not for a capture: the words must be zero before the first replay as well.
+    check(cudaMalloc(&tickets_, kTickets * sizeof(unsigned)), "cudaMalloc");
+    check(cudaMemset(tickets_, 0, kTickets * sizeof(unsigned)), "cudaMemset");
+    check(cudaStreamSynchronize(nullptr), "cudaMemset");
+  }
+  unsigned* tickets() const { return tickets_; }
 
   void* take(int cls) {
     auto& list = free_[cls];
@@ -85,6 +93,7 @@ class Pool {
   }
   void destroy_all() {
     for (void* p : system_) cudaFree(p);
+    cudaFree(tickets_);
     g_stats[device_].reserved -= reserved_;
   }
 
@@ -119,6 +128,7 @@ class Pool {
   int device_;
   cudaStream_t stream_;
   bool graph_;
+  unsigned* tickets_ = nullptr;
   char* slab_ = nullptr;
   size_t slab_left_ = 0;
   int64_t reserved_ = 0;
@@ -133,9 +143,21 @@ std::vector<std::unique_ptr<Pool>>& pools() {
   return *p;
 }
 
+void record_events(Deferred& d) {
+  for (cudaStream_t stream : d.streams) {
+    cudaEvent_t e;
+    check(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "record_stream");
+    check(cudaEventRecord(e, stream), "record_stream");
+    d.events.push_back(e);
+  }
+  d.streams.clear();
+}
+
 void reclaim_deferred(bool wait) {
+  if (capturing()) return;  // events may not be asked then
   for (size_t i = 0; i < g_deferred.size();) {
     Deferred& d = g_deferred[i];
+    record_events(d);
     bool done = true;
     for (cudaEvent_t e : d.events) {
       if (wait) cudaEventSynchronize(e);
@@ -165,6 +187,8 @@ Pool* pool_of(int device, cudaStream_t stream) {
 
 Pool* new_graph_pool(int device, cudaStream_t stream) { return new Pool(device, stream, true); }
 
+unsigned* tickets_of(Pool* pool) { return pool->tickets(); }
+
 void retire_graph_pool(Pool* pool) {
   const std::lock_guard lock(g_mutex);
   pool->retired = true;
@@ -182,7 +206,7 @@ detail::Storage* allocate_from(Pool* pool, size_t bytes, Device device) {
     const std::lock_guard lock(g_mutex);
     if (!g_deferred.empty()) reclaim_deferred(false);
     data = pool->take(cls);
-    if (!data) {
+    if (!data && !capturing()) {
       reclaim_deferred(true);
       for (auto& p : pools()) {
         if (p->device() == pool->device()) p->trim();
@@ -221,14 +245,9 @@ void release_storage(detail::Storage* s) {
     g_stats[pool->device()].allocated -= static_cast<int64_t>(class_bytes(cls));
     --pool->live;
     if (s->pad) {  // other streams worked on it
-      Deferred d{{}, s->data, cls, pool};
-      for (cudaStream_t stream : g_recorded[s]) {
-        cudaEvent_t e;
-        cudaEventCreateWithFlags(&e, cudaEventDisableTiming);
-        cudaEventRecord(e, stream);
-        d.events.push_back(e);
-      }
+      Deferred d{std::move(g_recorded[s]), {}, s->data, cls, pool};
       g_recorded.erase(s);
+      if (!capturing()) record_events(d);
       g_deferred.push_back(std::move(d));
     } else {
       pool->give(cls, s->data);
@@ -243,6 +262,7 @@ void release_storage(detail::Storage* s) {
 }
 
 void record_stream(detail::Storage* s, void* stream) {
+  if (s->deleter) return;  // somebody else's memory
   const std::lock_guard lock(g_mutex);
   auto* pool = static_cast<Pool*>(s->context);
   if (!pool || pool->graph() || pool->stream() == static_cast<cudaStream_t>(stream)) return;
@@ -264,7 +284,8 @@ void reset_peak(Device device) {
   s.reserved_peak = s.reserved;
 }
 void empty_cache(Device device) {
-  cudaDeviceSynchronize();
+  check_can_wait("empty_cache");
+  check(cudaDeviceSynchronize(), "empty_cache");
   const std::lock_guard lock(g_mutex);
   reclaim_deferred(true);
   for (auto& p : pools()) {

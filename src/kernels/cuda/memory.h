@@ -17,6 +17,7 @@ class Pool;
 
 Pool* pool_of(int device, cudaStream_t stream);
 Pool* new_graph_pool(int device, cudaStream_t stream);
+unsigned* tickets_of(Pool* pool);
 // The graph is gone: its memory goes back once the last tensor in it does.
 void retire_graph_pool(Pool* pool);
 

@@ -3,7 +3,10 @@
 // order.
 
 #include "kernels/cuda/fill.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/layer_norm.h"
 #include "kernels/cuda/reduce_rows.cuh"
+#include "kernels/norm.h"
 
 namespace tensorgrad::gpu {
 namespace {
@@ -100,7 +103,10 @@ void layer_forward(int64_t rows, int64_t n, const T* x, const T* weight, const T
   if (rows == 0) return;
   const auto e = static_cast<T>(eps);
   const auto blocks = static_cast<unsigned>(rows);
-  if (centre) {
+  if (quads_fit(n, kLongestForward, {x, weight, bias, y})) {
+    centre ? quad_norm_forward<T, true>(rows, n, x, weight, bias, e, y, mean, rstd)
+           : quad_norm_forward<T, false>(rows, n, x, weight, bias, e, y, mean, rstd);
+  } else if (centre) {
     row_forward<T, true><<<blocks, row_threads(n), 0, stream()>>>(n, x, weight, bias, e, 1, 1, y, mean, rstd);
   } else {
     row_forward<T, false><<<blocks, row_threads(n), 0, stream()>>>(n, x, weight, bias, e, 1, 1, y, mean, rstd);
@@ -124,6 +130,8 @@ template <class T, bool Centre>
 void layer_backward_as(int64_t rows, int64_t n, const T* g, const T* x, const T* mean, const T* rstd, const T* weight,
                        T* dx, T* dweight, T* dbias) {
   if (n == 0) return;
+  if (rows && quads_fit(n, kLongestBackward, {g, x, weight, dx}))
+    return quad_norm_backward<T, Centre>(rows, n, g, x, mean, rstd, weight, dx, dweight, dbias);
   if (dx && rows)
     row_backward<T, Centre>
         <<<static_cast<unsigned>(rows), row_threads(n), 0, stream()>>>(n, g, x, mean, rstd, weight, 1, 1, dx);
@@ -149,6 +157,7 @@ __device__ inline void each_of_channel(int64_t batch, int64_t channels, int64_t 
 template <class T>
 __global__ void channel_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, T eps, T momentum,
                               T* running_mean, T* running_var, T* mean_out, T* rstd_out) {
+  begin_early();
   const int64_t c = blockIdx.x;
   const T count = static_cast<T>(batch * spatial);
   T sum = T(0);
@@ -167,6 +176,7 @@ __global__ void channel_stats(int64_t batch, int64_t channels, int64_t spatial, 
 template <class T>
 __global__ void channel_apply(int64_t channels, int64_t spatial, int64_t total, const T* x, const T* mean,
                               const T* rstd, const T* weight, const T* bias, T* y) {
+  begin_early();
   for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < total; i += int64_t{gridDim.x} * blockDim.x) {
     const int64_t c = i / spatial % channels;
     const T v = (x[i] - mean[c]) * rstd[c];
@@ -178,6 +188,7 @@ __global__ void channel_apply(int64_t channels, int64_t spatial, int64_t total, 
 template <class T>
 __global__ void channel_sums(int64_t batch, int64_t channels, int64_t spatial, const T* g, const T* x, const T* mean,
                              const T* rstd, T* sums) {
+  begin_early();
   const int64_t c = blockIdx.x;
   const T m = mean[c], r = rstd[c];
   T sg = T(0), sgx = T(0);
@@ -192,6 +203,7 @@ __global__ void channel_sums(int64_t batch, int64_t channels, int64_t spatial, c
 template <class T>
 __global__ void channel_dx(int64_t channels, int64_t spatial, int64_t total, T count, const T* g, const T* x,
                            const T* mean, const T* rstd, const T* weight, const T* sums, T* dx) {
+  begin_early();
   for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < total; i += int64_t{gridDim.x} * blockDim.x) {
     const int64_t c = i / spatial % channels;
     const T w = (weight ? weight[c] : T(1)) * rstd[c];
@@ -203,9 +215,8 @@ template <class T>
 void batch_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, double eps, double momentum,
                  T* running_mean, T* running_var, T* mean, T* rstd) {
   if (channels == 0) return;
-  channel_stats<<<static_cast<unsigned>(channels), 512, 0, stream()>>>(batch, channels, spatial, x, static_cast<T>(eps),
-                                                                       static_cast<T>(momentum), running_mean,
-                                                                       running_var, mean, rstd);
+  launch<channel_stats<T>>("batch_norm", static_cast<unsigned>(channels), 512, batch, channels, spatial, x,
+                           static_cast<T>(eps), static_cast<T>(momentum), running_mean, running_var, mean, rstd);
   check_launch("batch_norm");
 }
 template <class T>
@@ -213,8 +224,8 @@ void batch_apply(int64_t batch, int64_t channels, int64_t spatial, const T* x, c
                  const T* weight, const T* bias, T* y) {
   const int64_t total = batch * channels * spatial;
   if (total == 0) return;
-  channel_apply<<<blocks_for(total, kThreads * 4), kThreads, 0, stream()>>>(channels, spatial, total, x, mean, rstd,
-                                                                            weight, bias, y);
+  launch<channel_apply<T>>("batch_norm", blocks_for(total, kThreads * 4), kThreads, channels, spatial, total, x, mean,
+                           rstd, weight, bias, y);
   check_launch("batch_norm");
 }
 template <class T>
@@ -226,16 +237,16 @@ void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g
   const Scratch scratch(static_cast<size_t>(2 * channels) * sizeof(T));
   T* sums = scratch.as<T>();
   if (need_sums)
-    channel_sums<<<static_cast<unsigned>(channels), 512, 0, stream()>>>(batch, channels, spatial, g, x, mean, rstd,
-                                                                        sums);
+    launch<channel_sums<T>>("batch_norm backward", static_cast<unsigned>(channels), 512, batch, channels, spatial, g, x,
+                            mean, rstd, sums);
   const auto bytes = static_cast<size_t>(channels) * sizeof(T);
   if (dbias) check(cudaMemcpyAsync(dbias, sums, bytes, cudaMemcpyDeviceToDevice, stream()), "batch_norm backward");
   if (dweight)
     check(cudaMemcpyAsync(dweight, sums + channels, bytes, cudaMemcpyDeviceToDevice, stream()), "batch_norm backward");
   if (dx && total) {
-    channel_dx<<<blocks_for(total, kThreads * 4), kThreads, 0, stream()>>>(
-        channels, spatial, total, static_cast<T>(batch * spatial), g, x, mean, rstd, weight,
-        batch_statistics ? sums : nullptr, dx);
+    launch<channel_dx<T>>("batch_norm backward", blocks_for(total, kThreads * 4), kThreads, channels, spatial, total,
+                          static_cast<T>(batch * spatial), g, x, mean, rstd, weight, batch_statistics ? sums : nullptr,
+                          dx);
   }
   check_launch("batch_norm backward");
 }

@@ -3,6 +3,7 @@
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/pointwise.cuh"
 #include "kernels/cuda/pointwise_parts.h"
+#include "kernels/pointwise.h"
 
 namespace tensorgrad::gpu {
 
@@ -88,22 +89,19 @@ void launch_float(const PointwiseArgs& args) {
   }
 }
 
+// The float32 kernels by operation; null where the operation is not one of floats.
+template <class Op, template <Op> class Static, Op O>
+constexpr Launch flat_of() {
+  if constexpr (float_op(O)) {
+    return launch_float<Static<O>, gives_bool(O)>;
+  } else {
+    return nullptr;
+  }
+}
 template <class Op, template <Op> class Static, int... I>
 Launch flat_float(Op op, std::integer_sequence<int, I...>) {
-  Launch found = nullptr;
-  ((static_cast<int>(op) == I ? (
-                                    found =
-                                        [] {
-                                          if constexpr (float_op(Op(I))) {
-                                            return static_cast<Launch>(launch_float<Static<Op(I)>, gives_bool(Op(I))>);
-                                          } else {
-                                            return static_cast<Launch>(nullptr);
-                                          }
-                                        }(),
-                                    true)
-                              : false) ||
-   ...);
-  return found;
+  static constexpr Launch launches[] = {flat_of<Op, Static, Op(I)>()...};
+  return launches[static_cast<int>(op)];
 }
 
 template <class Op, template <Op> class Static>
@@ -113,8 +111,7 @@ void run(Op op, const PointwiseArgs& args) {
   const DType result = gives_bool(op) ? DType::boolean : DType::float32;
   if (args.compute == DType::float32 && flat_fits(args, kInputs, DType::float32, result)) {
     if (Launch f = flat_float<Op, Static>(op, std::make_integer_sequence<int, static_cast<int>(Op::count_)>())) {
-      f(args);
-      return check_launch("pointwise operation");
+      return f(args);
     }
   }
   switch (args.compute) {

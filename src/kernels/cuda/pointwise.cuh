@@ -7,7 +7,7 @@
 
 #include <type_traits>
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/math.cuh"
 #include "kernels/pointwise.h"
 
@@ -201,6 +201,7 @@ struct alignas(sizeof(S) * N) Pack {
 // T computes, S is stored; every dense operand is S, Out is the result's type.
 template <class F, class T, class S, class Out>
 __global__ void flat_kernel(F f, Params<T> params, FlatArgs a) {
+  begin_early();
   constexpr int kPer = 16 / sizeof(S);
   const int64_t packs = a.n / kPer, step = int64_t{gridDim.x} * blockDim.x;
   const int64_t first = blockIdx.x * int64_t{blockDim.x} + threadIdx.x;
@@ -261,7 +262,8 @@ struct StridedArgs {
 };
 
 template <class F, class T, bool Same>  // Same: every operand is stored as T
-__global__ void strided_kernel(F f, Params<T> params, StridedArgs a) {
+__global__ void strided_kernel(F f, Params<T> params, const __grid_constant__ StridedArgs a) {
+  begin_early();
   const int64_t step = int64_t{gridDim.x} * blockDim.x;
   for (int64_t at = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; at < a.n; at += step) {
     int64_t offsets[4] = {0, 0, 0, 0};
@@ -336,9 +338,9 @@ void launch_strided(const F& f, const PointwiseArgs& args, DType stored) {
   for (int k = 0; k < F::kInputs; ++k) same &= !args.in[k].strides || args.in[k].dtype == stored;
   const unsigned blocks = blocks_for(s.n, kThreads);
   if (same) {
-    strided_kernel<F, T, true><<<blocks, kThreads, 0, stream()>>>(f, params_of<T>(args), s);
+    launch<strided_kernel<F, T, true>>("pointwise operation", blocks, kThreads, f, params_of<T>(args), s);
   } else {
-    strided_kernel<F, T, false><<<blocks, kThreads, 0, stream()>>>(f, params_of<T>(args), s);
+    launch<strided_kernel<F, T, false>>("pointwise operation", blocks, kThreads, f, params_of<T>(args), s);
   }
 }
 
@@ -357,8 +359,8 @@ inline bool flat_fits(const PointwiseArgs& args, int inputs, DType stored, DType
 template <class F, class T, class S, class Out>
 void launch_flat(const F& f, const PointwiseArgs& args) {
   constexpr int kPer = 16 / sizeof(S);
-  flat_kernel<F, T, S, Out><<<blocks_for(args.numel, kThreads * kPer), kThreads, 0, stream()>>>(
-      f, params_of<T>(args), flat_args(args, F::kInputs));
+  launch<flat_kernel<F, T, S, Out>>("pointwise operation", blocks_for(args.numel, kThreads * kPer), kThreads, f,
+                                    params_of<T>(args), flat_args(args, F::kInputs));
 }
 
 }  // namespace tensorgrad::gpu

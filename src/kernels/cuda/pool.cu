@@ -1,17 +1,16 @@
 // Pooling: one thread an output (forward) or an input (backward, which therefore needs no atomics and gives the same
 // bits every run), except the scatter of max pooling, whose windows may overlap.
 
-#include "kernels/cuda/common.cuh"
 #include "kernels/cuda/fill.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/pool.h"
 
 namespace tensorgrad::gpu {
 namespace {
 
 template <class F>
-void launch(int64_t n, F f) {
-  if (n == 0) return;
-  each<<<blocks_for(n, kThreads), kThreads, 0, stream()>>>(n, f);
-  check_launch("pooling");
+void over(int64_t n, F f) {
+  launch_each("pooling", n, f);
 }
 
 int64_t out_count(const PoolShape& s) { return s.planes * s.out_height * s.out_width; }
@@ -39,7 +38,7 @@ __device__ inline void largest_of(const T* plane, int64_t width, int64_t y0, int
 
 template <class T>
 void max_pool(const PoolShape& s, const T* in, T* out, int64_t* indices) {
-  launch(out_count(s), [=] __device__(int64_t i) {
+  over(out_count(s), [=] __device__(int64_t i) {
     const Place p = place(i, s.out_height, s.out_width);
     int64_t y0 = p.y * s.stride_height - s.pad_height, x0 = p.x * s.stride_width - s.pad_width;
     const int64_t y1 = min(y0 + (s.kernel_height - 1) * s.dilation_height + 1, s.in_height);
@@ -60,7 +59,7 @@ __device__ inline int64_t adaptive_end(int64_t i, int64_t in, int64_t out) { ret
 
 template <class T>
 void adaptive_max_pool(const PoolShape& s, const T* in, T* out, int64_t* indices) {
-  launch(out_count(s), [=] __device__(int64_t i) {
+  over(out_count(s), [=] __device__(int64_t i) {
     const Place p = place(i, s.out_height, s.out_width);
     T best;
     int64_t index;
@@ -97,7 +96,7 @@ __device__ inline T sum_of(const T* plane, int64_t width, const Window& w) {
 
 template <class T>
 void avg_pool(const PoolShape& s, const AveragePoolOptions& o, const T* in, T* out) {
-  launch(out_count(s), [=] __device__(int64_t i) {
+  over(out_count(s), [=] __device__(int64_t i) {
     const Place p = place(i, s.out_height, s.out_width);
     const Window w = window(s, o, p.y, p.x);
     out[i] = w.y1 <= w.y0 || w.x1 <= w.x0
@@ -108,7 +107,7 @@ void avg_pool(const PoolShape& s, const AveragePoolOptions& o, const T* in, T* o
 
 template <class T>
 void avg_pool_backward(const PoolShape& s, const AveragePoolOptions& o, const T* g, T* dx) {
-  launch(in_count(s), [=] __device__(int64_t i) {
+  over(in_count(s), [=] __device__(int64_t i) {
     const Place p = place(i, s.in_height, s.in_width);
     const int64_t py = p.y + s.pad_height, px = p.x + s.pad_width;
     const int64_t y0 = py < s.kernel_height ? 0 : (py - s.kernel_height) / s.stride_height + 1,
@@ -126,7 +125,7 @@ void avg_pool_backward(const PoolShape& s, const AveragePoolOptions& o, const T*
 
 template <class T>
 void adaptive_avg_pool(const PoolShape& s, const T* in, T* out) {
-  launch(out_count(s), [=] __device__(int64_t i) {
+  over(out_count(s), [=] __device__(int64_t i) {
     const Place p = place(i, s.out_height, s.out_width);
     const Window w{adaptive_begin(p.y, s.in_height, s.out_height), adaptive_end(p.y, s.in_height, s.out_height),
                    adaptive_begin(p.x, s.in_width, s.out_width), adaptive_end(p.x, s.in_width, s.out_width), 0};
@@ -137,7 +136,7 @@ void adaptive_avg_pool(const PoolShape& s, const T* in, T* out) {
 
 template <class T>
 void adaptive_avg_pool_backward(const PoolShape& s, const T* g, T* dx) {
-  launch(in_count(s), [=] __device__(int64_t i) {
+  over(in_count(s), [=] __device__(int64_t i) {
     const Place p = place(i, s.in_height, s.in_width);
     T sum = T(0);
     for (int64_t y = p.y * s.out_height / s.in_height;
@@ -160,13 +159,13 @@ void max_pool_backward(const PoolShape& s, const T* g, const int64_t* indices, T
   if (in_count(s) == 0) return;
   check(cudaMemsetAsync(dx, 0, static_cast<size_t>(in_count(s)) * sizeof(T), stream()), "max_pool backward");
   const int64_t out_area = s.out_height * s.out_width, in_area = s.in_height * s.in_width;
-  launch(out_count(s), [=] __device__(int64_t i) { atomicAdd(dx + i / out_area * in_area + indices[i], g[i]); });
+  over(out_count(s), [=] __device__(int64_t i) { atomicAdd(dx + i / out_area * in_area + indices[i], g[i]); });
 }
 
 template <class T>
 void take(const PoolShape& s, const T* in, const int64_t* indices, T* out) {
   const int64_t out_area = s.out_height * s.out_width, in_area = s.in_height * s.in_width;
-  launch(out_count(s), [=] __device__(int64_t i) { out[i] = in[i / out_area * in_area + indices[i]]; });
+  over(out_count(s), [=] __device__(int64_t i) { out[i] = in[i / out_area * in_area + indices[i]]; });
 }
 
 template <class T>

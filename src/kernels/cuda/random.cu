@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/fill.h"
+#include "kernels/random.h"
 
 namespace tensorgrad::gpu {
 namespace {
@@ -28,8 +29,12 @@ __device__ inline Words philox(uint64_t seed, uint64_t block) {
 }
 
 // A thread takes a block: four 32-bit elements, 16 apart, or two 64-bit ones.
+__device__ inline RandomStream settled(RandomStream s) {
+  return s.replayed ? RandomStream{s.replayed[0], s.replayed[1] + s.block} : s;
+}
 template <class F>
 __global__ void narrow_kernel(RandomStream stream, int64_t n, F f) {
+  stream = settled(stream);
   const int64_t blocks = (n + 63) / 64 * 16;
   for (int64_t b = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; b < blocks; b += int64_t{gridDim.x} * blockDim.x) {
     f(philox(stream.seed, stream.block + static_cast<uint64_t>(b)), b / 16 * 64 + b % 16);
@@ -37,6 +42,7 @@ __global__ void narrow_kernel(RandomStream stream, int64_t n, F f) {
 }
 template <class F>
 __global__ void wide_kernel(RandomStream stream, int64_t n, F f) {
+  stream = settled(stream);
   const int64_t blocks = (n + 31) / 32 * 16;
   for (int64_t b = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; b < blocks; b += int64_t{gridDim.x} * blockDim.x) {
     const Words w = philox(stream.seed, stream.block + static_cast<uint64_t>(b));

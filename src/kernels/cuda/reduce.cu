@@ -1,10 +1,11 @@
 // Reductions over any dims of a strided array. Where neighbours in memory are reduced, a block takes an output; where
 // they are kept, a warp takes 32 outputs and reads them side by side. Few outputs of many elements are split into fixed
-// parts whose results a second kernel combines in order: the same bits every run.
+// parts, whose results the last block to finish combines in order: the same bits every run.
 
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/pointwise.cuh"
 #include "kernels/cuda/reduce_rows.cuh"
+#include "kernels/reduce.h"
 
 namespace tensorgrad::gpu {
 namespace {
@@ -139,6 +140,19 @@ __device__ inline A finished(const Job& j, A v) {
 template <class A, bool Same>
 __device__ inline A partial(const Job& j, int64_t base, A center, int64_t first, int64_t end, int64_t step) {
   A v = neutral<A>(j.op);
+  if (Same && j.op == ReduceOp::sum && j.reduced.ndim == 1) {  // several loads in flight
+    const A* x = static_cast<const A*>(j.in) + base;
+    const int64_t stride = j.reduced.in[0];
+    A more[3] = {};
+    int64_t i = first;
+    for (; i + 3 * step < end; i += 4 * step) {
+      v += x[i * stride];
+#pragma unroll
+      for (int k = 0; k < 3; ++k) more[k] += x[(i + (k + 1) * step) * stride];
+    }
+    for (; i < end; i += step) v += x[i * stride];
+    return (v + more[0]) + (more[1] + more[2]);
+  }
   for (int64_t i = first; i < end; i += step) {
     int64_t offset, unused;
     if (j.reduced.ndim == 1) {
@@ -168,29 +182,33 @@ __device__ inline A block_combine(ReduceOp op, A v) {
   return v;
 }
 
-// A block an output (and split).
+// A block an output (and split). With splits the last block to finish puts an output's parts together, in order.
 template <class A, bool Same>
-__global__ void row_kernel(const __grid_constant__ Job j, A* partials) {
+__global__ void row_kernel(const __grid_constant__ Job j, A* partials, unsigned* tickets) {
+  begin_early();
   for (int64_t o = blockIdx.x; o < j.kept.count; o += gridDim.x) {
     int64_t in_offset, out_offset;
     j.kept.offsets(o, in_offset, out_offset);
     const A center = j.center ? load<A>(j.center, j.in_dtype, out_offset) : A(0);
     const int64_t begin = blockIdx.y * j.per_split, end = min(j.reduced.count, begin + j.per_split);
-    const A v = block_combine(j.op, partial<A, Same>(j, in_offset, center, begin + threadIdx.x, end, blockDim.x));
-    if (threadIdx.x == 0) {
-      if (partials) {
-        partials[blockIdx.y * j.kept.count + o] = v;
-      } else {
-        store(j.out, j.out_dtype, out_offset, finished(j, v));
-      }
+    A v = block_combine(j.op, partial<A, Same>(j, in_offset, center, begin + threadIdx.x, end, blockDim.x));
+    if (partials) {
+      A* parts = partials + o * j.splits;
+      if (threadIdx.x == 0) parts[blockIdx.y] = v;
+      if (!last_of(tickets + o, static_cast<unsigned>(j.splits))) return;
+      v = neutral<A>(j.op);
+      for (int64_t s = threadIdx.x; s < j.splits; s += blockDim.x) v = combine(j.op, v, __ldcg(parts + s));
+      v = block_combine(j.op, v);
     }
+    if (threadIdx.x == 0) store(j.out, j.out_dtype, out_offset, finished(j, v));
   }
 }
 
 // 32 outputs side by side, 8 threads to each.
 template <class A, bool Same>
-__global__ void column_kernel(const __grid_constant__ Job j, A* partials) {
+__global__ void column_kernel(const __grid_constant__ Job j, A* partials, unsigned* tickets) {
   __shared__ A parts[8][33];
+  begin_early();
   for (int64_t first = blockIdx.x * int64_t{32}; first < j.kept.count; first += gridDim.x * int64_t{32}) {
     const int64_t o = first + threadIdx.x;
     int64_t in_offset = 0, out_offset = 0;
@@ -201,29 +219,27 @@ __global__ void column_kernel(const __grid_constant__ Job j, A* partials) {
       const int64_t begin = blockIdx.y * j.per_split, end = min(j.reduced.count, begin + j.per_split);
       v = partial<A, Same>(j, in_offset, center, begin + threadIdx.y, end, blockDim.y);
     }
-    parts[threadIdx.y][threadIdx.x] = v;
-    __syncthreads();
-    if (threadIdx.y == 0 && o < j.kept.count) {
-      for (int i = 1; i < 8; ++i) v = combine(j.op, v, parts[i][threadIdx.x]);
-      if (partials) {
-        partials[blockIdx.y * j.kept.count + o] = v;
-      } else {
-        store(j.out, j.out_dtype, out_offset, finished(j, v));
+    // Of the 8 threads the first gets the sum of all, in order.
+    const auto add_up = [&] {
+      parts[threadIdx.y][threadIdx.x] = v;
+      __syncthreads();
+      if (threadIdx.y == 0) {
+        for (int i = 1; i < 8; ++i) v = combine(j.op, v, parts[i][threadIdx.x]);
       }
+      __syncthreads();
+    };
+    add_up();
+    if (partials) {
+      if (threadIdx.y == 0 && o < j.kept.count) partials[blockIdx.y * j.kept.count + o] = v;
+      if (!last_of(tickets + first / 32, static_cast<unsigned>(j.splits))) return;
+      v = neutral<A>(j.op);
+      if (o < j.kept.count) {
+        for (int64_t s = threadIdx.y; s < j.splits; s += 8)
+          v = combine(j.op, v, __ldcg(partials + s * j.kept.count + o));
+      }
+      add_up();
     }
-    __syncthreads();
-  }
-}
-
-template <class A>
-__global__ void final_kernel(const __grid_constant__ Job j, const A* partials) {
-  for (int64_t o = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; o < j.kept.count;
-       o += int64_t{gridDim.x} * blockDim.x) {
-    int64_t in_offset, out_offset;
-    j.kept.offsets(o, in_offset, out_offset);
-    A v = neutral<A>(j.op);
-    for (int64_t s = 0; s < j.splits; ++s) v = combine(j.op, v, partials[s * j.kept.count + o]);
-    store(j.out, j.out_dtype, out_offset, finished(j, v));
+    if (threadIdx.y == 0 && o < j.kept.count) store(j.out, j.out_dtype, out_offset, finished(j, v));
   }
 }
 
@@ -238,20 +254,24 @@ void run_as(Job& j) {
   const int64_t groups = rows ? j.kept.count : (j.kept.count + 31) / 32;
   // The split depends on the sizes alone (132 is the multiprocessors of one card, not of this one).
   const int64_t wanted = std::max<int64_t>(1, 132 * 8 / std::max<int64_t>(groups, 1));
-  j.per_split = std::max<int64_t>((j.reduced.count + wanted - 1) / wanted, rows ? 2048 : 64);
+  static_assert(132 * 8 <= kTickets);  // outputs that are split are fewer
+  j.per_split = std::max<int64_t>((j.reduced.count + wanted - 1) / wanted, rows ? 2048 : 128);
   j.splits = std::max<int64_t>(1, (j.reduced.count + j.per_split - 1) / j.per_split);
-  const bool split = j.splits > 1;
-  const Scratch scratch(split ? static_cast<size_t>(j.splits * j.kept.count) * sizeof(A) : 1);
-  A* partials = split ? scratch.as<A>() : nullptr;
   const dim3 grid(static_cast<unsigned>(std::min<int64_t>(groups, 65536)), static_cast<unsigned>(j.splits));
-  if (rows) {
-    const int threads = j.per_split >= 1024 ? 256 : j.per_split >= 128 ? 64 : 32;
-    row_kernel<A, Same><<<grid, threads, 0, stream()>>>(j, partials);
+  const auto run = [&](A* partials, unsigned* words) {
+    if (rows) {
+      const int threads = j.per_split >= 1024 ? 256 : j.per_split >= 128 ? 64 : 32;
+      launch<row_kernel<A, Same>>("reduction", grid, threads, j, partials, words);
+    } else {
+      launch<column_kernel<A, Same>>("reduction", grid, dim3(32, 8), j, partials, words);
+    }
+  };
+  if (j.splits == 1) {
+    run(nullptr, nullptr);
   } else {
-    column_kernel<A, Same><<<grid, dim3(32, 8), 0, stream()>>>(j, partials);
+    const Scratch scratch(static_cast<size_t>(j.splits * j.kept.count) * sizeof(A));
+    run(scratch.as<A>(), tickets());
   }
-  if (split) final_kernel<<<blocks_for(j.kept.count, 128), 128, 0, stream()>>>(j, partials);
-  check_launch("reduction");
 }
 
 void reduce(const ReduceArgs& a) {
@@ -286,6 +306,20 @@ void reduce(const ReduceArgs& a) {
   if (is_floating_point(a.in_dtype)) return counts ? run_as<int64_t, false>(j) : run_as<float, false>(j);
   run_as<int64_t, false>(j);
 }
+
+}  // namespace
+
+void sum_rows(DType dtype, int64_t rows, int64_t cols, const void* x, int64_t row, int64_t col, void* out) {
+  const int64_t sizes[2] = {rows, cols}, in_strides[2] = {row, col}, out_strides[2] = {0, 1};
+  ReduceArgs a;
+  a.op = ReduceOp::sum;
+  a.ndim = 2, a.sizes = sizes;
+  a.in = x, a.in_dtype = dtype, a.in_strides = in_strides;
+  a.out = out, a.out_strides = out_strides;
+  reduce(a);
+}
+
+namespace {
 
 // ---- running sums: a thread a line where lines stand side by side, a block a line where they lie along memory
 

@@ -1,9 +1,12 @@
-// Softmax along one dimension. Rows of up to 2048 elements stay in the registers of one warp: read once, written once.
-// Longer rows take a block and three passes (the second and third mostly from the cache). Dimensions with something
-// behind them take a thread a column, so that neighbours read neighbours.
+// Softmax along one dimension. Rows of up to 1024 elements stay in the registers of one warp, rows of up to 16384 in
+// those of a block: read once, written once, four elements at a time where rows are multiples of four. Longer ones take
+// a block that reads them twice. Dimensions with something behind them take a thread a column, so that neighbours read
+// neighbours.
 
 #include "kernels/cuda/fill.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/reduce_rows.cuh"
+#include "kernels/softmax.h"
 
 namespace tensorgrad::gpu {
 namespace {
@@ -74,17 +77,107 @@ __global__ void warp_backward(const T* y, const T* g, int64_t g_row, int64_t g_n
   }
 }
 
+// Rows of a multiple of four elements in the registers of their threads, Quads times four to a thread. `Warp`: a warp a
+// row; otherwise a block.
+template <class T, int Quads, bool Warp, bool Log>
+__global__ void __launch_bounds__(Warp ? 32 * kWarpsPerBlock : 1024)
+    quad_forward(const T* x, T* y, int64_t rows, int n) {
+  begin_early();
+  const int64_t row = Warp ? blockIdx.x * int64_t{kWarpsPerBlock} + threadIdx.x / 32 : blockIdx.x;
+  if (row >= rows) return;
+  const int first = Warp ? threadIdx.x % 32 : threadIdx.x, step = Warp ? 32 : blockDim.x;
+  const auto* from = reinterpret_cast<const Quad<T>*>(x + row * n);
+  auto* to = reinterpret_cast<Quad<T>*>(y + row * n);
+  Quad<T> v[Quads];
+  T m = lowest<T>();
+#pragma unroll
+  for (int i = 0; i < Quads; ++i) {
+    const int at = first + step * i;
+    v[i] = at < n / 4 ? from[at] : Quad<T>{lowest<T>(), lowest<T>(), lowest<T>(), lowest<T>()};
+#pragma unroll
+    for (int k = 0; k < 4; ++k) m = v[i].v[k] > m || v[i].v[k] != v[i].v[k] ? v[i].v[k] : m;
+  }
+  m = Warp ? warp_max(m) : block_max(m, lowest<T>());
+  T sum = T(0);
+#pragma unroll
+  for (int i = 0; i < Quads; ++i) {
+    const bool in = first + step * i < n / 4;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const T e = in ? fast_exp(v[i].v[k] - m) : T(0);
+      sum += e;
+      v[i].v[k] = Log ? v[i].v[k] - m : e;
+    }
+  }
+  sum = Warp ? warp_sum(sum) : block_sum(sum);
+  const T scale = Log ? fast_log(sum) : T(1) / sum;
+#pragma unroll
+  for (int i = 0; i < Quads; ++i) {
+    const int at = first + step * i;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) v[i].v[k] = Log ? v[i].v[k] - scale : v[i].v[k] * scale;
+    if (at < n / 4) to[at] = v[i];
+  }
+}
+
+// The same for the gradient. g_n is 1, or 0: one number a row.
+template <class T, int Quads, bool Warp, bool Log>
+__global__ void __launch_bounds__(Warp ? 32 * kWarpsPerBlock : 1024)
+    quad_backward(const T* y, const T* g, int64_t g_row, int64_t g_n, T* dx, int64_t rows, int n) {
+  begin_early();
+  const int64_t row = Warp ? blockIdx.x * int64_t{kWarpsPerBlock} + threadIdx.x / 32 : blockIdx.x;
+  if (row >= rows) return;
+  const int first = Warp ? threadIdx.x % 32 : threadIdx.x, step = Warp ? 32 : blockDim.x;
+  const auto* of_y = reinterpret_cast<const Quad<T>*>(y + row * n);
+  const auto* of_g = reinterpret_cast<const Quad<T>*>(g + row * g_row);
+  auto* to = reinterpret_cast<Quad<T>*>(dx + row * n);
+  const T same = g_n == 0 ? g[row * g_row] : T(0);
+  Quad<T> yv[Quads], gv[Quads];
+  T sum = T(0);
+#pragma unroll
+  for (int i = 0; i < Quads; ++i) {
+    const int at = first + step * i;
+    yv[i] = at < n / 4 ? of_y[at] : Quad<T>{};
+    gv[i] = at >= n / 4 ? Quad<T>{} : g_n == 0 ? Quad<T>{same, same, same, same} : of_g[at];
+  }
+#pragma unroll
+  for (int i = 0; i < Quads; ++i) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) sum += Log ? gv[i].v[k] : gv[i].v[k] * yv[i].v[k];
+  }
+  sum = Warp ? warp_sum(sum) : block_sum(sum);
+#pragma unroll
+  for (int i = 0; i < Quads; ++i) {
+    const int at = first + step * i;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const T v = yv[i].v[k], u = gv[i].v[k];
+      gv[i].v[k] = Log ? u - fast_exp(v) * sum : v * (u - sum);
+    }
+    if (at < n / 4) to[at] = gv[i];
+  }
+}
+
+// The greatest value and the sum of exp(x - greatest), brought together.
+template <class T>
+__device__ inline void join(T& m, T& sum, T other_m, T other_sum) {
+  const T top = other_m > m || other_m != other_m ? other_m : m;
+  sum = (m == lowest<T>() ? T(0) : sum * fast_exp(m - top)) +
+        (other_m == lowest<T>() ? T(0) : other_sum * fast_exp(other_m - top));
+  m = top;
+}
+
 template <class T, bool Log>
 __global__ void block_forward(const T* x, T* y, int64_t n) {
   x += blockIdx.x * n, y += blockIdx.x * n;
-  T m = lowest<T>();
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) m = x[i] > m || x[i] != x[i] ? x[i] : m;
-  m = block_max(m, lowest<T>());
-  T sum = T(0);
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum += fast_exp(x[i] - m);
-  sum = block_sum(sum);
+  T m = lowest<T>(), sum = T(0);
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) join(m, sum, x[i], T(1));
+  const T top = block_max(m, lowest<T>());
+  sum = block_sum(m == lowest<T>() ? T(0) : sum * fast_exp(m - top));
   const T scale = Log ? fast_log(sum) : T(1) / sum;
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) y[i] = Log ? x[i] - m - scale : fast_exp(x[i] - m) * scale;
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+    y[i] = Log ? x[i] - top - scale : fast_exp(x[i] - top) * scale;
+  }
 }
 
 template <class T, bool Log>
@@ -143,14 +236,44 @@ bool with_per_lane(int64_t n, Body body) {
   return false;
 }
 
+// Calls body(quads of a thread, warp or block, threads of a block) with the first two as constants, for rows that the
+// quad kernels take.
+template <class Body>
+bool with_quads(int64_t n, Body body) {
+  using std::bool_constant;
+  const auto warp = [&](auto quads) { return body(quads, bool_constant<true>(), 32 * kWarpsPerBlock), true; };
+  const auto block = [&](auto quads, int threads) { return body(quads, bool_constant<false>(), threads), true; };
+  if (n % 4 != 0 || n > 16384) return false;
+  if (n <= 128) return warp(std::integral_constant<int, 1>());
+  if (n <= 256) return warp(std::integral_constant<int, 2>());
+  if (n <= 512) return warp(std::integral_constant<int, 4>());
+  if (n <= 1024) return warp(std::integral_constant<int, 8>());
+  if (n <= 2048) return block(std::integral_constant<int, 2>(), 256);
+  if (n <= 4096) return block(std::integral_constant<int, 4>(), 256);
+  return block(std::integral_constant<int, 4>(), n <= 8192 ? 512 : 1024);
+}
+unsigned row_blocks(int64_t rows, bool warp) {
+  return static_cast<unsigned>(warp ? (rows + kWarpsPerBlock - 1) / kWarpsPerBlock : rows);
+}
+bool aligned(std::initializer_list<const void*> pointers) {
+  uintptr_t bits = 0;
+  for (const void* p : pointers) bits |= reinterpret_cast<uintptr_t>(p);
+  return bits % 16 == 0;
+}
+
 template <class T, bool Log>
 void forward_as(const DimShape& s, const T* x, T* y) {
   if (s.outer * s.n * s.inner == 0) return;
+  const int n = static_cast<int>(s.n);
   if (s.inner == 1) {
+    if (aligned({x, y}) && with_quads(s.n, [&](auto quads, auto warp, int threads) {
+          launch<quad_forward<T, quads.value, warp.value, Log>>("softmax", row_blocks(s.outer, warp.value), threads, x,
+                                                                y, s.outer, n);
+        }))
+      return;
     const bool done = with_per_lane(s.n, [&](auto per) {
-      const auto blocks = static_cast<unsigned>((s.outer + kWarpsPerBlock - 1) / kWarpsPerBlock);
       warp_forward<T, per.value, Log>
-          <<<blocks, 32 * kWarpsPerBlock, 0, stream()>>>(x, y, s.outer, static_cast<int>(s.n));
+          <<<row_blocks(s.outer, true), 32 * kWarpsPerBlock, 0, stream()>>>(x, y, s.outer, n);
     });
     if (!done)
       block_forward<T, Log><<<static_cast<unsigned>(s.outer), s.n >= 8192 ? 1024 : 256, 0, stream()>>>(x, y, s.n);
@@ -164,11 +287,17 @@ void forward_as(const DimShape& s, const T* x, T* y) {
 template <class T, bool Log>
 void backward_as(const DimShape& s, const T* y, const T* g, const DimStrides& gs, T* dx) {
   if (s.outer * s.n * s.inner == 0) return;
+  const int n = static_cast<int>(s.n);
   if (s.inner == 1) {
+    const bool quads = gs.n == 0 ? aligned({y, dx}) : gs.n == 1 && gs.outer % 4 == 0 && aligned({y, g, dx});
+    if (quads && with_quads(s.n, [&](auto quads, auto warp, int threads) {
+          launch<quad_backward<T, quads.value, warp.value, Log>>("softmax backward", row_blocks(s.outer, warp.value),
+                                                                 threads, y, g, gs.outer, gs.n, dx, s.outer, n);
+        }))
+      return;
     const bool done = with_per_lane(s.n, [&](auto per) {
-      const auto blocks = static_cast<unsigned>((s.outer + kWarpsPerBlock - 1) / kWarpsPerBlock);
       warp_backward<T, per.value, Log>
-          <<<blocks, 32 * kWarpsPerBlock, 0, stream()>>>(y, g, gs.outer, gs.n, dx, s.outer, static_cast<int>(s.n));
+          <<<row_blocks(s.outer, true), 32 * kWarpsPerBlock, 0, stream()>>>(y, g, gs.outer, gs.n, dx, s.outer, n);
     });
     if (!done) {
       block_backward<T, Log>

@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/pointwise.cuh"
+#include "kernels/index.h"
 
 namespace tensorgrad::gpu {
 namespace {

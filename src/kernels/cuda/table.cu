@@ -1,5 +1,6 @@
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/fill.h"
+#include "kernels/table.h"
 
 namespace tensorgrad::gpu {
 
