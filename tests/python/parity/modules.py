@@ -11,6 +11,9 @@ import torch
 from parity import compare, convert
 from parity.operations import Outcome, attempt, describe, run
 
+# The text of modules is that of one version of PyTorch; others print some arguments differently.
+SAME_TEXT = torch.__version__.startswith("2.13.")
+
 
 def class_name(info: Any) -> str:
     return info.module_cls.__name__
@@ -38,7 +41,7 @@ def check(info: Any, sample: Any, dtype: torch.dtype, training: bool) -> None:
     ours = cls(*convert.from_torch(tuple(args)), **convert.from_torch(dict(kwargs))).train(training)
     if set(theirs.state_dict()) != set(ours.state_dict()):
         raise compare.Difference(f"state_dict has {sorted(ours.state_dict())}, not {sorted(theirs.state_dict())}")
-    if repr(ours) != repr(theirs):
+    if SAME_TEXT and repr(ours) != repr(theirs):
         raise compare.Difference(f"printed as {ours!r}, not {theirs!r}")
     copy_state(theirs, ours)
     forward = sample.forward_input

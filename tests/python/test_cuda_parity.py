@@ -1,0 +1,202 @@
+"""Operations, gradients and training on a CUDA device against the CPU: NMSE 1e-7 in float32, gradients to 1e-4, twenty
+training steps to 1e-4. Skipped without a device. `python -m parity --device cuda` runs PyTorch's own samples."""
+
+import numpy as np
+import pytest
+import tensorgrad as tg
+
+pytestmark = pytest.mark.skipif(not tg.cuda.is_available(), reason=f"no CUDA device: {tg.cuda.unavailable_reason()}")
+
+F = tg.nn.functional
+
+
+def positive(*shape):
+    return tg.rand(*shape) + 0.1
+
+
+def permuted(*shape):
+    return tg.randn(*shape[::-1]).permute(*range(len(shape) - 1, -1, -1))
+
+
+CASES = {
+    "add broadcast": (lambda a, b: a + b, [(33, 1, 65), (7, 65)]),
+    "sub scaled": (lambda a, b: tg.sub(a, b, alpha=0.5), [(1001,), (1001,)]),
+    "mul strided": (lambda a, b: a.transpose(0, 1) * b, [(31, 67), (67, 31)]),
+    "div": (lambda a, b: a / (b.abs() + 0.5), [(5, 77), (77,)]),
+    "pow": (lambda a: a.abs() ** 2.5, [(513,)]),
+    "exp": (lambda a: a.exp(), [(4097,)]),
+    "log": (lambda a: (a.abs() + 0.1).log(), [(63, 65)]),
+    "tanh": (lambda a: a.tanh(), [(1, 1)]),
+    "sigmoid": (lambda a: a.sigmoid(), [(3, 5, 7)]),
+    "gelu": (F.gelu, [(1025,)]),
+    "gelu tanh": (lambda a: F.gelu(a, approximate="tanh"), [(257,)]),
+    "silu": (F.silu, [(129, 3)]),
+    "erf": (lambda a: a.erf(), [(999,)]),
+    "where": (lambda a, b: tg.where(a > 0, a, b), [(65, 33), (33,)]),
+    "clamp": (lambda a: a.clamp(-0.5, 0.7), [(300,)]),
+    "maximum": (tg.maximum, [(70, 3), (70, 3)]),
+    "sum": (lambda a: a.sum(), [(513, 1027)]),
+    "sum rows": (lambda a: a.sum(1), [(65, 1030)]),
+    "sum columns": (lambda a: a.sum(0), [(1030, 65)]),
+    "sum middle": (lambda a: a.sum(1), [(9, 33, 17)]),
+    "mean of a wide matrix": (lambda a: a.mean(0), [(700, 4100)]),
+    "var": (lambda a: a.var(-1), [(31, 100)]),
+    "max": (lambda a: a.max(1)[0], [(33, 70)]),
+    "logsumexp": (lambda a: a.logsumexp(1), [(33, 70)]),
+    "cumsum": (lambda a: a.cumsum(1), [(7, 300)]),
+    "prod": (lambda a: (1 + 0.1 * a).prod(1), [(7, 30)]),
+    "norm": (lambda a: a.norm(), [(70, 70)]),
+    "matmul": (tg.matmul, [(65, 33), (33, 129)]),
+    "matmul transposed": (lambda a, b: a.t() @ b.t(), [(33, 65), (129, 33)]),
+    "matmul batched": (tg.matmul, [(3, 5, 17, 9), (3, 5, 9, 21)]),
+    "matmul broadcast": (tg.matmul, [(3, 1, 17, 9), (5, 9, 21)]),
+    "matmul of heads": (
+        lambda a, b: a.transpose(1, 2) @ b.transpose(1, 2).transpose(2, 3),
+        [(3, 17, 4, 8), (3, 19, 4, 8)],
+    ),
+    "matvec": (tg.matmul, [(130, 70), (70,)]),
+    "linear": (F.linear, [(7, 5, 33), (65, 33), (65,)]),
+    "linear of a column": (F.linear, [(1, 1), (3, 1), (3,)]),
+    "softmax": (lambda a: a.softmax(-1), [(65, 33)]),
+    "softmax of long rows": (lambda a: (a * 3).softmax(-1), [(5, 5000)]),
+    "softmax of very long rows": (lambda a: (a * 3).softmax(-1), [(2, 40000)]),
+    "softmax of odd rows": (lambda a: a.softmax(-1), [(9, 1027)]),
+    "softmax along dim 0": (lambda a: a.softmax(0), [(33, 65)]),
+    "log_softmax": (lambda a: a.log_softmax(-1), [(17, 1500)]),
+    "layer_norm": (lambda a, w, b: F.layer_norm(a, (33,), w, b), [(65, 33), (33,), (33,)]),
+    "layer_norm of long rows": (lambda a, w, b: F.layer_norm(a, (4096,), w, b), [(70, 4096), (4096,), (4096,)]),
+    "layer_norm of odd rows": (lambda a, w, b: F.layer_norm(a, (1027,), w, b), [(300, 1027), (1027,), (1027,)]),
+    "layer_norm of 8192": (lambda a, w, b: F.layer_norm(a, (8192,), w, b), [(40, 8192), (8192,), (8192,)]),
+    "layer_norm of 16384": (lambda a, w, b: F.layer_norm(a, (16384,), w, b), [(9, 16384), (16384,), (16384,)]),
+    "softmax of 16384": (lambda a: (a * 3).softmax(-1), [(3, 16384)]),
+    "softmax of 2048": (lambda a: a.softmax(-1), [(30, 2048)]),
+    "matmul of few rows": (tg.matmul, [(33, 1000), (1000, 2050)]),
+    "linear of few rows": (F.linear, [(64, 1024), (515, 1024), (515,)]),
+    "layer_norm of very long rows": (lambda a, w: F.layer_norm(a, (40000,), w), [(3, 40000), (40000,)]),
+    "layer_norm without weights": (lambda a: F.layer_norm(a, (768,)), [(33, 768)]),
+    "group_norm": (lambda a, w, b: F.group_norm(a, 3, w, b), [(4, 6, 5, 7), (6,), (6,)]),
+    "batch_norm": (
+        lambda a, w, b: F.batch_norm(a, None, None, w, b, training=True),
+        [(5, 7, 6, 9), (7,), (7,)],
+    ),
+    "max_pool2d": (lambda a: F.max_pool2d(a, 3, 2, 1), [(2, 3, 17, 19)]),
+    "avg_pool2d": (lambda a: F.avg_pool2d(a, 2), [(2, 3, 16, 18)]),
+    "adaptive_avg_pool2d": (lambda a: F.adaptive_avg_pool2d(a, (3, 5)), [(2, 3, 16, 18)]),
+    "attention": (F.scaled_dot_product_attention, [(2, 3, 17, 8), (2, 3, 19, 8), (2, 3, 19, 8)]),
+    "causal attention": (
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+        [(2, 3, 33, 16), (2, 3, 33, 16), (2, 3, 33, 16)],
+    ),
+    "mse_loss": (F.mse_loss, [(33, 65), (33, 65)]),
+    "permute and reshape": (lambda a: a.permute(2, 0, 1).reshape(-1), [(5, 6, 7)]),
+    "cat": (lambda a, b: tg.cat([a, b], 1), [(5, 6), (5, 9)]),
+    "gather": (lambda a: a.gather(1, tg.arange(20, device=a.device).reshape(4, 5) % 7), [(4, 7)]),
+    "index_select": (lambda a: a.index_select(0, tg.tensor([3, 0, 3], device=a.device)), [(5, 6)]),
+    "advanced index": (lambda a: a[tg.tensor([3, 0, 3], device=a.device), :, 1], [(5, 6, 3)]),
+    "sort": (lambda a: a.sort(-1)[0], [(5, 700)]),
+    "topk": (lambda a: a.topk(5)[0], [(5, 70)]),
+    "tril": (lambda a: a.tril(1), [(9, 8)]),
+    "masked_fill": (lambda a: a.masked_fill(a > 1, 0.5), [(40, 40)]),
+    "pad": (lambda a: F.pad(a, (1, 2, 3, 0)), [(3, 5, 7)]),
+}
+
+
+def agree(ours, expected, gradient=False):
+    ours, expected = ours.detach().cpu().numpy(), expected.detach().numpy()
+    assert ours.shape == expected.shape and ours.dtype == expected.dtype
+    if expected.size == 0:
+        return
+    if gradient:
+        assert np.abs(ours - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
+    else:
+        assert np.mean((ours - expected) ** 2) <= 1e-7 * max(np.mean(expected**2), 1e-30)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("random", ["ones", "random"])
+def test_operation_agrees_with_the_cpu(name, random):
+    f, shapes = CASES[name]
+    tg.manual_seed(len(name))
+    on_cpu = [tg.randn(*shape).requires_grad_() for shape in shapes]
+    on_cuda = [t.detach().to("cuda").requires_grad_() for t in on_cpu]
+    expected, ours = f(*on_cpu), f(*on_cuda)
+    assert ours.device.type == "cuda"
+    agree(ours, expected)
+    g = tg.randn(*expected.shape) if random == "random" else tg.ones(()).expand(expected.shape)
+    wanted = tg.autograd.grad(expected, on_cpu, g, allow_unused=True)
+    found = tg.autograd.grad(ours, on_cuda, g.to("cuda"), allow_unused=True)
+    for a, b in zip(found, wanted, strict=True):
+        agree(a, b, gradient=True)
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 5), (5, 0), (3, 0, 4)])
+def test_nothing_is_something(shape):
+    x = tg.randn(*shape, device="cuda", requires_grad=True)
+    for f in (lambda t: t + 1, lambda t: t.sum(), lambda t: t * t, F.gelu, lambda t: t.reshape(-1)):
+        y = f(x)
+        assert y.shape == f(tg.randn(*shape)).shape
+    (x * 2).sum().backward()
+    assert x.grad.shape == x.shape
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"in_channels": 3, "out_channels": 5, "kernel_size": 3},
+        {"in_channels": 4, "out_channels": 6, "kernel_size": 3, "stride": 2, "padding": 1, "groups": 2},
+        {"in_channels": 2, "out_channels": 3, "kernel_size": (1, 5), "dilation": 2, "bias": False},
+        {"in_channels": 64, "out_channels": 64, "kernel_size": 3, "padding": 1},
+    ],
+)
+def test_convolution_agrees_with_the_cpu(options):
+    tg.backends.cudnn.allow_tf32 = False
+    try:
+        tg.manual_seed(1)
+        layer = tg.nn.Conv2d(**options)
+        x = tg.randn(3, options["in_channels"], 19, 23).requires_grad_()
+        expected = layer(x)
+        g = tg.randn(*expected.shape)
+        expected.backward(g)
+        wanted = [x.grad] + [p.grad for p in layer.parameters()]
+        layer.zero_grad()
+        layer.to("cuda")
+        on_cuda = x.detach().to("cuda").requires_grad_()
+        ours = layer(on_cuda)
+        agree(ours, expected)
+        ours.backward(g.to("cuda"))
+        for a, b in zip([on_cuda.grad] + [p.grad for p in layer.parameters()], wanted, strict=True):
+            agree(a, b, gradient=True)
+    finally:
+        tg.backends.cudnn.allow_tf32 = True
+
+
+def models():
+    from test_train_parity import OPTIMIZERS, batches, cnn, mlp, transformer
+
+    return OPTIMIZERS, batches, {"mlp": mlp, "cnn": cnn, "transformer": transformer}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("kind", ["mlp", "cnn", "transformer"])
+def test_twenty_training_steps_match_the_cpu(kind, optimizer):
+    pytest.importorskip("torch", reason="the models are those of test_train_parity.py, which needs PyTorch")
+    optimizers, batches, makers = models()
+    tg.backends.cudnn.allow_tf32 = False
+    try:
+        losses = {}
+        for device in ("cpu", "cuda"):
+            tg.manual_seed(0)
+            model = makers[kind](tg).to(device)
+            optimize = optimizers[optimizer](tg, model.parameters())
+            losses[device] = []
+            for x, labels in batches(makers[kind], np.float32):
+                optimize.zero_grad()
+                output = model(tg.from_numpy(x).to(device))
+                loss = tg.nn.functional.cross_entropy(output, tg.from_numpy(labels).to(device))
+                loss.backward()
+                optimize.step()
+                losses[device].append(loss.item())
+        np.testing.assert_allclose(losses["cuda"], losses["cpu"], rtol=1e-4)
+        assert losses["cpu"][-1] != losses["cpu"][0]
+    finally:
+        tg.backends.cudnn.allow_tf32 = True
