@@ -139,6 +139,55 @@ class Worker:
         np.savez(result, output=self.array(output), **found)
         return {}
 
+    def capture(self, part: str, result: str) -> dict[str, Any]:
+        """Records the case's forward, or forward and backward, as a CUDA graph; replays it and writes what it gave."""
+        lib = self.lib
+        backward = part != "forward"
+
+        def work() -> Any:
+            if not backward:
+                with lib.no_grad():
+                    return self.forward()
+            output = self.forward()
+            output.sum().backward()
+            return output
+
+        side = lib.cuda.Stream()
+        side.wait_stream(lib.cuda.current_stream())
+        with lib.cuda.stream(side):
+            for _ in range(3):
+                self.clear()
+                work()
+        lib.cuda.current_stream().wait_stream(side)
+        self.clear()
+        self.graph = lib.cuda.CUDAGraph()
+        with lib.cuda.graph(self.graph):
+            output = work()
+        self.captured = output
+        self.graph.replay()
+        self.wait()
+        found = {"output": self.array(output)}
+        if backward:
+            found["gradient of input"] = self.array(self.x.grad)
+            for key, parameter in self.parameters.items():
+                found[f"gradient of {key}"] = self.array(parameter.grad)
+        np.savez(result, **found)
+        return {}
+
+    def measure_replay(self, seconds: float, least: int) -> dict[str, Any]:
+        """Seconds of each replay, with the wait for the device."""
+        for _ in range(20):
+            self.graph.replay()
+        self.wait()
+        samples: list[float] = []
+        until = time.perf_counter() + seconds
+        while len(samples) < least or time.perf_counter() < until:
+            begin = time.perf_counter()
+            self.graph.replay()
+            self.wait()
+            samples.append(time.perf_counter() - begin)
+        return {"samples": samples}
+
     def model(self, chosen: str, name: str, compiled: bool) -> dict[str, Any]:
         from bench.training import Training
 
