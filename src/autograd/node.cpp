@@ -1,3 +1,5 @@
+#include <atomic>
+
 #include "autograd/profile.h"
 #include "autograd/record.h"
 #include "core/tensor_make.h"
@@ -174,15 +176,23 @@ Tensor Saved::operator()(const Context& c) const {
 
 namespace detail {
 
+// Several threads may use a leaf for the first time at once: the first to publish wins.
 AutogradMeta& ensure_meta(const Tensor& t) {
   TensorImpl* impl = t.impl();
-  if (!impl->meta) {
-    auto* meta = new AutogradMeta;
-    meta->owner = impl;
-    meta->add_output(t);
-    impl->meta = meta;
+  const std::atomic_ref<AutogradMeta*> slot(impl->meta);
+  AutogradMeta* meta = slot.load(std::memory_order_acquire);
+  if (!meta) [[unlikely]] {
+    NodePtr made = NodePtr::adopt(new AutogradMeta);
+    auto* fresh = static_cast<AutogradMeta*>(made.get());
+    fresh->owner = impl;
+    fresh->add_output(t);
+    if (slot.compare_exchange_strong(meta, fresh, std::memory_order_acq_rel, std::memory_order_acquire)) {
+      made->retain();  // the tensor's own
+      return *fresh;
+    }
+    fresh->owner = nullptr;
   }
-  return *impl->meta;
+  return *meta;
 }
 
 void set_history(const Tensor& out, Node* node) {

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <thread>
 
@@ -420,6 +421,22 @@ TEST_CASE("two threads run backward at once, into the same leaf") {
   work();
   other.join();
   CHECK(values(x.grad()) == V{1000 * 22, 1000 * 24});
+}
+
+TEST_CASE("two threads use a leaf for the first time at once") {
+  for (int round = 0; round < 300; ++round) {
+    const Tensor x = leaf({1, 2});
+    std::atomic<int> arrived{0};
+    auto work = [&] {
+      arrived.fetch_add(1);
+      for (int spins = 0; arrived.load() < 2 && spins < 1000000; ++spins) continue;
+      (x * 2).backward(tensor(V{1, 1}));
+    };
+    std::thread other(work);
+    work();
+    other.join();
+    REQUIRE(values(x.grad()) == V{4, 4});
+  }
 }
 
 TEST_CASE("custom operations") {
