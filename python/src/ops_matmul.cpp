@@ -1,6 +1,7 @@
 // Matrix products.
 
 #include "families.h"
+#include "ops/linear.h"
 #include "tensorgrad/ops/matmul.h"
 
 namespace tensorgrad::python {
@@ -39,6 +40,8 @@ void add_matmul_ops(Ops& ops) {
   });
   ops.function("linear(Tensor input, Tensor weight, Tensor? bias=None)",
                [](Args& a) -> Result { return linear(a.t(0), a.t(1), a.opt(2)); });
+  ops.function("_linear_activation(Tensor input, Tensor weight, Tensor? bias, str activation)",
+               [](Args& a) -> Result { return detail::linear_activation(a.t(0), a.t(1), a.opt(2), a.text(3)); });
 }
 
 }  // namespace tensorgrad::python

@@ -7,7 +7,9 @@
 #include <unordered_set>
 
 #include "core/check.h"
+#include "ops/linear.h"
 #include "tensorgrad/autograd.h"
+#include "tensorgrad/nn/layers.h"
 
 namespace tensorgrad::nn {
 
@@ -320,9 +322,34 @@ Module& item(const Module& m, size_t i, const std::vector<std::pair<std::string,
 Module& Sequential::operator[](size_t i) const { return item(*this, i, child_list()); }
 Module& ModuleList::operator[](size_t i) const { return item(*this, i, child_list()); }
 
+namespace {
+template <class M>
+const M* exactly(const Module& m) {
+  return typeid(m) == typeid(M) ? static_cast<const M*>(&m) : nullptr;
+}
+// The name under which linear_activation() knows the module, or null.
+const char* epilogue_of(const Module& m) {
+  if (exactly<ReLU>(m) != nullptr) return "relu";
+  const auto* const gelu = exactly<GELU>(m);
+  if (gelu == nullptr || (gelu->approximate != "none" && gelu->approximate != "tanh")) return nullptr;
+  return gelu->approximate == "tanh" ? "gelu_tanh" : "gelu";
+}
+}  // namespace
+
 Tensor Sequential::forward(const Tensor& x) {
   Tensor y = x;
-  for (const auto& [name, child] : child_list()) y = child->forward(y);
+  const auto& children = child_list();
+  for (size_t i = 0; i < children.size(); ++i) {
+    // A Linear and the activation behind it in one product.
+    const char* const activation = i + 1 < children.size() ? epilogue_of(*children[i + 1].second) : nullptr;
+    const auto* const layer = activation != nullptr ? exactly<Linear>(*children[i].second) : nullptr;
+    if (layer != nullptr) {
+      y = detail::linear_activation(y, layer->weight, layer->bias, activation);
+      ++i;
+    } else {
+      y = children[i].second->forward(y);
+    }
+  }
   return y;
 }
 

@@ -105,6 +105,7 @@ void multiply(const char* op, const Tensor& out, IntArrayRef batch, const Matrix
   g.c = out.data_ptr(), g.c_row = g.n, g.c_col = 1;
   g.alpha = options.alpha, g.beta = options.beta;
   if (options.bias != nullptr) g.bias_n = options.bias->data_ptr();
+  g.activation = options.activation;
   if (batch.empty()) return kernel(g);
 
   BatchDims dims;

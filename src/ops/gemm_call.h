@@ -2,6 +2,7 @@
 
 // From tensors to one call of the device's matrix product. No gradients here.
 
+#include "kernels/gemm.h"
 #include "tensorgrad/tensor.h"
 
 namespace tensorgrad::detail {
@@ -38,6 +39,7 @@ bool collapses_to_rows(const Tensor& t);
 struct ProductOptions {
   double alpha = 1, beta = 0;
   const Tensor* bias = nullptr;  // one value per column, contiguous
+  GemmActivation activation = GemmActivation::none;
 };
 
 // The broadcast of both batches.

@@ -1,8 +1,14 @@
+#include "ops/linear.h"
+
 #include "autograd/record.h"
 #include "core/autocast.h"
 #include "core/tensor_make.h"
 #include "ops/gemm_call.h"
+#include "ops/pointwise_core.h"
+#include "ops/pointwise_unary.h"
+#include "tensorgrad/ops/copy.h"
 #include "tensorgrad/ops/matmul.h"
+#include "tensorgrad/ops/pointwise.h"
 
 namespace tensorgrad {
 namespace {
@@ -65,6 +71,38 @@ Grads<3> linear_gradients(const Tensor& grad, const Saved& saved_x, const Saved&
   return out;
 }
 
+// activation(x·weightᵀ + bias) without a gradient; a weight of two dims.
+Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias, GemmActivation activation) {
+  check_linear(x, weight, bias);
+  Shape sizes(x.sizes());
+  sizes.back() = weight.sizes()[0];
+  Tensor out = make_empty(sizes, x.dtype(), x.device());
+  NoGradGuard guard;
+  const Tensor rows = detail::collapses_to_rows(x) ? x : x.contiguous();
+  const Tensor flat_bias = bias.defined() ? bias.contiguous() : bias;
+  detail::ProductOptions options;
+  options.bias = bias.defined() ? &flat_bias : nullptr;
+  options.activation = activation;
+  detail::multiply("linear", out, {}, collapsed(rows), detail::matrices(weight).transposed(), options);
+  return out;
+}
+
+// Records the gradient, where one flows: that of the product, of what before(g) makes of the upstream gradient.
+template <class Before>
+void record_linear(const char* node, const Tensor& out, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                   Before before) {
+  if (!(bias.defined() ? should_record(x, weight, bias) : should_record(x, weight))) return;
+  auto formula = [x = needs_grad(weight) ? Saved(x) : Saved(), w = needs_grad(x) ? Saved(weight) : Saved(),
+                  before = std::move(before)](const Tensor& g, const Context& c) {
+    return linear_gradients(before(g, c), x, w, c);
+  };
+  if (bias.defined()) {
+    record(node, out, inputs(x, weight, bias), std::move(formula));
+  } else {
+    record(node, out, inputs(x, weight), std::move(formula));
+  }
+}
+
 }  // namespace
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
@@ -75,30 +113,38 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     const Tensor y = matmul(x, weight);
     return bias.defined() ? y.add(bias) : y;
   }
-  check_linear(x, weight, bias);
-  Shape sizes(x.sizes());
-  sizes.back() = weight.sizes()[0];
-  Tensor out = make_empty(sizes, x.dtype(), x.device());
-  {
-    NoGradGuard guard;
-    const Tensor rows = detail::collapses_to_rows(x) ? x : x.contiguous();
-    const Tensor flat_bias = bias.defined() ? bias.contiguous() : bias;
-    detail::ProductOptions options;
-    options.bias = bias.defined() ? &flat_bias : nullptr;
-    detail::multiply("linear", out, {}, collapsed(rows), detail::matrices(weight).transposed(), options);
-  }
-  if (bias.defined()) {
-    if (should_record(x, weight, bias)) {
-      record("Linear", out, inputs(x, weight, bias),
-             [x = needs_grad(weight) ? Saved(x) : Saved(), w = needs_grad(x) ? Saved(weight) : Saved()](
-                 const Tensor& g, const Context& c) { return linear_gradients(g, x, w, c); });
-    }
-  } else if (should_record(x, weight)) {
-    record("Linear", out, inputs(x, weight),
-           [x = needs_grad(weight) ? Saved(x) : Saved(), w = needs_grad(x) ? Saved(weight) : Saved()](
-               const Tensor& g, const Context& c) { return linear_gradients(g, x, w, c); });
-  }
+  Tensor out = forward(x, weight, bias, GemmActivation::none);
+  record_linear("Linear", out, x, weight, bias, [](const Tensor& g, const Context&) { return g; });
   return out;
 }
 
+namespace detail {
+
+Tensor linear_activation(const Tensor& x, const Tensor& weight, const Tensor& bias, std::string_view activation) {
+  const bool is_relu = activation == "relu", is_tanh = activation == "gelu_tanh";
+  TENSORGRAD_CHECK(is_relu || is_tanh || activation == "gelu", ValueError,
+                   "linear_activation: expected relu, gelu or gelu_tanh, got ", activation);
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::lower, {&x, &weight, &bias}})
+      return linear_activation(cast[0], cast[1], cast[2], activation);
+  }
+  const bool recording = bias.defined() ? should_record(x, weight, bias) : should_record(x, weight);
+  if (is_relu && weight.dim() == 2 && is_floating_point(x.dtype())) {
+    Tensor out = forward(x, weight, bias, GemmActivation::relu);
+    if (recording) {
+      record_linear("LinearRelu", out, x, weight, bias, [y = Saved::output(out)](const Tensor& g, const Context& c) {
+        const Tensor value = y(c);
+        return pointwise::fused_or(BinaryOp::relu_backward, g, value, [&] { return where(value <= 0, 0, g); });
+      });
+    }
+    return out;
+  }
+  Tensor y = linear(x, weight, bias);
+  if (is_relu) return y.relu();
+  if (recording || !is_floating_point(y.dtype())) return gelu(y, is_tanh ? "tanh" : "none");
+  pointwise::unary_into("gelu", is_tanh ? UnaryOp::gelu_tanh : UnaryOp::gelu, y, pointwise::floating);
+  return y;
+}
+
+}  // namespace detail
 }  // namespace tensorgrad

@@ -209,6 +209,11 @@ Tensor dot(const Tensor& a, const Tensor& b) {
 Tensor outer(const Tensor& a, const Tensor& b) {
   check_dims("outer", a, 1, "a");
   check_dims("outer", b, 1, "b");
+  // A product with an inner size of 1, whose gradients are products with a vector.
+  if (a.dtype() == b.dtype() && (a.dtype() == DType::float32 || a.dtype() == DType::float64) &&
+      a.device() == b.device()) {
+    return product("outer", "Outer", a.unsqueeze(1), b.unsqueeze(0));
+  }
   return a.unsqueeze(1).mul(b);
 }
 

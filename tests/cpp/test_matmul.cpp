@@ -6,6 +6,7 @@
 #include <random>
 #include <string>
 
+#include "ops/linear.h"
 #include "tensorgrad/tensorgrad.h"
 
 using namespace tensorgrad;
@@ -274,6 +275,48 @@ TEST_CASE("linear: any leading dims, with and without bias, fused gradients") {
   CHECK(linear(tensor({1., 2.}), tensor({3., 4.}), tensor(1.)).item<double>() == 12);
   CHECK(linear(tensor({1., 2.}), tensor({{1., 0.}, {0., 1.}, {1., 1.}}), tensor({0., 0., 1.})).to_vector<double>() ==
         std::vector<double>{1, 2, 4});
+}
+
+TEST_CASE("linear_activation is the activation of linear, values and gradients, and so is nn::Sequential") {
+  for (const std::string name : {"relu", "gelu", "gelu_tanh"}) {
+    CAPTURE(name);
+    const auto two_calls = [&](const Tensor& x, const Tensor& w, const Tensor& b) {
+      const Tensor y = linear(x, w, b);
+      return name == "relu" ? y.relu() : gelu(y, name == "gelu" ? "none" : "tanh");
+    };
+    for (const bool with_bias : {false, true}) {
+      std::vector<Tensor> in = leaves({random_tensor({2, 5, 4}), random_tensor({7, 4})});
+      if (with_bias) in.push_back(random_tensor({7}).detach().requires_grad_());
+      const auto bias = [](const std::vector<Tensor>& x) { return x.size() > 2 ? x[2] : Tensor(); };
+      const Tensor want = two_calls(in[0], in[1], bias(in));
+      const auto f = [&](const std::vector<Tensor>& x) {
+        return std::vector<Tensor>{detail::linear_activation(x[0], x[1], bias(x), name)};
+      };
+      CHECK(near(f(in)[0], want.to_vector<double>(), {2, 5, 7}));
+      {
+        NoGradGuard guard;
+        CHECK(near(f(in)[0], want.to_vector<double>(), {2, 5, 7}));
+      }
+      CHECK(gradcheck(f, in));
+      CHECK(gradgradcheck(f, in));
+    }
+    for (const DType dtype : {float32, bfloat16, float16}) {
+      const Tensor x = random_tensor({33, 65}, dtype), w = random_tensor({130, 65}, dtype),
+                   b = random_tensor({130}, dtype);
+      const double tolerance = dtype == float32 ? 1e-5 : 0;
+      CHECK(near(detail::linear_activation(x, w, b, name).to_double(),
+                 two_calls(x, w, b).to_double().to_vector<double>(), {33, 130}, tolerance));
+    }
+    // A weight of one dim has no epilogue.
+    CHECK(detail::linear_activation(tensor({1., 2.}), tensor({3., 4.}), {}, "relu").item<double>() == 11);
+  }
+  CHECK_THROWS_AS(detail::linear_activation(ones({2, 2}), ones({2, 2}), {}, "sigmoid"), ValueError);
+
+  nn::Sequential net{nn::Linear(4, 8), nn::ReLU(), nn::Linear(8, 8), nn::GELU("tanh"), nn::Linear(8, 3), nn::GELU()};
+  const Tensor x = random_tensor({6, 4}, float32);
+  Tensor y = x;
+  for (size_t i = 0; i < net.size(); ++i) y = net[i].forward(y);
+  CHECK(near(net.forward(x).to_double(), y.to_double().to_vector<double>(), {6, 3}, 1e-6));
 }
 
 TEST_CASE("errors name the operation and the shapes") {

@@ -362,6 +362,57 @@ def test_hooks():
     assert not calls and np.allclose(numbers(net(x)) * 2, numbers(out))
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("activation", ["ReLU()", "GELU()", "GELU(approximate='tanh')", "ReLU(inplace=True)"])
+def test_linear_and_activation_in_one_product(activation, training):
+    def make(nn):
+        body = [
+            nn.Linear(7, 65),
+            eval(f"nn.{activation}"),
+            nn.Linear(65, 5),
+            nn.Linear(5, 33),
+            eval(f"nn.{activation}"),
+        ]
+        return nn.Sequential(*body)
+
+    mine, theirs = make(tg.nn), make(torch.nn)
+    tg.init_from_torch(mine, theirs)
+    x = torch.randn(4, 3, 7, generator=torch.Generator().manual_seed(2))
+    a, b = tg.from_numpy(x.numpy().copy()).requires_grad_(training), x.clone().requires_grad_(training)
+    with tg.set_grad_enabled(training), torch.set_grad_enabled(training):
+        out_a, out_b = mine(a), theirs(b)
+    close(out_a, out_b)
+    if training:
+        out_a.sum().backward(), out_b.sum().backward()
+        close(a.grad, b.grad)
+        for p, q in zip(mine.parameters(), theirs.parameters(), strict=True):
+            close(p.grad, q.grad, 1e-4)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_transformer_layer_without_gradients(activation):
+    mine, theirs = (nn.TransformerEncoderLayer(8, 2, 16, 0.0, activation, batch_first=True) for nn in (tg.nn, torch.nn))
+    tg.init_from_torch(mine, theirs)
+    x = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(3))
+    with tg.no_grad(), torch.no_grad():
+        close(mine(tg.from_numpy(x.numpy())), theirs(x))
+
+
+def test_modules_with_hooks_or_their_own_forward_are_called_one_by_one():
+    net = tg.nn.Sequential(tg.nn.Linear(2, 2), tg.nn.ReLU())
+    x = tg.randn(3, 2)
+    want = numbers(net(x))
+    seen = []
+    for module in net:
+        handle = module.register_forward_hook(lambda m, args, out: seen.append((type(m).__name__, out.shape)))
+        assert np.allclose(numbers(net(x)), want) and seen.pop() == (type(module).__name__, (3, 2)) and not seen
+        handle.remove()
+    net[1].forward = lambda input: input - 1
+    assert np.allclose(numbers(net(x)), numbers(net[0](x)) - 1)
+    net[1] = type("Own", (tg.nn.ReLU,), {"forward": lambda self, input: input * 3})()
+    assert np.allclose(numbers(net(x)), numbers(net[0](x)) * 3)
+
+
 def test_modes_dtypes_and_copies():
     net = tg.nn.Sequential(tg.nn.Linear(2, 2), tg.nn.Dropout(), tg.nn.BatchNorm1d(2))
     assert net.training and not net.eval().training and not net[1].training

@@ -161,6 +161,15 @@ class GELU(Module):
         return f"approximate={self.approximate!r}"
 
 
+def epilogue_of(module):
+    """The name by which a product knows this activation ("relu", "gelu", "gelu_tanh"), or None."""
+    if type(module) is ReLU and not module._is_observed():
+        return "relu"
+    if type(module) is GELU and not module._is_observed():
+        return {"none": "gelu", "tanh": "gelu_tanh"}.get(module.approximate)
+    return None
+
+
 class Softplus(Module):
     """log(1 + exp(beta x)) / beta."""
 

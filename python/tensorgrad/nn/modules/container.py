@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from ... import _C
 from ..parameter import Parameter
+from .activation import epilogue_of
+from .linear import takes_epilogue
 from .module import Module, _add_indent
 
 
@@ -89,9 +91,19 @@ class Sequential(Module):
         return value
 
     def forward(self, input):
+        before = None  # a Linear that waits to see whether it and the activation behind it can be one product
         for module in self._modules.values():
-            input = module(input)
-        return input
+            if before is not None:
+                activation = epilogue_of(module)
+                if activation:
+                    input, before = before._forward_then(input, activation), None
+                    continue
+                input, before = before(input), None
+            if takes_epilogue(module):
+                before = module
+            else:
+                input = module(input)
+        return input if before is None else before(input)
 
 
 class ModuleList(Module):

@@ -84,6 +84,16 @@ class Module:
             return self.forward(*args, **kwargs)
         return self._call_with_hooks(args, kwargs)
 
+    def _is_observed(self):
+        """Whether a call does more than the class's forward: it has hooks, or a forward of its own."""
+        return bool(
+            self._forward_pre_hooks
+            or self._forward_hooks
+            or self._backward_hooks
+            or self._backward_pre_hooks
+            or "forward" in self.__dict__
+        )
+
     def _call_with_hooks(self, args, kwargs):
         for hook, with_kwargs, _ in list(self._forward_pre_hooks.values()):
             if with_kwargs:

@@ -5,9 +5,17 @@ import copy
 from .. import functional as F
 from .activation import MultiheadAttention
 from .container import ModuleList
-from .linear import Linear
+from .linear import Linear, takes_epilogue
 from .module import Module
 from .regular import Dropout, LayerNorm
+
+
+def _activated(linear, x, activation):
+    """activation(linear(x)), as one product where both are what they seem."""
+    name = "relu" if activation is F.relu else "gelu" if activation is F.gelu else None
+    if name and takes_epilogue(linear):
+        return linear._forward_then(x, name)
+    return activation(linear(x))
 
 
 def _activation(activation):
@@ -69,7 +77,7 @@ class TransformerEncoderLayer(Module):
         return self.dropout1(out[0])
 
     def _feed_forward(self, x):
-        return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
+        return self.dropout2(self.linear2(self.dropout(_activated(self.linear1, x, self.activation))))
 
 
 class TransformerEncoder(Module):
@@ -159,7 +167,7 @@ class TransformerDecoderLayer(Module):
             return self.dropout2(out[0])
 
         def feed_forward(x):
-            return self.dropout3(self.linear2(self.dropout(self.activation(self.linear1(x)))))
+            return self.dropout3(self.linear2(self.dropout(_activated(self.linear1, x, self.activation))))
 
         x = tgt
         if self.norm_first:

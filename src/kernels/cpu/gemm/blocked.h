@@ -31,7 +31,7 @@ struct Product {
   T alpha, beta;
   const In* bias_s;  // per row of s
   const In* bias_v;  // per column of v
-  bool relu;
+  GemmActivation activation;
   // v given by a function instead (GemmArgs::pack_b).
   void (*pack)(const void*, void*, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t);
   const void* pack_context;
@@ -96,6 +96,10 @@ void pack_v(const Product<T, Format>& P, T* dst, int64_t k0, int64_t kn, int64_t
 
 template <class T, class Format>
 void pack_s(const Product<T, Format>& P, T* dst, int64_t i0, const Tiling& tiles, int64_t k0, int64_t kn) {
+  if (Format::kGroup == 1 && P.s_row == 1 && P.s_k != 1) {
+    const auto* const src = P.s + i0 + k0 * P.s_k;
+    return pack_adjacent_rows<T, Format>(dst, tile_room<T, Format>(kn), src, P.s_k, kn, tiles);
+  }
   for (int64_t t = 0; t < tiles.count; ++t) {
     T* const to = dst + t * tile_room<T, Format>(kn);
     const auto* const src = P.s + (i0 + tiles.first(t)) * P.s_row + k0 * P.s_k;
@@ -141,7 +145,7 @@ TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, 
       o.beta = b.first ? P.beta : T(1);
       o.bias_v = b.last && P.bias_v != nullptr ? P.bias_v + b.j0 + j : nullptr;
       o.bias_s = b.last && P.bias_s != nullptr ? P.bias_s + b.i0 + row : nullptr;
-      o.relu = b.last && P.relu;
+      if (b.last) o.activation = P.activation;
     }
   }
   const int height = static_cast<int>(tiles.rows(t));
@@ -203,7 +207,7 @@ TENSORGRAD_INLINE void run_block(const Product<T, Format>& P, const Block<T>& b,
 template <class T, class Format>
 void finish_block(const Product<T, Format>& P, const T* buffer, int64_t ld, int64_t i0, int64_t rows, int64_t j0,
                   int64_t cols, bool first, bool last) {
-  Finish<T> f{P.alpha, first ? P.beta : T(1), nullptr, nullptr, last && P.relu};
+  Finish<T> f{P.alpha, first ? P.beta : T(1), nullptr, nullptr, last ? P.activation : GemmActivation::none};
   if (last && P.bias_v != nullptr) f.bias_v = P.bias_v + j0;
   if (last && P.bias_s != nullptr) f.bias_s = P.bias_s + i0;
   write_back<T, Format>(buffer, ld, rows, cols, P.c + i0 * P.c_s + j0 * P.c_v, P.c_s, P.c_v, f);
@@ -243,19 +247,20 @@ void shared_v(const Product<T, Format>& P) {
     for (int64_t k0 = 0; k0 < P.k; k0 += depth) {
       const int64_t nk = min_of(depth, P.k - k0);
       const int64_t kc = block_length(nk, kc_wanted, 16);
-      // Panels of one k block after the other.
-      const int64_t k_blocks = ceil_div(nk, kc);
+      // Panels of one k block after the other. Rows that lie in memory as they are needed are read some way along.
+      const int64_t k_blocks = ceil_div(nk, kc), wide = P.pack == nullptr && P.v_col == 1 ? 4 * NR : NR;
+      const int64_t strips = ceil_div(nj, wide);
       const auto pack = [&](int64_t begin, int64_t end) {
         for (int64_t u = begin; u < end; ++u) {
-          const int64_t q = u / panel_count * kc, j = u % panel_count * NR, kn = min_of(kc, nk - q);
+          const int64_t q = u / strips * kc, j = u % strips * wide, kn = min_of(kc, nk - q);
           pack_v(P, panels + places<Format>(q) * panel_count * NR + j * places<Format>(kn), k0 + q, kn, j0 + j,
-                 min_of(NR, nj - j));
+                 min_of(wide, nj - j));
         }
       };
       if (nk * nj < kWorthThreads / 4) {
-        pack(0, k_blocks * panel_count);
+        pack(0, k_blocks * strips);
       } else {
-        parallel_for(0, k_blocks * panel_count, 1, pack);
+        parallel_for(0, k_blocks * strips, 1, pack);
       }
 
       // Enough tasks for all threads: fewer rows each, then groups of panels (s is packed again for each of them).

@@ -3,6 +3,7 @@
 // The innermost loop of the product: a tile of H rows by NV vectors kept in registers over the whole of one k block.
 // Rows come from the side whose elements are broadcast ("s"), columns from the side that is loaded as vectors ("v").
 
+#include "kernels/cpu/gemm/activate.h"
 #include "kernels/cpu/simd.h"
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm {
@@ -19,7 +20,7 @@ inline constexpr int kMaxRows = 4, kTileVectors = 2;
 template <class T>
 inline constexpr int kPanel = kTileVectors* kLanes<T>;  // columns of a packed panel of v
 
-// What happens to a finished tile: c = alpha * tile + beta * c, then + bias, then relu.
+// What happens to a finished tile: c = alpha * tile + beta * c, then + bias, then the activation.
 template <class T>
 struct Store {
   T* c = nullptr;    // element (0, 0) of the tile; columns are adjacent
@@ -28,7 +29,7 @@ struct Store {
   T alpha = 1, beta = 0;
   const T* bias_v = nullptr;  // a value per column, or null
   const T* bias_s = nullptr;  // a value per row, or null
-  bool relu = false;
+  GemmActivation activation = GemmActivation::none;
   T* panel = nullptr;  // where a kernel that reads v unpacked leaves it packed
   // Rows of v that will be read unpacked next, 2^ahead_shift lines each: a kernel that reads packed panels asks for
   // ahead_lines / 256 of a line with each step, so that the fetch is spread over the time that other work takes.
@@ -36,29 +37,52 @@ struct Store {
   int64_t ahead_stride = 0, ahead_lines = 0, ahead_shift = 0;
 };
 
+// The common endings, straight from the registers: c = tile + bias per column, through relu, or c += tile. `whole`: all
+// columns exist; otherwise the last vector is stored in part. False: the tile wants more than that.
+template <class T, int H, int NV>
+TENSORGRAD_INLINE bool store_registers(const Vec<T> (&acc)[H][NV], const Store<T>& o) {
+  constexpr int L = kLanes<T>;
+  if (o.alpha != T(1) || o.bias_s != nullptr || o.activation > GemmActivation::relu) return false;
+  const bool whole = o.cols == NV * L;
+  if (o.beta == T(1) && whole && o.bias_v == nullptr && o.activation == GemmActivation::none) {
+#pragma GCC unroll 16
+    for (int i = 0; i < H; ++i) {
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) {
+        T* const p = o.c + i * o.ldc + j * L;
+        store(p, load(p) + acc[i][j]);
+      }
+    }
+    return true;
+  }
+  if (o.beta != T(0) || (!whole && (kVectorBytes < 64 || o.cols <= (NV - 1) * L))) return false;
+  // max(floor, x) with an x of NaN is x.
+  const Vec<T> floor(o.activation == GemmActivation::relu ? T(0) : -__builtin_inff());
+  Vec<T> bias[NV];
+  const int64_t last = o.cols - (NV - 1) * L;
+#pragma GCC unroll 4
+  for (int j = 0; j < NV; ++j) {
+    bias[j] = o.bias_v == nullptr ? Vec<T>(T(0)) : j < NV - 1 ? load(o.bias_v + j * L) : load_n(o.bias_v + j * L, last);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < H; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) {
+      const Vec<T> x = max(floor, acc[i][j] + bias[j]);
+      if (j < NV - 1 || kVectorBytes < 64) {
+        store(o.c + i * o.ldc + j * L, x);
+      } else {
+        store_n(o.c + i * o.ldc + j * L, last, x);
+      }
+    }
+  }
+  return true;
+}
+
 template <class T, int H, int NV>
 TENSORGRAD_INLINE void store_tile(const Vec<T> (&acc)[H][NV], const Store<T>& o) {
   constexpr int L = kLanes<T>;
-  const bool plain = o.alpha == T(1) && o.bias_v == nullptr && o.bias_s == nullptr && !o.relu;
-  if (plain && o.cols == NV * L && (o.beta == T(0) || o.beta == T(1))) {
-    if (o.beta == T(0)) {
-#pragma GCC unroll 16
-      for (int i = 0; i < H; ++i) {
-#pragma GCC unroll 4
-        for (int j = 0; j < NV; ++j) store(o.c + i * o.ldc + j * L, acc[i][j]);
-      }
-    } else {
-#pragma GCC unroll 16
-      for (int i = 0; i < H; ++i) {
-#pragma GCC unroll 4
-        for (int j = 0; j < NV; ++j) {
-          T* const p = o.c + i * o.ldc + j * L;
-          store(p, load(p) + acc[i][j]);
-        }
-      }
-    }
-    return;
-  }
+  if (store_registers<T, H, NV>(acc, o)) return;
   // Through memory, so that this rarer path is a loop and not H * NV copies of it.
   T tile[H * NV * L];
 #pragma GCC unroll 16
@@ -76,7 +100,7 @@ TENSORGRAD_INLINE void store_tile(const Vec<T> (&acc)[H][NV], const Store<T>& o)
       if (o.beta != T(0)) x = fma(load_n(p, n), o.beta, x);
       x = x + bias_v;
       if (o.bias_s != nullptr) x = x + o.bias_s[i];
-      if (o.relu) x = max(Vec<T>(T(0)), x);  // a NaN stays
+      if (o.activation != GemmActivation::none) x = activate(o.activation, x);
       store_n(p, n, x);
     }
   }
@@ -102,7 +126,8 @@ inline constexpr int64_t kAhead = 8;
 //   v(p, j) = v[p * v_k + j], NV whole vectors a row are read
 // Through: v is the matrix itself; its rows are written to o.panel in passing, for the tiles that follow.
 // Group 2: s and v hold pairs of bfloat16 (see pairs.h), and p counts pairs.
-template <class T, int H, int NV, bool Packed, bool Through, int Group>
+// Partial: of the last vector of each row of v only the columns that exist (o.cols) are read.
+template <class T, int H, int NV, bool Packed, bool Through, int Group, bool Partial = false>
 __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int64_t s_k, const T* v, int64_t v_k,
                                      const Store<T>& o) {
   constexpr int L = kLanes<T>;
@@ -112,6 +137,15 @@ __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int6
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) acc[i][j] = Vec<T>(T(0));
   }
+  // The tile of C is in no near cache as a rule: asked for now, it is there when the sums are ready.
+  if (kc > 32) {
+#pragma GCC unroll 16
+    for (int i = 0; i < H; ++i) {
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; j += 64 / kVectorBytes) __builtin_prefetch(o.c + i * o.ldc + j * L, 1, 3);
+    }
+  }
+  [[maybe_unused]] const int64_t last = o.cols - (NV - 1) * L;
   [[maybe_unused]] T* panel = o.panel;
   [[maybe_unused]] const char* const ahead = o.ahead;
   [[maybe_unused]] const int64_t ahead_stride = o.ahead_stride, ahead_lines = o.ahead_lines;
@@ -119,7 +153,7 @@ __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int6
   for (int64_t p = 0; p < kc; ++p) {
     Vec<T> row[NV];
 #pragma GCC unroll 4
-    for (int j = 0; j < NV; ++j) row[j] = load(v + j * L);
+    for (int j = 0; j < NV; ++j) row[j] = Partial && j == NV - 1 ? load_n(v + j * L, last) : load(v + j * L);
     if constexpr (Through) {
       const char* const soon = reinterpret_cast<const char*>(v + kAhead * v_k);
       __builtin_prefetch(soon, 0, 3);
@@ -160,6 +194,22 @@ template <class T, bool Packed, int Group>
 MicroKernel<T> micro_kernel(int rows, int vectors) {
   return detail::pick<T, Packed, Group>((rows - 1) * kTileVectors + vectors - 1,
                                         std::make_integer_sequence<int, kMaxRows * kTileVectors>{});
+}
+
+// The same for s and v in place, the last vector of v read in part.
+namespace detail {
+template <class T, int... I>
+TENSORGRAD_INLINE MicroKernel<T> pick_partial(int index, std::integer_sequence<int, I...>) {
+  static constexpr MicroKernel<T> table[] = {
+      micro<T, I / kTileVectors + 1, I % kTileVectors + 1, false, false, 1, true>...};
+  return table[index];
+}
+}  // namespace detail
+
+template <class T>
+MicroKernel<T> partial_kernel(int rows, int vectors) {
+  return detail::pick_partial<T>((rows - 1) * kTileVectors + vectors - 1,
+                                 std::make_integer_sequence<int, kMaxRows * kTileVectors>{});
 }
 
 // The kernel of the same tile, kTileVectors wide, that reads v unpacked and packs it in passing.

@@ -4,6 +4,7 @@
 //
 // A panel of width w holds, for p = 0 .. kn-1, the w elements of one step of the k loop next to each other.
 
+#include "kernels/cpu/gemm/activate.h"
 #include "kernels/cpu/simd.h"
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm {
@@ -94,6 +95,14 @@ TENSORGRAD_INLINE void transpose(Vec<T> (&rows)[kLanes<T>]) {
   for (int step = 1; step < L; step *= 2) stage(std::make_integer_sequence<int, L>{});
 }
 
+// Rows of a large matrix lie pages apart, which the hardware's prefetcher does not follow: asked for some rows before
+// they are read.
+inline constexpr int64_t kRowsAhead = 6;
+template <class In>
+TENSORGRAD_INLINE void fetch_row(const In* row, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / static_cast<int64_t>(sizeof(In))) __builtin_prefetch(row + i, 0, 3);
+}
+
 // One panel of `width` columns (a multiple of the lanes) from a matrix with element (p, j) at src[p * p_stride +
 // j * j_stride]; j < cols exist, the others become zero. p < kn.
 template <class T, class Format, class In>
@@ -134,7 +143,11 @@ void pack_panel(T* dst, const In* src, int64_t p_stride, int64_t j_stride, int64
         Vec<T> square[L];
         if (np == L && cols - j >= L) {
 #pragma GCC unroll 16
-          for (int64_t i = 0; i < L; ++i) square[i] = Format::template read<T>(src + (j + i) * j_stride + p);
+          for (int64_t i = 0; i < L; ++i) {
+            const In* const at = src + (j + i) * j_stride + p;
+            __builtin_prefetch(at + 4 * L, 0, 3);
+            square[i] = Format::template read<T>(at);
+          }
           transpose(square);
 #pragma GCC unroll 16
           for (int64_t i = 0; i < L; ++i) store(dst + (p + i) * width + j, square[i]);
@@ -166,6 +179,7 @@ void pack_panels(T* dst, const In* src, int64_t p_stride, int64_t j_stride, int6
     const int64_t whole = cols / width * width;
     for (int64_t p = 0; p < kn; ++p) {
       const In* const row = src + p * p_stride;
+      fetch_row(row + kRowsAhead * p_stride, whole);
       T* to = dst + p * width;
       for (int64_t q = 0; q < whole; q += width, to += kn * width) {
         for (int64_t i = 0; i < width; i += L) store(to + i, Format::template read<T>(row + q + i));
@@ -210,6 +224,7 @@ void pack_rows(T* dst, const In* src, int64_t i_stride, int64_t p_stride, int64_
         if (np == L) {
 #pragma GCC unroll 16
           for (int64_t i = 0; i < L; ++i) {
+            __builtin_prefetch(at + i * i_stride + 4 * L, 0, 3);
             square[i] = i < ni ? Format::template read<T>(at + i * i_stride) : Vec<T>(T(0));
           }
         } else {
@@ -234,14 +249,34 @@ void pack_rows(T* dst, const In* src, int64_t i_stride, int64_t p_stride, int64_
   }
 }
 
+// The tiles of a block whose rows lie next to each other (element (i, p) at src[i + p * p_stride]): along the memory, a
+// step of k after the other. Tile t has rows first(t) .. first(t) + rows(t) and starts at dst + t * room.
+template <class T, class Format, class In, class Tiles>
+void pack_adjacent_rows(T* dst, int64_t room, const In* src, int64_t p_stride, int64_t kn, const Tiles& tiles) {
+  constexpr int64_t L = kLanes<T>;
+  const int64_t all = tiles.first(tiles.count);
+  for (int64_t p = 0; p < kn; ++p) {
+    const In* const row = src + p * p_stride;
+    fetch_row(row + kRowsAhead * p_stride, all);
+    for (int64_t t = 0; t < tiles.count; ++t) {
+      const int64_t rows = tiles.rows(t);
+      T* const to = dst + t * room + p * rows;
+      const In* const from = row + tiles.first(t);
+      for (int64_t i = 0; i < rows; i += L) {
+        store(to + i, Format::template read_n<T>(from + i, rows - i < L ? rows - i : L));
+      }
+    }
+  }
+}
+
 // The end of a product that was gathered in a buffer: element (i, j) of C at c[i * c_s + j * c_v] becomes
-// alpha * buffer[i * ld + j] + beta * c + bias, through relu if asked.
+// alpha * buffer[i * ld + j] + beta * c + bias, through the activation.
 template <class T>
 struct Finish {
   T alpha, beta;
   const void* bias_v;  // per column j, in C's format, or null
   const void* bias_s;  // per row i, or null
-  bool relu;
+  GemmActivation activation;
 };
 
 template <class T, class Format, class Out>
@@ -256,7 +291,7 @@ void write_back(const T* buffer, int64_t ld, int64_t rows, int64_t cols, Out* c,
     if (f.beta != T(0)) x = fma(Format::template read_n<T>(at, n), f.beta, x);
     if (along != nullptr) x = x + Format::template read_n<T>(along, n);
     if (across != nullptr) x = x + Format::template read_one<T>(across);
-    if (f.relu) x = max(Vec<T>(T(0)), x);
+    if (f.activation != GemmActivation::none) x = activate(f.activation, x);
     Format::template write_n<T>(at, n, x);
   };
   if (c_s == 1 && c_v != 1) {

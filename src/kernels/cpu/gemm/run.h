@@ -2,7 +2,7 @@
 
 // One call of the product: the problems of a batch, and for each the choice of the way that suits its shape.
 
-#include "kernels/cpu/gemm/blocked.h"
+#include "kernels/cpu/gemm/small.h"
 #include "kernels/cpu/gemm/vector.h"
 #include "kernels/gemm.h"
 
@@ -35,8 +35,8 @@ Product<T, Format> transposed(const Product<T, Format>& P) {
 #if defined(__AVX512BF16__)
 template <class To, class T, class Format>
 Product<T, To> with_format(const Product<T, Format>& P) {
-  return {P.ms,  P.nv,  P.k,     P.s,    P.s_row,  P.s_k,    P.v,    P.v_k,  P.v_col,        P.c,
-          P.c_s, P.c_v, P.alpha, P.beta, P.bias_s, P.bias_v, P.relu, P.pack, P.pack_context, P.pack_problem};
+  return {P.ms,  P.nv,  P.k,     P.s,    P.s_row,  P.s_k,    P.v,          P.v_k,  P.v_col,        P.c,
+          P.c_s, P.c_v, P.alpha, P.beta, P.bias_s, P.bias_v, P.activation, P.pack, P.pack_context, P.pack_problem};
 }
 #endif
 
@@ -58,6 +58,7 @@ void run(const Product<T, Format>& P) {
   if (P.pack != nullptr) return blocked(P);
   const Product<T, Format> turned = transposed(P);
   if (vector_product(P, turned)) return;
+  if (small_or_short(P, turned)) return;
   // A large operand whose rows lie along k is best read in place, with the small one packed.
   const bool few_rows = P.ms <= 256 && P.nv >= P.ms && turned.in_place();
   const bool few_cols = P.nv <= 256 && P.ms >= P.nv && P.in_place();
@@ -66,25 +67,67 @@ void run(const Product<T, Format>& P) {
   blocked(!P.direct() && turned.direct() ? turned : P);
 }
 
+template <class T, class Format>
+struct Pointers {
+  using In = typename Product<T, Format>::In;
+  const In *a, *b;
+  In* c;
+  Pointers(const GemmArgs& g, int64_t t) {
+    const int64_t outer = g.outer == 1 ? 0 : t / g.batch, inner = t - outer * g.batch;
+    a = static_cast<const In*>(g.a) + outer * g.a_outer + inner * g.a_batch;
+    b = static_cast<const In*>(g.b) + (g.b == nullptr ? 0 : outer * g.b_outer + inner * g.b_batch);
+    c = static_cast<In*>(g.c) + outer * g.c_outer + inner * g.c_batch;
+  }
+};
+
 // Problem t of the batch.
 template <class T, class Format>
-void one_product(const GemmArgs& g, int64_t t) {
+Product<T, Format> problem(const GemmArgs& g, int64_t t) {
   using In = typename Product<T, Format>::In;
-  const int64_t outer = g.outer == 1 ? 0 : t / g.batch, inner = t - outer * g.batch;
+  const Pointers<T, Format> at(g, t);
   Product<T, Format> P{};
   P.ms = g.m, P.nv = g.n, P.k = g.k;
-  P.s = static_cast<const In*>(g.a) + outer * g.a_outer + inner * g.a_batch, P.s_row = g.a_row, P.s_k = g.a_col;
-  P.c = static_cast<In*>(g.c) + outer * g.c_outer + inner * g.c_batch, P.c_s = g.c_row, P.c_v = g.c_col;
+  P.s = at.a, P.s_row = g.a_row, P.s_k = g.a_col;
+  P.c = at.c, P.c_s = g.c_row, P.c_v = g.c_col;
   P.alpha = static_cast<T>(g.alpha), P.beta = static_cast<T>(g.beta);
   P.bias_s = static_cast<const In*>(g.bias_m), P.bias_v = static_cast<const In*>(g.bias_n);
-  P.relu = g.activation == GemmActivation::relu;
+  P.activation = g.activation;
   if (g.pack_b != nullptr) {
     P.pack = g.pack_b, P.pack_context = g.pack_context, P.pack_problem = t;
   } else {
-    P.v = static_cast<const In*>(g.b) + outer * g.b_outer + inner * g.b_batch, P.v_k = g.b_row, P.v_col = g.b_col;
+    P.v = at.b, P.v_k = g.b_row, P.v_col = g.b_col;
   }
+  return P;
+}
+
+template <class T, class Format>
+void one_product(const GemmArgs& g, int64_t t) {
+  const Product<T, Format> P = problem<T, Format>(g, t);
   if (split_k(P, [](const Product<T, Format>& part) { run(part); })) return;
   run(P);
+}
+
+// A batch of small products, `grain` of them or more for a thread: decided once for all of them.
+template <class T, class Format>
+bool small_batch(const GemmArgs& g, int64_t problems, int64_t grain) {
+  if constexpr (Product<T, Format>::kPlain) {
+    if (g.pack_b != nullptr) return false;
+    const Product<T, Format> P = problem<T, Format>(g, 0), turned = transposed(P);
+    const bool as_is = fits_small(P), other = fits_small(turned);
+    // Long dot products have a better way; so has everything that would have to be turned over first.
+    if ((!as_is && !other) || (P.k >= 2 * kLanes<T> && (P.ms == 1 || P.nv == 1))) return false;
+    const bool turn = !as_is || (other && small_moves(turned) < small_moves(P));
+    parallel_for(0, problems, grain, [&](int64_t begin, int64_t end) {
+      Product<T, Format> Q = turn ? turned : P;
+      for (int64_t t = begin; t < end; ++t) {
+        const Pointers<T, Format> at(g, t);
+        Q.s = turn ? at.b : at.a, Q.v = turn ? at.a : at.b, Q.c = at.c;
+        small_product<T>(Q, false);
+      }
+    });
+    return true;
+  }
+  return false;
 }
 
 // Puts together what is one problem with a longer batch, or one taller problem.
@@ -114,6 +157,7 @@ void product(const GemmArgs& args) {
   const int64_t problems = g.batch * g.outer, work = g.m * g.n * g.k;
   if (problems > 1 && (problems >= 4 * get_num_threads() || work < 4 * kWorthThreads)) {  // threads over the batch
     const int64_t grain = max_of(1, kWorthThreads / 4 / max_of(work, 512));
+    if (small_batch<T, Format>(g, problems, grain)) return;
     parallel_for(0, problems, grain, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) one_product<T, Format>(g, t);
     });

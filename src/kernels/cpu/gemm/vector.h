@@ -20,7 +20,7 @@ TENSORGRAD_INLINE void put_one(const Product<T, Format>& P, int64_t i, int64_t j
   if (P.beta != T(0)) x += P.beta * Format::template read_one<T>(c);
   if (P.bias_v != nullptr) x += Format::template read_one<T>(P.bias_v + j);
   if (P.bias_s != nullptr) x += Format::template read_one<T>(P.bias_s + i);
-  if (P.relu) x = x < T(0) ? T(0) : x;
+  if (P.activation != GemmActivation::none) x = activate(P.activation, Vec<T>(x))[0];
   Format::template write_n<T>(c, 1, Vec<T>(x));
 }
 
@@ -170,13 +170,14 @@ TENSORGRAD_INLINE void pick_columns(const Product<T, Format>& P, std::integer_se
 template <class T, class Format>
 bool vector_product(const Product<T, Format>& P, const Product<T, Format>& turned) {
   for (const Product<T, Format>* const q : {&P, &turned}) {
-    if (q->s_k != 1 || q->nv > kFew || q->k < kLanes<T>) continue;
+    // Sums of less than a vector are for one column alone; more of them are better off as a tile.
+    if (q->s_k != 1 || q->nv > kFew || (q->k < kLanes<T> && q->nv > 1)) continue;
     return pick_columns<T, Format>(*q, std::make_integer_sequence<int, kFew>{}), true;
   }
   for (const Product<T, Format>* const q : {&P, &turned}) {
     if (q->v_col != 1) continue;
-    if (q->ms == 1) return few_rows<T, Format, 1>(*q), true;
-    if (q->ms > 4 || q->nv < 64) continue;
+    if (q->ms == 1 && q->k > 4) return few_rows<T, Format, 1>(*q), true;
+    if (q->ms > 4 || q->nv < 64 || q->k <= 4) continue;
     if (q->ms == 2) return few_rows<T, Format, 2>(*q), true;
     if (q->ms == 3) return few_rows<T, Format, 3>(*q), true;
     return few_rows<T, Format, 4>(*q), true;
@@ -204,7 +205,8 @@ bool split_k(const Product<T, Format>& P, Run run) {
         part_of.s = P.s + u * part * P.s_k;
         part_of.v = P.v + u * part * P.v_k;
         part_of.c = sums + u * room, part_of.c_s = ld, part_of.c_v = 1;
-        part_of.alpha = 1, part_of.beta = 0, part_of.bias_s = nullptr, part_of.bias_v = nullptr, part_of.relu = false;
+        part_of.alpha = 1, part_of.beta = 0, part_of.bias_s = nullptr, part_of.bias_v = nullptr,
+        part_of.activation = GemmActivation::none;
         run(part_of);
       }
     });

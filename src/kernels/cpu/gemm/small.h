@@ -1,0 +1,189 @@
+#pragma once
+
+// Products whose operands stay in the first cache: no blocks along k, s read in place whatever its strides, v too where
+// its rows lie along the columns (otherwise it is packed once), tiles stored where they belong. What counts here is the
+// number of instructions around the tiles, for a batch of 4x4 matrices has nothing else.
+//
+// And products with an inner size of a few (an outer product has 1), which only write: row after row, whole lines.
+
+#include "kernels/cpu/gemm/blocked.h"
+
+namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm {
+
+inline constexpr int64_t kSmallDepth = 512;               // k at most
+inline constexpr int64_t kSmallBytes = 24 << 10;          // v at most: it is read again for each tile of rows
+inline constexpr int64_t kSmallWork = 8 * kWorthThreads;  // multiply-adds at most
+inline constexpr int64_t kShortDepth = 4;                 // "a few"
+
+template <class T, class Format>
+TENSORGRAD_INLINE bool v_in_place(const Product<T, Format>& P) {
+  return P.v_col == 1 && (kVectorBytes >= 32 || P.nv % kLanes<T> == 0);  // the baseline has no masks
+}
+
+// Whether small_product takes P, with its own s and v.
+template <class T, class Format>
+TENSORGRAD_INLINE bool fits_small(const Product<T, Format>& P) {
+  if (!Product<T, Format>::kPlain || P.pack != nullptr || P.k > kSmallDepth || P.k == 0) return false;
+  return round_up(P.nv, kPanel<T>) * P.k * static_cast<int64_t>(sizeof(T)) <= kSmallBytes &&
+         P.ms * P.nv * P.k <= kSmallWork;
+}
+
+// What it costs to bring v and the result into order, in elements moved.
+template <class T, class Format>
+TENSORGRAD_INLINE int64_t small_moves(const Product<T, Format>& P) {
+  return (v_in_place(P) ? 0 : P.nv * P.k) + (P.direct() ? 0 : P.ms * P.nv);
+}
+
+template <class T>
+struct SmallOperands {
+  const T* s;
+  const T* v;  // in place, or packed panels
+  T* c;
+  bool packed;
+};
+
+// Tiles u0 .. u1, counted down the rows of one panel of columns after the other.
+template <class T>
+void small_tiles(const Product<T, PlainFormat>& P, const SmallOperands<T>& at, const Tiling& tiles, int64_t u0,
+                 int64_t u1) {
+  constexpr int64_t L = kLanes<T>, NR = kPanel<T>;
+  Store<T> o;
+  o.ldc = P.c_s, o.alpha = P.alpha, o.beta = P.beta, o.activation = P.activation;
+  int64_t j = u0 / tiles.count * NR, t = u0 % tiles.count;
+  for (int64_t left = u1 - u0; left > 0; j += NR, t = 0) {
+    o.cols = min_of(P.nv - j, NR);
+    const int vectors = static_cast<int>(ceil_div(o.cols, L));
+    const bool partial = !at.packed && o.cols % L != 0;
+    const T* const v = at.packed ? at.v + j * P.k : at.v + j;
+    const int64_t v_k = at.packed ? NR : P.v_k;
+    o.bias_v = P.bias_v == nullptr ? nullptr : P.bias_v + j;
+    for (; t < tiles.count && left > 0; ++t, --left) {
+      const int64_t row = tiles.first(t);
+      const int height = static_cast<int>(tiles.rows(t));
+      o.c = at.c + row * P.c_s + j;
+      o.bias_s = P.bias_s == nullptr ? nullptr : P.bias_s + row;
+      const MicroKernel<T> kernel =
+          partial ? partial_kernel<T>(height, vectors) : micro_kernel<T, false, 1>(height, vectors);
+      kernel(P.k, at.s + row * P.s_row, P.s_row, P.s_k, v, v_k, o);
+    }
+  }
+}
+
+// The rows of tiles t0 .. t1 gathered and turned over, for a result whose rows do not lie in memory as v's do.
+template <class T>
+void small_tiles_turned(const Product<T, PlainFormat>& P, const SmallOperands<T>& at, const Tiling& tiles, int64_t t0,
+                        int64_t t1) {
+  const int64_t first = tiles.first(t0), rows = tiles.first(t1) - first, ld = round_up(P.nv, kPanel<T>);
+  T* const buffer = scratch_of<T>(ScratchSlot::gemm_c, rows * ld);
+  Product<T, PlainFormat> part = P;
+  part.ms = rows;
+  part.c_s = ld, part.c_v = 1, part.alpha = 1, part.beta = 0;
+  part.bias_s = part.bias_v = nullptr, part.activation = GemmActivation::none;
+  const Tiling own(rows, tiles.height);
+  small_tiles<T>(part, SmallOperands<T>{at.s + first * P.s_row, at.v, buffer, at.packed}, own, 0,
+                 own.count * ceil_div(P.nv, kPanel<T>));
+  finish_block(P, buffer, ld, first, rows, 0, P.nv, true, true);
+}
+
+// One product. With `threads`, long ones are cut into as many parts as there are threads: more parts would cost more in
+// handing them out than they even out.
+template <class T>
+void small_product(const Product<T, PlainFormat>& P, bool threads) {
+  SmallOperands<T> at{P.s, P.v, P.c, !v_in_place(P)};
+  if (at.packed) {
+    T* const panels = scratch_of<T>(ScratchSlot::gemm_v, round_up(P.nv, kPanel<T>) * P.k);
+    pack_v(P, panels, 0, P.k, 0, P.nv);
+    at.v = panels;
+  }
+  const Tiling tiles(P.ms);
+  const bool direct = P.direct();
+  const int64_t units = direct ? tiles.count * ceil_div(P.nv, kPanel<T>) : tiles.count;
+  const auto work = [&](int64_t begin, int64_t end) {
+    if (direct) {
+      small_tiles<T>(P, at, tiles, begin, end);
+    } else {
+      small_tiles_turned<T>(P, at, tiles, begin, end);
+    }
+  };
+  if (!threads || P.ms * P.nv * P.k < kWorthThreads) return work(0, units);
+  parallel_for(0, units, ceil_div(units, get_num_threads()), work);
+}
+
+// K steps for R rows of s and a whole row of v at a time.
+template <class T, int K, int R>
+TENSORGRAD_INLINE void short_rows(const Product<T, PlainFormat>& P, int64_t i) {
+  constexpr int64_t L = kLanes<T>;
+  Vec<T> x[R][K];
+  Vec<T> bias[R];
+  T* c[R];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    bias[r] = Vec<T>(P.bias_s != nullptr ? P.bias_s[i + r] : T(0));
+    c[r] = P.c + (i + r) * P.c_s;
+#pragma GCC unroll 4
+    for (int p = 0; p < K; ++p) x[r][p] = Vec<T>(P.alpha * P.s[(i + r) * P.s_row + p * P.s_k]);
+  }
+  const auto columns = [&](int64_t j, int64_t n, auto whole) __attribute__((always_inline)) {
+    constexpr bool kWhole = decltype(whole)::value;
+    const auto get = [&](const T* p) __attribute__((always_inline)) { return kWhole ? load(p) : load_n(p, n); };
+    Vec<T> v[K];
+#pragma GCC unroll 4
+    for (int p = 0; p < K; ++p) v[p] = get(P.v + p * P.v_k + j);
+    const Vec<T> along = P.bias_v != nullptr ? get(P.bias_v + j) : Vec<T>(T(0));
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      Vec<T> y = x[r][0] * v[0];
+#pragma GCC unroll 4
+      for (int p = 1; p < K; ++p) y = fma(x[r][p], v[p], y);
+      if (P.beta != T(0)) y = fma(get(c[r] + j), P.beta, y);
+      y = y + bias[r] + along;
+      if (P.activation != GemmActivation::none) y = activate(P.activation, y);
+      if constexpr (kWhole) {
+        store(c[r] + j, y);
+      } else {
+        store_n(c[r] + j, n, y);
+      }
+    }
+  };
+  int64_t j = 0;
+  for (; j + L <= P.nv; j += L) columns(j, L, std::true_type{});
+  if (j < P.nv) columns(j, P.nv - j, std::false_type{});
+}
+
+template <class T, int K>
+void short_product(const Product<T, PlainFormat>& P) {
+  // Memory is the limit: a part for a thread is some 16 KB of the result.
+  const int64_t rows = max_of(2, round_up(ceil_div(4096, P.nv), 2));
+  parallel_for(0, P.ms, rows, [&](int64_t begin, int64_t end) {
+    int64_t i = begin;
+    for (; i + 2 <= end; i += 2) short_rows<T, K, 2>(P, i);
+    for (; i < end; ++i) short_rows<T, K, 1>(P, i);
+  });
+}
+
+template <class T, class Format>
+TENSORGRAD_INLINE bool fits_short(const Product<T, Format>& P) {
+  return Product<T, Format>::kPlain && P.pack == nullptr && P.k >= 1 && P.k <= kShortDepth && P.v_col == 1 &&
+         P.c_v == 1 && P.nv >= 2 * kLanes<T>;
+}
+
+// Takes the problem if it is small enough, or short enough.
+template <class T, class Format>
+bool small_or_short(const Product<T, Format>& P, const Product<T, Format>& turned) {
+  if constexpr (Product<T, Format>::kPlain) {
+    for (const Product<T, Format>* const q : {&P, &turned}) {
+      if (!fits_short(*q)) continue;
+      static constexpr void (*table[])(const Product<T, Format>&) = {short_product<T, 1>, short_product<T, 2>,
+                                                                     short_product<T, 3>, short_product<T, 4>};
+      table[q->k - 1](*q);
+      return true;
+    }
+    const bool as_is = fits_small(P), other = fits_small(turned);
+    if (!as_is && !other) return false;
+    small_product<T>(!other || (as_is && small_moves(P) <= small_moves(turned)) ? P : turned, true);
+    return true;
+  }
+  return false;
+}
+
+}  // namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm
