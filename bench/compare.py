@@ -38,7 +38,8 @@ class Entry:
 def _table(result: dict[str, Any]) -> Iterator[tuple[str, Entry]]:
     for row in result.get("rows", []):
         if "times" in row:
-            name = f"table: {row['module']} {row['inputs']}, {row['direction']}"
+            what = row["direction"] if "direction" in row else f"{row['part']} as a CUDA graph"
+            name = f"table: {row['module']} {row['inputs']}, {what}"
             yield name, Entry(row["times"]["tensorgrad"], row.get("ratio"))
     for entry in result.get("overhead", []):
         if "tensorgrad" in entry:
@@ -68,11 +69,23 @@ def _kernels(result: dict[str, Any]) -> Iterator[tuple[str, Entry]]:
         yield name, Entry(row["us"] * 1e-6, 1 / row["share"] if row["share"] > 0 else None)
 
 
+def _device_kernels(result: dict[str, Any]) -> Iterator[tuple[str, Entry]]:
+    """Seconds of large kernels on a GPU, PyTorch's beside them."""
+    for family in ("memory", "matmul"):
+        for kernel, ours in result.get("tensorgrad", {}).get(family, {}).items():
+            other = result.get("torch", {}).get(family, {}).get(kernel)
+            ratio = ours["seconds"] / other["seconds"] if other else None
+            yield f"device kernels: {kernel}", Entry(ours["seconds"], ratio)
+
+
+PARTS = (_table, _shapes, _models, _kernels, _device_kernels)
+
+
 def load(path: Path) -> tuple[dict[str, Entry], dict[str, Any]]:
     """Every figure of the file by name, and what it says of the machine; NotARun if it has none."""
     try:
         result = json.loads(path.read_text())
-        found = {name: entry for part in (_table, _shapes, _models, _kernels) for name, entry in part(result)}
+        found = {name: entry for part in PARTS for name, entry in part(result)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotARun(f"{path} is no recorded run: {type(error).__name__}: {error}") from error
     if not found:
