@@ -62,7 +62,7 @@ def test_files_that_are_no_runs_are_refused(tmp_path, capsys):
     assert "no row in common" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "bench/history").glob("*.json")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "bench/history").rglob("*.json")), ids=lambda path: path.name)
 def test_every_recorded_run_can_be_compared(path, capsys):
     assert compare.main([str(path), str(path)]) == 0
     assert "geometric mean of the changes 1.000" in capsys.readouterr().out
