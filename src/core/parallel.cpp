@@ -1,7 +1,8 @@
 // The thread pool behind parallel_for. No locks on the way: one job at a time lives in the pool, its chunks are claimed
-// by counting `remaining` down, and whoever claims one (caller or worker) runs it.
+// from either end of `remaining`, and whoever claims one runs it: the caller from the front, workers from the back. So
+// the caller tends to touch the same part of an array in one loop after another, and finds it in its core's cache.
 //
-//  - Only a thread that claimed a chunk is waited for. A worker that comes late finds remaining == 0, or a later job,
+//  - Only a thread that claimed a chunk is waited for. A worker that comes late finds nothing left, or a later job,
 //    of which it may just as well take a chunk: the job's fields are read after the claim, and a job cannot be replaced
 //    while one of its claimed chunks is unfinished.
 //  - Workers spin for a short while after a job, so that the next one starts within a fraction of a microsecond, and
@@ -68,9 +69,19 @@ struct alignas(64) Worker {
   pthread_t thread{};
 };
 
+// The chunks [first, first + left), in one word so that a claim is one compare and exchange.
+struct Unclaimed {
+  explicit Unclaimed(uint64_t word) : first(static_cast<uint32_t>(word >> 32)), left(static_cast<uint32_t>(word)) {}
+  uint64_t without_first() const { return uint64_t{first + 1} << 32 | (left - 1); }
+  uint64_t without_last() const { return uint64_t{first} << 32 | (left - 1); }
+  uint32_t first, left;
+};
+
+enum class End { front, back };
+
 struct Pool {
   // Claimed and written by all threads: a cache line each.
-  alignas(64) std::atomic<uint32_t> remaining{0};  // chunks of the current job that nobody claimed yet
+  alignas(64) std::atomic<uint64_t> remaining{0};  // chunks of the current job that nobody claimed yet: an Unclaimed
   alignas(64) std::atomic<int32_t> pending{0};     // chunks of the current job that are not finished
   std::atomic<uint32_t> caller_sleeps{0};
   alignas(64) std::atomic<uint32_t> busy{0};  // 1: a thread owns the pool (runs a job, or starts and stops workers)
@@ -79,11 +90,10 @@ struct Pool {
   std::atomic<bool> closed{false};  // the library is being unloaded: everything runs inline
   std::atomic<int32_t> wanted{0};   // threads asked for; 0: not decided yet
 
-  // The current job; written by the owner while remaining == 0 and pending == 0.
+  // The current job; written by the owner while no chunk is unclaimed and pending == 0.
   alignas(64) Body body = nullptr;
   void* context = nullptr;
   int64_t begin = 0, end = 0, chunk = 0;
-  uint32_t chunks = 0;
   std::atomic<bool> failed{false};
   std::exception_ptr error;
 
@@ -130,14 +140,16 @@ int default_threads() {
 }
 
 // Claims and runs chunks of the current job, at most `most`, until none is left; returns how many this thread ran.
-int32_t run_chunks(Pool& p, int32_t most) {
+int32_t run_chunks(Pool& p, int32_t most, End end) {
   int32_t ran = 0;
-  uint32_t left = p.remaining.load(std::memory_order_acquire);
-  while (left != 0 && ran < most) {
-    if (!p.remaining.compare_exchange_weak(left, left - 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
-      continue;
-    }
-    const int64_t b = p.begin + static_cast<int64_t>(p.chunks - left) * p.chunk;
+  uint64_t word = p.remaining.load(std::memory_order_acquire);
+  while (ran < most) {
+    const Unclaimed u(word);
+    if (u.left == 0) break;
+    const uint64_t rest = end == End::front ? u.without_first() : u.without_last();
+    if (!p.remaining.compare_exchange_weak(word, rest, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+    const int64_t index = end == End::front ? u.first : int64_t{u.first} + u.left - 1;
+    const int64_t b = p.begin + index * p.chunk;
     const int64_t e = p.end - b > p.chunk ? b + p.chunk : p.end;
     if (!p.failed.load(std::memory_order_relaxed)) {
       try {
@@ -147,7 +159,7 @@ int32_t run_chunks(Pool& p, int32_t most) {
       }
     }
     ++ran;
-    left = p.remaining.load(std::memory_order_acquire);
+    word = p.remaining.load(std::memory_order_acquire);
   }
   return ran;
 }
@@ -162,7 +174,7 @@ bool wait_for_work(Pool& p, Worker& self) {
     const int64_t limit = now_ns() + p.spin_ns;
     do {
       for (int i = 0; i < 64; ++i) {
-        if (p.remaining.load(std::memory_order_relaxed) != 0) return true;
+        if (Unclaimed(p.remaining.load(std::memory_order_relaxed)).left != 0) return true;
         relax();
       }
       if (p.stop.load(std::memory_order_relaxed)) return false;
@@ -171,7 +183,7 @@ bool wait_for_work(Pool& p, Worker& self) {
     self.parked.store(1);
     p.sleepers.fetch_add(1);
     // A job published before the lines above were visible did not count this worker as asleep: look once more.
-    if (p.remaining.load() != 0 || p.stop.load()) {
+    if (Unclaimed(p.remaining.load()).left != 0 || p.stop.load()) {
       if (self.parked.exchange(0) == 1) p.sleepers.fetch_sub(1);
       continue;
     }
@@ -184,7 +196,7 @@ void* worker_main(void* argument) {
   Pool& p = pool();
   inside = true;
   while (wait_for_work(p, self)) {
-    const int32_t ran = run_chunks(p, INT32_MAX);
+    const int32_t ran = run_chunks(p, INT32_MAX, End::back);
     if (ran != 0) finish_chunks(p, ran);
   }
   return nullptr;
@@ -313,8 +325,8 @@ void wait_until_finished(Pool& p) {
 // worth it now is remembered, so that a series of small jobs gets its workers in the end.
 int32_t run_one_and_wake(Pool& p) {
   const int64_t start = now_ns();
-  const int32_t ran = run_chunks(p, 1);
-  const uint32_t left = p.remaining.load(std::memory_order_relaxed);
+  const int32_t ran = run_chunks(p, 1, End::front);
+  const uint32_t left = Unclaimed(p.remaining.load(std::memory_order_relaxed)).left;
   p.unspent_ns += (now_ns() - start) * left;
   if (left != 0 && p.unspent_ns >= kWorthWakingNs) {
     p.unspent_ns = 0;
@@ -363,12 +375,11 @@ void parallel_run(int64_t begin, int64_t end, int64_t grain, Body body, void* co
   p.begin = begin;
   p.end = end;
   p.chunk = per_chunk * grain;
-  p.chunks = static_cast<uint32_t>(chunks);
   p.failed.store(false, std::memory_order_relaxed);
   p.pending.store(static_cast<int32_t>(chunks), std::memory_order_relaxed);
   p.remaining.store(static_cast<uint32_t>(chunks));
   int32_t ran = p.sleepers.load() > 0 ? run_one_and_wake(p) : 0;
-  ran += run_chunks(p, INT32_MAX);
+  ran += run_chunks(p, INT32_MAX, End::front);
   finish_chunks(p, ran);
   wait_until_finished(p);
   if (p.failed.load(std::memory_order_acquire)) {
