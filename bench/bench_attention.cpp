@@ -2,7 +2,6 @@
 //   bench_attention               every shape of the list: one line each, microseconds (the least of several runs)
 //   bench_attention B H T S D [causal]   one shape: batch, heads, queries, keys, head size
 
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -11,7 +10,10 @@
 
 #include "kernels/attention.h"
 #include "tensorgrad/parallel.h"
+#include "timing.h"
 
+using bench::least_us;
+using bench::values;
 using tensorgrad::AttentionKernels;
 using tensorgrad::AttentionShape;
 using tensorgrad::HeadStrides;
@@ -43,30 +45,6 @@ const Row kRows[] = {
     {"cross long keys", 4, 8, 64, 1024, 64, false, false},
     {"cross few keys", 4, 8, 1024, 77, 40, false, false},
 };
-
-std::vector<float> values(int64_t n) {
-  std::vector<float> v(static_cast<size_t>(n));
-  uint32_t state = 1;
-  for (float& x : v) {
-    state = state * 1664525u + 1013904223u;
-    x = static_cast<float>(state >> 8) / 8388608.0f - 1.0f;
-  }
-  return v;
-}
-
-template <class F>
-double least_us(F f) {
-  using Clock = std::chrono::steady_clock;
-  double least = 1e30, spent = 0;
-  for (int i = 0; i < 2000 && (spent < 0.15 || i < 4); ++i) {
-    const auto t0 = Clock::now();
-    f();
-    const double t = std::chrono::duration<double>(Clock::now() - t0).count();
-    spent += t;
-    if (t < least) least = t;
-  }
-  return least * 1e6;
-}
 
 void time_row(const AttentionKernels& k, const Row& r) {
   AttentionShape s;

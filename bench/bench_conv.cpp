@@ -2,7 +2,6 @@
 //   bench_conv                  every shape of the list: one line each, microseconds (the least of several runs)
 //   bench_conv N C H W K R S P D G [LEVEL]   one shape: kernel R, stride S, padding P, dilation D, groups G
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -10,7 +9,10 @@
 
 #include "kernels/conv.h"
 #include "tensorgrad/parallel.h"
+#include "timing.h"
 
+using bench::least_us;
+using bench::values;
 using tensorgrad::ConvKernels;
 using tensorgrad::ConvShape;
 
@@ -73,30 +75,6 @@ ConvShape shape_of(const Row& r) {
   s.out_height = (r.h + 2 * r.pad - r.dilation * (r.kernel - 1) - 1) / r.stride + 1;
   s.out_width = (r.w + 2 * r.pad - r.dilation * (r.kernel - 1) - 1) / r.stride + 1;
   return s;
-}
-
-std::vector<float> values(int64_t n) {
-  std::vector<float> v(static_cast<size_t>(n));
-  uint32_t state = 1;
-  for (float& x : v) {
-    state = state * 1664525u + 1013904223u;
-    x = static_cast<float>(state >> 8) / 8388608.0f - 1.0f;
-  }
-  return v;
-}
-
-template <class F>
-double least_us(F f) {
-  using Clock = std::chrono::steady_clock;
-  double least = 1e30, spent = 0;
-  for (int i = 0; i < 2000 && (spent < 0.15 || i < 4); ++i) {
-    const auto t0 = Clock::now();
-    f();
-    const double t = std::chrono::duration<double>(Clock::now() - t0).count();
-    spent += t;
-    if (t < least) least = t;
-  }
-  return least * 1e6;
 }
 
 void time_row(const ConvKernels& k, const Row& r) {

@@ -1,12 +1,13 @@
 // Times the pooling kernels, forward and backward: microseconds, the least of several runs.
 
-#include <chrono>
 #include <cstdio>
 #include <vector>
 
 #include "kernels/pool.h"
 #include "tensorgrad/parallel.h"
+#include "timing.h"
 
+using bench::least_us;
 using tensorgrad::PoolKernels;
 using tensorgrad::PoolShape;
 
@@ -21,20 +22,6 @@ const Row kRows[] = {{"2x2 64x32x28x28", 2048, 28, 28, 2, 2, 0},
                      {"3x3s2p1 4x64x112x112", 256, 112, 112, 3, 2, 1},
                      {"3x3s1p1 8x64x28x28", 512, 28, 28, 3, 1, 1},
                      {"2x2 1x3x8x8", 3, 8, 8, 2, 2, 0}};
-
-template <class F>
-double least_us(F f) {
-  using Clock = std::chrono::steady_clock;
-  double least = 1e30, spent = 0;
-  for (int i = 0; i < 2000 && (spent < 0.1 || i < 4); ++i) {
-    const auto t0 = Clock::now();
-    f();
-    const double t = std::chrono::duration<double>(Clock::now() - t0).count();
-    spent += t;
-    if (t < least) least = t;
-  }
-  return least * 1e6;
-}
 
 }  // namespace
 
@@ -57,11 +44,11 @@ int main() {
     for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>((i * 7919) % 1000) / 500 - 1;
     std::vector<float> y(static_cast<size_t>(s.planes * s.out_height * s.out_width));
     std::vector<int64_t> index(y.size());
-    const double max_f = least_us([&] { k.f32.max_pool(s, x.data(), y.data(), nullptr); });
-    const double max_i = least_us([&] { k.f32.max_pool(s, x.data(), y.data(), index.data()); });
-    const double max_b = least_us([&] { k.f32.max_pool_backward(s, y.data(), index.data(), g.data()); });
-    const double avg_f = least_us([&] { k.f32.avg_pool(s, {}, x.data(), y.data()); });
-    const double avg_b = least_us([&] { k.f32.avg_pool_backward(s, {}, y.data(), g.data()); });
+    const double max_f = least_us([&] { k.f32.max_pool(s, x.data(), y.data(), nullptr); }, 0.1);
+    const double max_i = least_us([&] { k.f32.max_pool(s, x.data(), y.data(), index.data()); }, 0.1);
+    const double max_b = least_us([&] { k.f32.max_pool_backward(s, y.data(), index.data(), g.data()); }, 0.1);
+    const double avg_f = least_us([&] { k.f32.avg_pool(s, {}, x.data(), y.data()); }, 0.1);
+    const double avg_b = least_us([&] { k.f32.avg_pool_backward(s, {}, y.data(), g.data()); }, 0.1);
     std::printf("%-22s max %8.1f  with indices %8.1f  backward %8.1f   average %8.1f  backward %8.1f\n", r.name, max_f,
                 max_i, max_b, avg_f, avg_b);
   }

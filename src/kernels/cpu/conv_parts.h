@@ -3,6 +3,7 @@
 // The algorithms behind ConvKernels, one set per instruction set. conv.cpp chooses among them.
 
 #include "kernels/conv.h"
+#include "kernels/gemm.h"
 
 #ifndef TENSORGRAD_ISA
 #error "conv_parts.h is for the files under src/kernels/cpu/isa/ only"
@@ -30,6 +31,18 @@ bool winograd_grad_input(const ConvShape& shape, const float* grad_output, const
 // grad_bias may be null.
 bool winograd_grad_weight(const ConvShape& shape, const float* grad_output, const float* input, float* grad_weight,
                           float* grad_bias);
+
+// The matrix product of this instruction set.
+void fill(GemmKernels& kernels);
+template <class T>
+GemmKernels::Function product_kernel() {
+  static const GemmKernels kernels = [] {
+    GemmKernels k;
+    fill(k);
+    return k;
+  }();
+  return sizeof(T) == 4 ? kernels.f32 : kernels.f64;
+}
 
 // A ConvShape's derived sizes.
 inline int64_t in_plane(const ConvShape& s) { return s.in_height * s.in_width; }

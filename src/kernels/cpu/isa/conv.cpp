@@ -8,11 +8,8 @@
 #include "kernels/cpu/conv_depthwise.h"
 #include "kernels/cpu/conv_parts.h"
 #include "kernels/cpu/simd.h"
-#include "kernels/gemm.h"
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
-
-void fill(GemmKernels& kernels);
 
 namespace {
 
@@ -38,16 +35,6 @@ bool is_product(const ConvShape& s) {
   return kernel_volume(s) == 1 && s.groups == 1 && s.stride_depth == 1 && s.stride_height == 1 && s.stride_width == 1 &&
          s.in_depth == s.out_depth && s.in_height == s.out_height && s.in_width == s.out_width && s.pad_depth == 0 &&
          s.pad_height == 0 && s.pad_width == 0;
-}
-
-template <class T>
-GemmKernels::Function product_kernel() {
-  static const GemmKernels kernels = [] {
-    GemmKernels k;
-    fill(k);
-    return k;
-  }();
-  return sizeof(T) == 4 ? kernels.f32 : kernels.f64;
 }
 
 template <class T>

@@ -16,28 +16,15 @@
 #include "kernels/cpu/conv_strip.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/tile_product.h"
-#include "kernels/gemm.h"
 #include "tensorgrad/parallel.h"
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
-
-void fill(GemmKernels& kernels);
 
 namespace {
 
 constexpr int64_t kChunkPixels = 1024;  // of a product, if there are as many images
 constexpr int64_t kMostTaps = 256;
 constexpr int64_t kMostPanel = 64;  // columns of a panel of the product
-
-template <class T>
-GemmKernels::Function product_kernel() {
-  static const GemmKernels kernels = [] {
-    GemmKernels k;
-    fill(k);
-    return k;
-  }();
-  return sizeof(T) == 4 ? kernels.f32 : kernels.f64;
-}
 
 // Where the columns come from: pixel (n, y, x) of channel c at tap t is
 //   source[n * image + c * channel + y * row + x + offset[t]].
