@@ -28,6 +28,9 @@ struct ConvShape {
   int64_t stride_depth = 1, stride_height = 1, stride_width = 1;
   int64_t pad_depth = 0, pad_height = 0, pad_width = 0;
   int64_t dilation_depth = 1, dilation_height = 1, dilation_width = 1;
+  // Whether input and output (and their gradients) lie with the channels last, (batch, height, width, channels); only
+  // where ConvFunctions::takes_channels_last says so.
+  bool channels_last = false;
 };
 
 template <class T>
@@ -38,6 +41,8 @@ struct ConvFunctions {
   // `input` is read only for grad_weight and `weight` only for grad_input: the other may be null.
   void (*backward)(const ConvShape& shape, const T* grad_output, const T* input, const T* weight, T* grad_input,
                    T* grad_weight, T* grad_bias);
+  // Whether the shape is computed with channels_last set, without a copy of its arrays. Null: never.
+  bool (*takes_channels_last)(const ConvShape& shape) = nullptr;
 };
 
 // One device's convolutions.

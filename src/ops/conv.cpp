@@ -49,11 +49,45 @@ void run_backward(const ConvGeometry& q, const Tensor& g, const Tensor& input, c
       target<T>(grads[2]));
 }
 
-// The gradients that are asked for, in one go. g is dense and of the compute dtype, as are input and weight.
+// Strides of a dense (N, C, H, W) whose channels lie last in memory.
+Shape last_strides(IntArrayRef sizes) {
+  return Shape{sizes[1] * sizes[2] * sizes[3], 1, sizes[3] * sizes[1], sizes[1]};
+}
+bool lies_channels_last(const Tensor& t) {
+  if (t.dim() != 4) return false;
+  const Shape strides = last_strides(t.sizes());
+  for (int64_t i = 0; i < 4; ++i) {
+    if (t.size(i) != 1 && t.stride(i) != strides[static_cast<size_t>(i)]) return false;
+  }
+  return true;
+}
+
+// An input or output, dense in the order that the shape's kernels take.
+Tensor ordered(const ConvGeometry& q, const Tensor& t) {
+  if (!q.shape.channels_last) return contiguous(t);
+  return lies_channels_last(t) ? t : contiguous(t.permute({0, 2, 3, 1})).permute({0, 3, 1, 2});
+}
+// Memory for one.
+Tensor empty_ordered(const ConvGeometry& q, IntArrayRef sizes, const Tensor& like) {
+  if (!q.shape.channels_last) return detail::make_empty(sizes, like.dtype(), like.device());
+  return detail::make_empty_strided(sizes, last_strides(sizes), like.dtype(), like.device());
+}
+// Whether x lies with the channels last, and its device computes the shape so.
+bool stays_channels_last(const ConvGeometry& q, const Tensor& x) {
+  if (!lies_channels_last(x) || x.is_contiguous()) return false;
+  const auto& conv = kernels(x.device()).conv;
+  const auto takes = x.dtype() == DType::float32   ? conv.f32.takes_channels_last
+                     : x.dtype() == DType::float64 ? conv.f64.takes_channels_last
+                                                   : nullptr;
+  return takes && takes(q.shape);
+}
+
+// The gradients that are asked for, in one go. g, input and weight are dense (the first two `ordered`) and of the
+// compute dtype.
 Grads<3> fused_backward(const ConvGeometry& q, const Tensor& g, const Tensor& input, const Tensor& weight,
                         bool want_input, bool want_weight, bool want_bias) {
   Grads<3> grads;
-  if (want_input) grads[0] = detail::make_empty(q.input_sizes(), g.dtype(), g.device());
+  if (want_input) grads[0] = empty_ordered(q, q.input_sizes(), g);
   if (want_weight) grads[1] = detail::make_empty(q.weight_sizes(), g.dtype(), g.device());
   if (want_bias) grads[2] = detail::make_empty(q.shape.out_channels, g.dtype(), g.device());
   if (g.dtype() == DType::float32) {
@@ -71,9 +105,9 @@ Tensor channel_sum(const ConvGeometry& q, const Tensor& t) {
   return t.sum(dims);
 }
 
-// The output. All arguments are dense and of the compute dtype.
+// The output. All arguments are dense (the input `ordered`) and of the compute dtype.
 Tensor convolve(const ConvGeometry& q, const Tensor& input, const Tensor& weight, const Tensor& bias) {
-  Tensor out = detail::make_empty(q.output_sizes(), input.dtype(), input.device());
+  Tensor out = empty_ordered(q, q.output_sizes(), input);
   if (input.dtype() == DType::float32) {
     run_forward<float>(q, input, weight, bias, out);
   } else {
@@ -82,7 +116,7 @@ Tensor convolve(const ConvGeometry& q, const Tensor& input, const Tensor& weight
   if (should_record(input, weight, bias)) {
     record("Convolution", out, inputs(input, weight, bias),
            [q, x = Saved(input), w = Saved(weight)](const Tensor& grad, const Context& c) -> Grads<3> {
-             const Tensor g = contiguous(grad);
+             const Tensor g = ordered(q, grad);
              if (!grad_mode()) {
                return fused_backward(q, g, c.needs(1) ? x(c) : Tensor(), c.needs(0) ? w(c) : Tensor(), c.needs(0),
                                      c.needs(1), c.needs(2));
@@ -99,7 +133,7 @@ Tensor input_gradient(const ConvGeometry& q, const Tensor& grad_output, const Te
   if (should_record(grad_output, weight)) {
     record("ConvolutionTranspose", out, inputs(grad_output, weight),
            [q, g = Saved(grad_output), w = Saved(weight)](const Tensor& grad, const Context& c) -> Grads<2> {
-             const Tensor u = contiguous(grad);
+             const Tensor u = ordered(q, grad);
              return {c.needs(0) ? convolve(q, u, w(c), {}) : Tensor(),
                      c.needs(1) ? weight_gradient(q, g(c), u) : Tensor()};
            });
@@ -143,10 +177,11 @@ Tensor conv_nd(const char* op, int dims, const Tensor& input, const Tensor& weig
   }
   detail::common_device(op, {&input, &weight, bias.defined() ? &bias : &weight});
   const Tensor x = batched(op, dims, input);
-  const ConvGeometry q = detail::conv_geometry(op, dims, x, weight, bias, stride, padding, dilation, groups);
+  ConvGeometry q = detail::conv_geometry(op, dims, x, weight, bias, stride, padding, dilation, groups);
   const DType dtype = detail::compute_dtype(x.dtype());
-  const Tensor out =
-      convolve(q, prepared(x, dtype), prepared(weight, dtype), bias.defined() ? prepared(bias, dtype) : Tensor());
+  q.shape.channels_last = stays_channels_last(q, x);
+  const Tensor out = convolve(q, q.shape.channels_last ? x : prepared(x, dtype), prepared(weight, dtype),
+                              bias.defined() ? prepared(bias, dtype) : Tensor());
   return finished(out, x.dtype(), input.dim() == dims + 2);
 }
 

@@ -52,6 +52,20 @@ Result<T> run(const ConvFunctions<T>& f, const ConvShape& s, const std::vector<T
   return r;
 }
 
+// (images, channels, pixels) to (images, pixels, channels).
+template <class T>
+std::vector<T> channels_last(const std::vector<T>& from, int64_t images, int64_t channels) {
+  std::vector<T> to(from.size());
+  const int64_t planes = images * channels, pixels = planes > 0 ? static_cast<int64_t>(from.size()) / planes : 0;
+  for (int64_t n = 0; n < images; ++n)
+    for (int64_t c = 0; c < channels; ++c)
+      for (int64_t p = 0; p < pixels; ++p) {
+        to[static_cast<size_t>((n * pixels + p) * channels + c)] =
+            from[static_cast<size_t>((n * channels + c) * pixels + p)];
+      }
+  return to;
+}
+
 template <class T>
 void check(const ConvKernels& kernels, const ConvShape& s, unsigned seed) {
   std::mt19937 gen(seed);
@@ -86,6 +100,18 @@ void check(const ConvKernels& kernels, const ConvShape& s, unsigned seed) {
   CHECK(worst(r.grad_input, gx, gx_scale) < 1);
   CHECK(worst(r.grad_weight, gw, gw_scale) < 1);
   CHECK(worst(r.grad_bias, gb, gb_scale) < 1);
+  if (!functions<T>(kernels).takes_channels_last(s)) return;
+  ConvShape last = s;
+  last.channels_last = true;
+  const Result<T> q = run(functions<T>(kernels), last, channels_last(x, s.batch, s.in_channels), w,
+                          with_bias ? &bias : nullptr, relu, channels_last(g, s.batch, s.out_channels));
+  INFO("channels last");
+  CHECK(worst(q.output, channels_last(out, s.batch, s.out_channels),
+              channels_last(out_scale, s.batch, s.out_channels)) < 1);
+  CHECK(worst(q.grad_input, channels_last(gx, s.batch, s.in_channels),
+              channels_last(gx_scale, s.batch, s.in_channels)) < 1);
+  CHECK(worst(q.grad_weight, gw, gw_scale) < 1);
+  CHECK(worst(q.grad_bias, gb, gb_scale) < 1);
 }
 
 // A random shape of at most about two million products.
@@ -199,6 +225,32 @@ TEST_CASE("convolution of the shapes that take a special path") {
       {1, 8, 16, 32, 8, 1, 2, 0, 1, 8},
       {2, 8, 9, 60, 8, 3, 2, 0, 2, 8},
       {1, 8, 11, 16, 8, 3, 1, 4, 1, 8},
+      // depthwise with short rows: channels in the lanes
+      {2, 40, 7, 7, 40, 7, 1, 3, 1, 40},
+      {3, 33, 14, 14, 33, 3, 2, 1, 1, 33},
+      {1, 16, 9, 6, 16, 5, 2, 2, 2, 16},
+      {2, 18, 14, 11, 18, 7, 1, 3, 1, 18},
+      {2, 20, 5, 5, 20, 4, 2, 1, 1, 20},
+      // channels in the lanes: strides, dilation, groups, registers of channels that are not full
+      {3, 64, 16, 16, 128, 3, 2, 1, 1, 1},
+      {2, 70, 9, 13, 84, 3, 2, 1, 1, 1},
+      {5, 64, 8, 8, 144, 1, 2, 0, 1, 1},
+      {2, 128, 10, 10, 100, 4, 2, 1, 1, 1},
+      {3, 66, 12, 12, 70, 5, 3, 2, 1, 1},
+      {1, 64, 20, 20, 64, 3, 3, 0, 2, 1},
+      {2, 128, 12, 12, 160, 3, 2, 1, 1, 2},
+      {4, 96, 7, 7, 272, 1, 1, 0, 1, 1},
+      {2, 80, 13, 9, 80, 2, 2, 0, 1, 1},
+      {40, 64, 2, 2, 64, 3, 2, 1, 1, 1},
+      // Winograd of the parts of a dilated kernel
+      {2, 24, 19, 23, 32, 3, 1, 2, 2, 1},
+      {1, 32, 26, 20, 24, 3, 1, 4, 4, 1},
+      {2, 16, 15, 17, 24, 3, 1, 0, 2, 1},
+      {1, 20, 22, 25, 20, 3, 1, 3, 3, 1},
+      // Winograd's weight gradient with large sums
+      {2, 200, 9, 9, 184, 3, 1, 1, 1, 1},
+      {3, 256, 4, 4, 136, 3, 1, 1, 1, 1},
+      {1, 190, 26, 50, 190, 3, 1, 0, 1, 1},
   };
   for (Level level : levels()) {
     CAPTURE(tensorgrad::cpu::level_name(level));

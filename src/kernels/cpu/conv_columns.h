@@ -4,10 +4,9 @@
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
 
-// One product over a chunk of images, its columns packed on demand: one group, two dimensions. See conv_columns.cpp.
+// The weight gradient as one product over a chunk of images, its columns packed on demand: one group, two dimensions.
+// See conv_columns.cpp.
 bool columns_fit(const ConvShape& shape);
-template <class T>
-void columns_forward(const ConvShape& shape, const T* input, const T* weight, const T* bias, bool relu, T* output);
 template <class T>
 void columns_grad_weight(const ConvShape& shape, const T* grad_output, const T* input, T* grad_weight);
 

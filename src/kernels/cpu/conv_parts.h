@@ -32,16 +32,28 @@ bool winograd_grad_input(const ConvShape& shape, const float* grad_output, const
 bool winograd_grad_weight(const ConvShape& shape, const float* grad_output, const float* input, float* grad_weight,
                           float* grad_bias);
 
+// The same for dilated kernels, as a larger batch of smaller images of shape dilated_parts(). See conv_dilated.cpp.
+bool dilated_fits(const ConvShape& shape);
+ConvShape dilated_parts(const ConvShape& shape);
+bool dilated_forward(const ConvShape& shape, const float* input, const float* weight, const float* bias, bool relu,
+                     float* output);
+bool dilated_grad_input(const ConvShape& shape, const float* grad_output, const float* weight, float* grad_input);
+bool dilated_grad_weight(const ConvShape& shape, const float* grad_output, const float* input, float* grad_weight,
+                         float* grad_bias);
+
 // The matrix product of this instruction set.
 void fill(GemmKernels& kernels);
-template <class T>
-GemmKernels::Function product_kernel() {
+inline const GemmKernels& product_kernels() {
   static const GemmKernels kernels = [] {
     GemmKernels k;
     fill(k);
     return k;
   }();
-  return sizeof(T) == 4 ? kernels.f32 : kernels.f64;
+  return kernels;
+}
+template <class T>
+GemmKernels::Function product_kernel() {
+  return sizeof(T) == 4 ? product_kernels().f32 : product_kernels().f64;
 }
 
 // A ConvShape's derived sizes.

@@ -1,14 +1,8 @@
-// Convolution as one matrix product over the images of a chunk together, for small result planes and many channels: a
-// direct convolution reads all the weights again for every image, and fills its registers badly with rows of 4 or 7
-// pixels. The columns of the product (what each result pixel sees, for every channel and kernel position) are never in
-// memory: the product asks for them piece by piece (GemmArgs::pack_b), and they are copied out of strips (conv_strip.h)
-// of the chunk's images, which have the padding written out and the phases of the stride apart.
-//
-//   forward      (K, C taps) . (C taps, pixels)         result turned from (K, images, pixels) to (images, K, pixels)
-//   grad_weight  (K, pixels) . (pixels, C taps)
-//
-// The input gradient stays direct: its weights would have to be gathered for each residue class of the stride, which
-// was measured to cost what the product gains.
+// The weight gradient as one matrix product over the images of a chunk together, for small result planes and many
+// outputs:  (K, pixels) . (pixels, C taps).  The columns (what each result pixel sees, for every channel and kernel
+// position) are never in memory: the product asks for them piece by piece (GemmArgs::pack_b), and they are copied out
+// of strips (conv_strip.h) of the chunk's images, which have the padding written out and the phases of the stride
+// apart.
 
 #include "kernels/cpu/conv_columns.h"
 
@@ -24,7 +18,6 @@ namespace {
 
 constexpr int64_t kChunkPixels = 1024;  // of a product, if there are as many images
 constexpr int64_t kMostTaps = 256;
-constexpr int64_t kMostPanel = 64;  // columns of a panel of the product
 
 // Where the columns come from: pixel (n, y, x) of channel c at tap t is
 //   source[n * image + c * channel + y * row + x + offset[t]].
@@ -37,53 +30,7 @@ struct Columns {
   int64_t offset[kMostTaps];
 };
 
-// Pixels that lie side by side.
-struct Run {
-  int64_t from, to, count;
-};
-
-// The runs of pixels [first, first + count) of all images; `to` counts from 0.
-template <class T>
-int64_t find_runs(const Columns<T>& c, int64_t first, int64_t count, Run* runs) {
-  int64_t found = 0;
-  const int64_t pixels = c.height * c.width;
-  int64_t n = first / pixels, y = first % pixels / c.width, x = first % c.width;
-  for (int64_t done = 0; done < count;) {
-    const int64_t length = least(c.width - x, count - done);
-    runs[found++] = {n * c.image + y * c.row + x, done, length};
-    done += length, x = 0;
-    if (++y == c.height) y = 0, ++n;
-  }
-  return found;
-}
-
-// GemmArgs::pack_b with (channel, tap) along k and pixels along the columns.
-template <class T>
-void pack_pixels(const void* context, void* to, int64_t, int64_t k0, int64_t kn, int64_t j0, int64_t jn,
-                 int64_t width) {
-  const auto& c = *static_cast<const Columns<T>*>(context);
-  Run runs[kMostPanel];
-  for (int64_t j = 0; j < jn; j += width) {
-    const int64_t columns = least(width, jn - j);
-    const int64_t count = find_runs(c, j0 + j, columns, runs);
-    T* dst = static_cast<T*>(to) + j * kn;
-    int64_t channel = k0 / c.taps, tap = k0 % c.taps;
-    for (int64_t k = 0; k < kn; ++k, dst += width) {
-      const T* from = c.source + channel * c.channel + c.offset[tap];
-      for (int64_t r = 0; r < count; ++r) {
-        const T* src = from + runs[r].from;
-        T* at = dst + runs[r].to;
-        int64_t left = runs[r].count;
-        for (; left >= kLanes<T>; left -= kLanes<T>, src += kLanes<T>, at += kLanes<T>) store(at, load(src));
-        if (left > 0) store_n(at, left, load_n(src, left));
-      }
-      if (columns < width) fill_zero(dst + columns, width - columns);
-      if (++tap == c.taps) tap = 0, ++channel;
-    }
-  }
-}
-
-// The same with pixels along k and (channel, tap) along the columns: squares of lanes are transposed.
+// GemmArgs::pack_b with pixels along k and (channel, tap) along the columns: squares of lanes are transposed.
 template <class T>
 void pack_taps(const void* context, void* to, int64_t, int64_t k0, int64_t kn, int64_t j0, int64_t jn, int64_t width) {
   constexpr int N = kLanes<T>;
@@ -240,29 +187,6 @@ bool columns_fit(const ConvShape& s) {
 }
 
 template <class T>
-void columns_forward(const ConvShape& s, const T* input, const T* weight, const T* bias, bool relu, T* output) {
-  const int64_t pixels = out_plane(s), images = images_of(s.batch, pixels);
-  const InputColumns<T> made(s);
-  T* const strips =
-      scratch_of<T>(ScratchSlot::shared, made.room(images) + (images > 1 ? s.out_channels * images * pixels : 0));
-  T* const turned = strips + made.room(images);
-  for (int64_t n = 0; n < s.batch; n += images) {
-    const int64_t count = least(images, s.batch - n);
-    const Columns<T> columns = made.of(input, n, count, strips);
-    T* const to = output + n * s.out_channels * pixels;
-    GemmArgs g;
-    g.m = s.out_channels, g.n = count * pixels, g.k = s.in_channels * columns.taps;
-    g.a = weight, g.a_row = g.k, g.a_col = 1;
-    g.pack_b = pack_pixels<T>, g.pack_context = &columns;
-    g.c = count == 1 ? to : turned, g.c_row = g.n, g.c_col = 1;
-    g.bias_m = bias;
-    g.activation = relu ? GemmActivation::relu : GemmActivation::none;
-    product_kernel<T>()(g);
-    if (count > 1) exchange(turned, count, s.out_channels, pixels, to);
-  }
-}
-
-template <class T>
 void columns_grad_weight(const ConvShape& s, const T* grad_output, const T* input, T* grad_weight) {
   const int64_t pixels = out_plane(s), images = images_of(s.batch, pixels);
   const InputColumns<T> made(s);
@@ -284,8 +208,6 @@ void columns_grad_weight(const ConvShape& s, const T* grad_output, const T* inpu
   }
 }
 
-template void columns_forward<float>(const ConvShape&, const float*, const float*, const float*, bool, float*);
-template void columns_forward<double>(const ConvShape&, const double*, const double*, const double*, bool, double*);
 template void columns_grad_weight<float>(const ConvShape&, const float*, const float*, float*);
 template void columns_grad_weight<double>(const ConvShape&, const double*, const double*, double*);
 

@@ -8,6 +8,10 @@
 //   E  (16, chunk of output channels, tiles) the transformed grad_output
 // and adds the 16 products E D to its own sums U (16, output channels, channels). Items that share output channels are
 // added up at the end in a fixed order.
+//
+// Where U is large (many channels, few tiles), D and E of a block of tiles are made once for all, and a work item makes
+// the 16 products of a few output channels and channels, transforms them while they are in its cache and adds them to
+// grad_weight: U is never in memory.
 
 #include <atomic>
 
@@ -27,6 +31,8 @@ constexpr int kRows = kManyRegisters ? 8 : 4;  // output channels of a register 
 constexpr int kVectors = 3;                    // vectors of channels beside them
 constexpr int64_t kChunk = 32;                 // output channels transformed at a time
 constexpr int64_t kBlockTiles = 96;
+constexpr int64_t kSharedTiles = 256;      // of a block whose D and E are shared,
+constexpr int64_t kLargeSums = 32 * 1024;  // for this many pairs of channels
 
 struct Plan {
   int64_t tile_rows, tile_cols;  // of an image
@@ -136,37 +142,34 @@ TENSORGRAD_INLINE void transform_tile(const float* strip, int64_t row_step, floa
   }
 }
 
-// D of a block.
-void fill_input(const ConvShape& s, const Plan& p, const Block& b, float* strip, float* d) {
+// D of a block for kLane channels from c on: a tile's values d_row apart, the 16 parts d_step apart.
+void fill_input(const ConvShape& s, const Plan& p, const Block& b, int64_t c, float* strip, float* d, int64_t d_row,
+                int64_t d_step) {
   const int64_t width = 2 * b.cols + 2;
   const int64_t left = 2 * b.col - s.pad_width;
   const int64_t first = least(width, greatest(0, -left));
   const int64_t last = greatest(first, least(width, s.in_width - left));
-  for (int64_t c = 0; c < p.channels; c += kLane) {
-    const int64_t count = least(kLane, s.in_channels - c);
-    int64_t tile = 0;
-    for (int64_t row = b.row; row < b.row + b.rows;) {
-      const int64_t n = row / p.tile_rows;
-      const int64_t top = row % p.tile_rows;
-      const int64_t rows = least(b.row + b.rows - row, p.tile_rows - top);
-      const float* image = s.in_channels ? p.input + (n * s.in_channels + c) * in_plane(s) : nullptr;
-      for (int64_t i = 0; i < 2 * rows + 2; ++i) {
-        const int64_t y = 2 * top + i - s.pad_height;
-        float* to = strip + i * width * kLane;
-        if (y < 0 || y >= s.in_height) {
-          fill_zero(to, width * kLane);
-        } else {
-          channels_last(image + y * s.in_width + left, in_plane(s), count, first, last, width, to);
-        }
+  const int64_t count = least(kLane, s.in_channels - c);
+  for (int64_t row = b.row; row < b.row + b.rows;) {
+    const int64_t n = row / p.tile_rows;
+    const int64_t top = row % p.tile_rows;
+    const int64_t rows = least(b.row + b.rows - row, p.tile_rows - top);
+    const float* image = p.input + (n * s.in_channels + c) * in_plane(s);
+    for (int64_t i = 0; i < 2 * rows + 2; ++i) {
+      const int64_t y = 2 * top + i - s.pad_height;
+      float* to = strip + i * width * kLane;
+      if (y < 0 || y >= s.in_height) {
+        fill_zero(to, width * kLane);
+      } else {
+        channels_last(image + y * s.in_width + left, in_plane(s), count, first, last, width, to);
       }
-      for (int64_t i = 0; i < rows; ++i) {
-        for (int64_t j = 0; j < b.cols; ++j, ++tile) {
-          transform_tile(strip + (2 * i * width + 2 * j) * kLane, width * kLane, d + tile * p.channels + c,
-                         p.tiles * p.channels + kLane);
-        }
-      }
-      row += rows;
     }
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < b.cols; ++j, d += d_row) {
+        transform_tile(strip + (2 * i * width + 2 * j) * kLane, width * kLane, d, d_step);
+      }
+    }
+    row += rows;
   }
 }
 
@@ -236,7 +239,7 @@ void run_item(const ConvShape& s, const Plan& p, int64_t item) {
   for (int64_t index = group * p.group_blocks; index < last; ++index) {
     const Block b = block_at(s, p, index);
     const bool add = index > group * p.group_blocks;
-    fill_input(s, p, b, strip, d);
+    for (int64_t c = 0; c < p.channels; c += kLane) fill_input(s, p, b, c, strip, d + c, p.channels, d_step);
     for (int64_t chunk = k_first; chunk < k_last; chunk += kChunk) {
       const int64_t chunk_last = least(chunk + kChunk, k_last);
       for (int64_t k = chunk; k < chunk_last; ++k) {
@@ -264,12 +267,51 @@ void run_item(const ConvShape& s, const Plan& p, int64_t item) {
   }
 }
 
+// G^T U G of kLane channels (of which `count` exist) and one output channel, or its sum with what is there: u has the
+// 16 parts, `to` 9 values a channel. What is not finite makes `watch` different from zero.
+TENSORGRAD_INLINE void store_weights(const Vec<float> (&u)[4][4], int64_t count, bool add, float* to,
+                                     Vec<float>& watch) {
+  Vec<float> rows[3][4];
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const Vec<float> middle = (u[1][j] + u[2][j]) * 0.5f;
+    rows[0][j] = u[0][j] + middle;
+    rows[1][j] = (u[1][j] - u[2][j]) * 0.5f;
+    rows[2][j] = u[3][j] + middle;
+  }
+  Vec<float> w[9];
+#pragma GCC unroll 3
+  for (int i = 0; i < 3; ++i) {
+    const Vec<float> middle = (rows[i][1] + rows[i][2]) * 0.5f;
+    w[3 * i] = rows[i][0] + middle;
+    w[3 * i + 1] = (rows[i][1] - rows[i][2]) * 0.5f;
+    w[3 * i + 2] = rows[i][3] + middle;
+  }
+#pragma GCC unroll 9
+  for (int i = 0; i < 9; ++i) watch = fma(w[i], Vec<float>(0.0f), watch);
+  if constexpr (kLane == 16) {
+    Vec<float> square[kLane];
+#pragma GCC unroll 16
+    for (int i = 0; i < kLane; ++i) square[i] = i < 9 ? w[i < 9 ? i : 0] : Vec<float>(0.0f);
+    transpose(square);
+#pragma GCC unroll 16
+    for (int i = 0; i < kLane; ++i) {
+      if (i < count) store_n(to + i * 9, 9, add ? square[i] + load_n(to + i * 9, 9) : square[i]);
+    }
+  } else {
+    for (int64_t i = 0; i < 9; ++i) {
+      for (int64_t lane = 0; lane < count; ++lane) {
+        float& value = to[lane * 9 + i];
+        value = add ? value + w[i][static_cast<int>(lane)] : w[i][static_cast<int>(lane)];
+      }
+    }
+  }
+}
+
 // Adds the groups up and takes G^T U G, for output channels [first, last). False if anything is not finite.
 bool finish(const ConvShape& s, const Plan& p, int64_t first, int64_t last, float* grad_weight) {
   const int64_t group_step = 16 * p.outs * p.channels;
-  const Vec<float> zero(0.0f);
-  Vec<float> watch = zero;
-  alignas(64) float w[9][kLane];
+  Vec<float> watch(0.0f);
   for (int64_t k = first; k < last; ++k) {
     for (int64_t c = 0; c < p.channels; c += kLane) {
       Vec<float> u[4][4];
@@ -279,39 +321,22 @@ bool finish(const ConvShape& s, const Plan& p, int64_t first, int64_t last, floa
         for (int64_t g = 1; g < p.groups; ++g) sum += load(from + g * group_step);
         u[x / 4][x % 4] = sum;
       }
-      Vec<float> rows[3][4];
-      for (int j = 0; j < 4; ++j) {
-        const Vec<float> middle = (u[1][j] + u[2][j]) * 0.5f;
-        rows[0][j] = u[0][j] + middle;
-        rows[1][j] = (u[1][j] - u[2][j]) * 0.5f;
-        rows[2][j] = u[3][j] + middle;
-      }
-      for (int i = 0; i < 3; ++i) {
-        const Vec<float> middle = (rows[i][1] + rows[i][2]) * 0.5f;
-        const Vec<float> out[3] = {rows[i][0] + middle, (rows[i][1] - rows[i][2]) * 0.5f, rows[i][3] + middle};
-        for (int j = 0; j < 3; ++j) {
-          watch = fma(out[j], zero, watch);
-          store(w[i * 3 + j], out[j]);
-        }
-      }
-      float* to = grad_weight + (k * s.in_channels + c) * 9;
-      const int64_t count = least(kLane, s.in_channels - c);
-      for (int64_t lane = 0; lane < count; ++lane) {
-        for (int i = 0; i < 9; ++i) to[lane * 9 + i] = w[i][lane];
-      }
+      store_weights(u, least(kLane, s.in_channels - c), false, grad_weight + (k * s.in_channels + c) * 9, watch);
     }
   }
-  return all(watch == zero);
+  return all(watch == Vec<float>(0.0f));
 }
 
-Plan make_plan(const ConvShape& s) {
+// Blocks of about `tiles` tiles.
+Plan make_plan(const ConvShape& s, int64_t tiles) {
   Plan p{};
   p.tile_rows = ceil_div(s.out_height, 2);
   p.tile_cols = ceil_div(s.out_width, 2);
-  p.col_blocks = ceil_div(p.tile_cols, kBlockTiles + kBlockTiles / 3);
+  p.col_blocks = ceil_div(p.tile_cols, tiles + tiles / 3);
   p.cols = ceil_div(p.tile_cols, p.col_blocks);
   p.col_blocks = ceil_div(p.tile_cols, p.cols);
-  p.rows = p.col_blocks > 1 ? 1 : least(greatest(1, kBlockTiles / p.cols), s.batch * p.tile_rows);
+  p.rows = p.col_blocks > 1 ? 1 : least(greatest(1, tiles / p.cols), s.batch * p.tile_rows);
+  p.rows = ceil_div(s.batch * p.tile_rows, ceil_div(s.batch * p.tile_rows, p.rows));
   p.blocks = ceil_div(s.batch * p.tile_rows, p.rows) * p.col_blocks;
   p.tiles = p.rows * p.cols;
   p.outs = round_up(s.out_channels, kRows);
@@ -328,11 +353,104 @@ Plan make_plan(const ConvShape& s) {
   return p;
 }
 
+// D and E of a block, shared by all items: D is panels (16, tiles, panel), E rows of tiles.
+struct SharedBlock {
+  int64_t vectors, panel, panels;  // of channels: registers, values, how many
+  int64_t d_step, e_row, e_step;   // between the 16 parts; between output channels
+  float *d, *e;
+};
+
+void fill_shared(const ConvShape& s, const Plan& p, const Block& b, const SharedBlock& shared, bool add) {
+  const int64_t channel_jobs = p.channels / kLane, out_jobs = ceil_div(p.outs, kRows);
+  parallel_for(0, channel_jobs + out_jobs, 1, [&](int64_t begin, int64_t end) {
+    const int64_t strip_size = (2 * p.rows + 2) * (2 * p.cols + 2) * kLane;
+    float* const strip = scratch_of<float>(ScratchSlot::item, strip_size + 4 * (p.tiles + kLane));
+    for (int64_t job = begin; job < end; ++job) {
+      if (job < channel_jobs) {
+        const int64_t c = job * kLane, at = c / shared.panel;
+        fill_input(s, p, b, c, strip, shared.d + at * 16 * shared.d_step + c % shared.panel, shared.panel,
+                   shared.d_step);
+        continue;
+      }
+      for (int64_t k = (job - channel_jobs) * kRows; k < (job - channel_jobs + 1) * kRows; ++k) {
+        float* const to = shared.e + k * shared.e_row;
+        if (k < s.out_channels) {
+          const float sum = fill_grad(s, p, b, k, strip + strip_size, to, shared.e_step);
+          p.bias_sums[k] = add ? p.bias_sums[k] + sum : sum;
+        } else {
+          for (int x = 0; x < 16; ++x) fill_zero(to + x * shared.e_step, shared.e_row);
+        }
+      }
+    }
+  });
+}
+
+// The weights of kChunk output channels and a panel of channels. False if anything is not finite.
+bool shared_item(const ConvShape& s, const Plan& p, const Block& b, const SharedBlock& shared, int64_t item, bool add,
+                 float* grad_weight) {
+  const ProductTile tiles[] = {product_tile<1>, product_tile<2>, product_tile<3>};
+  const int64_t k_first = item / shared.panels * kChunk, c_first = item % shared.panels * shared.panel;
+  const int64_t k_last = least(k_first + kChunk, p.outs);
+  const int64_t vectors = least(shared.vectors, (p.channels - c_first) / kLane);
+  const int64_t part = kChunk * shared.panel + kLane;
+  float* const sums = scratch_of<float>(ScratchSlot::item, 16 * part);
+  for (int64_t x = 0; x < 16; ++x) {
+    const float* const d = shared.d + (item % shared.panels * 16 + x) * shared.d_step;
+    for (int64_t k = k_first; k < k_last; k += kRows) {
+      tiles[vectors - 1](shared.e + x * shared.e_step + k * shared.e_row, shared.e_row, d, shared.panel,
+                         b.rows * b.cols, false, sums + x * part + (k - k_first) * shared.panel, shared.panel);
+    }
+  }
+  Vec<float> watch(0.0f);
+  for (int64_t k = k_first; k < least(k_last, s.out_channels); ++k) {
+    for (int64_t c = 0; c < vectors * kLane; c += kLane) {
+      Vec<float> u[4][4];
+#pragma GCC unroll 16
+      for (int x = 0; x < 16; ++x) u[x / 4][x % 4] = load(sums + x * part + (k - k_first) * shared.panel + c);
+      store_weights(u, least(kLane, s.in_channels - c_first - c), add,
+                    grad_weight + (k * s.in_channels + c_first + c) * 9, watch);
+    }
+  }
+  return all(watch == Vec<float>(0.0f));
+}
+
+bool run_shared(const ConvShape& s, const float* grad_output, const float* input, float* grad_weight,
+                float* grad_bias) {
+  Plan p = make_plan(s, kSharedTiles);
+  p.grad_output = grad_output;
+  p.input = input;
+  SharedBlock shared;
+  const int64_t registers = p.channels / kLane;
+  shared.vectors = ceil_div(registers, ceil_div(registers, kVectors));
+  shared.panel = shared.vectors * kLane;
+  shared.panels = ceil_div(p.channels, shared.panel);
+  shared.d_step = p.tiles * shared.panel + kLane;
+  shared.e_row = round_up(p.tiles, kLane) + kLane;
+  shared.e_step = p.outs * shared.e_row + kLane;
+  const int64_t d_size = shared.panels * 16 * shared.d_step, e_size = 16 * shared.e_step;
+  shared.d = scratch_of<float>(ScratchSlot::shared, d_size + e_size + 2 * p.outs + 2);
+  shared.e = shared.d + d_size;
+  p.bias_sums = reinterpret_cast<double*>(shared.e + round_up(e_size, 2));
+  std::atomic<bool> finite{true};
+  for (int64_t index = 0; index < p.blocks; ++index) {
+    const Block b = block_at(s, p, index);
+    fill_shared(s, p, b, shared, index > 0);
+    parallel_for(0, ceil_div(p.outs, kChunk) * shared.panels, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        if (!shared_item(s, p, b, shared, i, index > 0, grad_weight)) finite.store(false, std::memory_order_relaxed);
+      }
+    });
+  }
+  for (int64_t k = 0; grad_bias && k < s.out_channels; ++k) grad_bias[k] = static_cast<float>(p.bias_sums[k]);
+  return finite.load();
+}
+
 }  // namespace
 
 bool winograd_grad_weight(const ConvShape& s, const float* grad_output, const float* input, float* grad_weight,
                           float* grad_bias) {
-  Plan p = make_plan(s);
+  if (s.out_channels * s.in_channels >= kLargeSums) return run_shared(s, grad_output, input, grad_weight, grad_bias);
+  Plan p = make_plan(s, kBlockTiles);
   p.grad_output = grad_output;
   p.input = input;
   const int64_t sums_size = p.groups * 16 * p.outs * p.channels;

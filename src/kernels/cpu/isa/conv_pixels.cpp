@@ -1,0 +1,511 @@
+// Direct convolution with the result channels in the lanes, and its input gradient: a register tile holds some result
+// pixels x a few registers of their channels, and runs over kernel positions and source channels with one row of packed
+// weights and one broadcast source value a pixel. Pixels of a tile may lie anywhere (each has a pointer of its own), so
+// short rows, strides, dilation and small images waste nothing, and the weights are read once for several images.
+//
+// The source is read where it lies if that is channels_last without padding; otherwise a work item copies its part with
+// the channels last and the padding written out. Planes are transposed on the way, both in and out.
+//
+// The input gradient is the same computation with grad_output as the source: result pixels of one residue class modulo
+// the stride see the same kernel positions, at a stride of 1 in grad_output.
+
+#include "kernels/cpu/conv_pixels.h"
+
+#include "kernels/cpu/conv_strip.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/cpu/tile_product.h"
+#include "tensorgrad/parallel.h"
+
+namespace tensorgrad::cpu::TENSORGRAD_ISA {
+namespace {
+
+constexpr bool kManyRegisters = kVectorBytes == 64;
+constexpr int kMostVectors = kManyRegisters ? 4 : 3;  // of result channels in a tile
+constexpr int64_t kMostTaps = 256;
+constexpr int64_t kSumRun = 512;  // products of one sum: their weights stay in the cache
+
+// Pixels of a tile beside V registers of channels: the sums fill the registers.
+constexpr int tile_pixels(int vectors) {
+  if (kManyRegisters) return vectors == 4 ? 6 : 8;
+  return vectors == 3 ? 4 : vectors == 2 ? 6 : 8;
+}
+
+// Neighbouring source values and the rows of the packed weight that they meet.
+struct Span {
+  int64_t source, weight;
+};
+
+// result[m][v] (+)= bias[v] + sum over spans and i < length of source[m][span.source + i] * w[span.weight + i][v], over
+// V registers of which the last has `last` values.
+template <class T, int M, int V>
+void pixel_tile(const Span* spans, int64_t count, int64_t length, const T* const* source, const T* w, const T* bias,
+                bool add, bool relu, int64_t last, T* const* result) {
+  Vec<T> acc[M][V];
+  const T* x[M];
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m) {
+    x[m] = source[m];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) acc[m][v] = bias ? load(bias + v * kLanes<T>) : Vec<T>(T(0));
+  }
+  for (int64_t s = 0; s < count; ++s) {
+    const T* row = w + spans[s].weight * (V * kLanes<T>);
+    const int64_t first = spans[s].source, end = first + length;
+    for (int64_t i = first; i < end; ++i, row += V * kLanes<T>) {
+      Vec<T> weights[V];
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) weights[v] = load(row + v * kLanes<T>);
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) {
+        const Vec<T> value = x[m][i];
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) acc[m][v] = fma(value, weights[v], acc[m][v]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m) {
+    T* const to = result[m];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      Vec<T> sum = acc[m][v];
+      const bool whole = v < V - 1 || last == kLanes<T>;
+      if (add) sum += whole ? load(to + v * kLanes<T>) : load_n(to + v * kLanes<T>, last);
+      if (relu) sum = max_nan(sum, Vec<T>(T(0)));
+      if (whole)
+        store(to + v * kLanes<T>, sum);
+      else
+        store_n(to + v * kLanes<T>, last, sum);
+    }
+  }
+}
+
+template <class T>
+using PixelTile = void (*)(const Span*, int64_t, int64_t, const T* const*, const T*, const T*, bool, bool, int64_t,
+                           T* const*);
+
+template <class T, int V>
+PixelTile<T> pick_tile(int64_t pixels) {
+  constexpr int most = tile_pixels(V);
+  if (pixels == 1) return pixel_tile<T, 1, V>;
+  if (pixels == 2) return pixel_tile<T, 2, V>;
+  if (pixels == 3) return pixel_tile<T, 3, V>;
+  if (pixels == 4) return pixel_tile<T, 4, V>;
+  if constexpr (most >= 6) {
+    if (pixels == 5) return pixel_tile<T, 5, V>;
+    if (pixels == 6) return pixel_tile<T, 6, V>;
+  }
+  if constexpr (most >= 8) {
+    if (pixels == 7) return pixel_tile<T, 7, V>;
+  }
+  return pixel_tile<T, most, V>;
+}
+template <class T>
+PixelTile<T> pick_tile(int vectors, int64_t pixels) {
+  if (vectors == 1) return pick_tile<T, 1>(pixels);
+  if (vectors == 2) return pick_tile<T, 2>(pixels);
+  if constexpr (kMostVectors >= 4) {
+    if (vectors == 4) return pick_tile<T, 4>(pixels);
+  }
+  return pick_tile<T, 3>(pixels);
+}
+
+// One residue class of result pixels: its kernel positions, sorted by place.
+struct Tap {
+  int64_t row, col, weight;  // in the source, relative to the pixel's first; in the kernel
+};
+struct PixelClass {
+  int64_t taps = 0;        // how many
+  int64_t first_tap = 0;   // of PixelPlan::taps
+  int64_t weight_row = 0;  // of the packed weight
+};
+
+// What both directions share. "Source" is read (input, or grad_output), "result" is written.
+template <class T>
+struct PixelPlan {
+  const T* source;
+  T* result;
+  const T* weight;
+  const T* bias = nullptr;
+  bool relu = false;
+  PixelOrder from, to;
+  int64_t batch, groups;
+  int64_t source_channels, result_channels;  // of one group
+  int64_t source_height, source_width, result_height, result_width;
+  int64_t step_height = 1, step_width = 1;      // result row = q * step_height + class
+  int64_t stride_height = 1, stride_width = 1;  // source row = q * stride_height + base_height + tap.row
+  int64_t base_height, base_width;
+  int64_t rows, cols;  // positions q of the largest class
+  int64_t reach_height = 0, reach_width = 0;
+
+  // The weight of result channel k, source channel c and kernel position t: weight[k * k_step + c * c_step + t].
+  int64_t k_step, c_step, group_step, kernel;
+  int64_t tap_count = 0;
+  Tap taps[kMostTaps];
+  PixelClass classes[16];
+
+  T* packed = nullptr;  // groups x panels x (rows of all classes) x width
+  T* padded_bias = nullptr;
+  int64_t panel_rows = 0, group_vectors = 0;
+  int64_t panel_vectors = 0, panels = 0;  // of a group: the last one may be smaller
+
+  // Of a work item.
+  bool in_place = false;
+  int64_t block_images, image_blocks, block_rows, row_blocks, block_channels, channel_blocks;
+  PixelStrip strip;
+};
+
+// Packs one register of result channels of a group: in its panel, row (class, tap, channel) holds the panel's channels.
+template <class T>
+void pack_vector(const PixelPlan<T>& p, int64_t group, int64_t vector) {
+  constexpr int N = kLanes<T>;
+  const int64_t first = vector / p.panel_vectors * p.panel_vectors;
+  const int64_t width = least(p.panel_vectors, p.group_vectors - first) * N;
+  T* const panel = p.packed + (group * p.group_vectors + first) * N * p.panel_rows + (vector - first) * N;
+  int64_t place[kMostTaps];
+  const int64_t classes = p.step_height * p.step_width;
+  for (int64_t cls = 0; cls < classes; ++cls) {
+    const PixelClass& own = p.classes[cls];
+    for (int64_t t = 0; t < own.taps; ++t) {
+      place[p.taps[own.first_tap + t].weight] = (own.weight_row + t * p.source_channels) * width;
+    }
+  }
+  const int64_t k = vector * N;
+  const int64_t lanes = least(N, p.result_channels - k);
+  const T* const from = p.weight + group * p.group_step + k * p.k_step;
+  // Kernel positions of one channel lie together; in the forward pass so do the channels.
+  const bool joined = p.c_step == p.kernel;
+  const int64_t runs = joined ? 1 : p.source_channels;
+  const int64_t length = joined ? p.source_channels * p.kernel : p.kernel;
+  for (int64_t r = 0; r < runs; ++r) {
+    const T* const row = from + r * p.c_step;
+    for (int64_t j = 0; j < length; j += N) {
+      const int64_t count = least(N, length - j);
+      Vec<T> square[N];
+      for (int64_t i = 0; i < N; ++i) square[i] = i < lanes ? load_n(row + i * p.k_step + j, count) : Vec<T>(T(0));
+      tile_detail::stages<1>(square);
+      int64_t c = r + j / p.kernel, t = j % p.kernel;
+      for (int64_t i = 0; i < count; ++i) {
+        store(panel + place[t] + c * width, square[i]);
+        if (++t == p.kernel) t = 0, ++c;
+      }
+    }
+  }
+}
+
+template <class T>
+void pack_weight(PixelPlan<T>& p, T* to) {
+  p.packed = to;
+  const int64_t grain = greatest(1, 8192 / (p.panel_rows * kLanes<T> + 1));
+  parallel_for(0, p.groups * p.group_vectors, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) pack_vector(p, i / p.group_vectors, i % p.group_vectors);
+  });
+}
+
+// An item's part of the source.
+template <class T>
+struct SourceView {
+  const T* data;
+  int64_t image, row, pixel;  // values between
+};
+
+// One item: some images, some rows of positions, some registers of one group's result channels.
+struct ItemRange {
+  int64_t group, image, images, row, rows, vector, vectors;
+};
+
+template <class T>
+SourceView<T> item_source(const PixelPlan<T>& p, const ItemRange& r, T* strip) {
+  const int64_t first_row = r.row * p.stride_height + p.base_height;
+  const T* const from = p.source + r.image * p.from.image + r.group * p.source_channels * p.from.channel;
+  if (p.in_place) {
+    const int64_t row = p.source_width * p.from.pixel;
+    return {from + first_row * row + p.base_width * p.from.pixel, p.from.image, row, p.from.pixel};
+  }
+  const int64_t size = p.strip.size();
+  for (int64_t n = 0; n < r.images; ++n) p.strip.copy(from + n * p.from.image, first_row, strip + n * size);
+  return {strip, size, p.strip.cols * p.strip.pixel, p.strip.pixel};
+}
+
+// The temporary result (images, pixels of the item's rows, width) to planes.
+template <class T>
+void store_planes(const PixelPlan<T>& p, const ItemRange& r, const T* from, int64_t k, int64_t channels,
+                  int64_t width) {
+  const int64_t first = r.row * p.step_height * p.result_width;
+  const int64_t last = least((r.row + r.rows) * p.step_height, p.result_height) * p.result_width;
+  const int64_t room = r.rows * p.step_height * p.result_width;
+  for (int64_t n = 0; n < r.images; ++n) {
+    T* const image = p.result + (r.image + n) * p.to.image + (r.group * p.result_channels + k) * p.to.channel + first;
+    pixels_to_planes(from + n * room * width, width, last - first, channels, image, p.to.channel);
+  }
+}
+
+// Where the pixels of a class lie: values from the first one of the item.
+struct PixelPlaces {
+  int64_t* source;
+  int64_t* result;
+  int64_t count[16];  // of each class, one after the other
+};
+
+template <class T>
+void list_places(const PixelPlan<T>& p, const ItemRange& r, const SourceView<T>& view, int64_t result_pixel,
+                 PixelPlaces& places) {
+  int64_t at = 0;
+  const int64_t first = r.row * p.step_height;
+  const int64_t image = p.to.last() ? p.to.image : r.rows * p.step_height * p.result_width * result_pixel;
+  for (int64_t cls = 0; cls < p.step_height * p.step_width; ++cls) {
+    const int64_t begin = at;
+    for (int64_t n = 0; n < r.images; ++n) {
+      for (int64_t q = 0; q < r.rows; ++q) {
+        const int64_t y = q * p.step_height + cls / p.step_width;
+        if (first + y >= p.result_height) break;
+        for (int64_t x = cls % p.step_width, i = 0; x < p.result_width; x += p.step_width, ++i, ++at) {
+          places.source[at] = n * view.image + q * p.stride_height * view.row + i * p.stride_width * view.pixel;
+          places.result[at] = n * image + (y * p.result_width + x) * result_pixel;
+        }
+      }
+    }
+    places.count[cls] = at - begin;
+  }
+}
+
+// All pixels of one class and one panel.
+template <class T>
+void run_class(const PixelPlan<T>& p, const PixelClass& cls, const SourceView<T>& view, const int64_t* source,
+               const int64_t* result, int64_t count, const T* panel, int vectors, const T* bias, int64_t last, T* to) {
+  const int64_t most = tile_pixels(vectors);
+  // Kernel positions side by side read neighbouring values where pixels have no gap between them.
+  Span spans[kMostTaps];
+  int64_t used = 0, join = 1;
+  const Tap* taps = p.taps + cls.first_tap;
+  if (view.pixel == p.source_channels) {
+    while (join < cls.taps && taps[join].row == taps[0].row && taps[join].col == taps[0].col + join) ++join;
+    for (int64_t t = 0; t < cls.taps && join > 1; ++t) {  // the same for every row
+      const Tap &own = taps[t], &head = taps[t / join * join];
+      if (cls.taps % join != 0 || own.row != head.row || own.col != head.col + t % join) join = 1;
+    }
+  }
+  for (int64_t t = 0; t < cls.taps; t += join) {
+    spans[used++] = {taps[t].row * view.row + taps[t].col * view.pixel, t * p.source_channels};
+  }
+  const int64_t length = join * p.source_channels;
+  const int64_t run = used > 0 ? greatest(16, kSumRun / used) : length;
+  const T* const w = panel + cls.weight_row * vectors * kLanes<T>;
+  const T* x[8];
+  T* y[8];
+  for (int64_t c = 0; c < length || c == 0;) {
+    const int64_t some = length - c < run + run / 2 ? length - c : run;
+    const bool end = c + some >= length;
+    for (int64_t i = 0; i < count;) {
+      int64_t pixels = least(most, count - i);
+      if (count - i > most && count - i < 2 * most) pixels = ceil_div(count - i, 2);
+      for (int64_t m = 0; m < pixels; ++m) x[m] = view.data + source[i + m] + c, y[m] = to + result[i + m];
+      pick_tile<T>(vectors, pixels)(spans, used, some, x, w + c * vectors * kLanes<T>, c == 0 ? bias : nullptr, c > 0,
+                                    p.relu && end, last, y);
+      i += pixels;
+    }
+    if (end) break;
+    c += some;
+  }
+}
+
+template <class T>
+void run_item(const PixelPlan<T>& p, int64_t item) {
+  constexpr int N = kLanes<T>;
+  ItemRange r;
+  const int64_t channel_block = item % p.channel_blocks;
+  item /= p.channel_blocks;
+  r.row = item % p.row_blocks * p.block_rows;
+  item /= p.row_blocks;
+  r.group = item % p.groups;
+  r.image = item / p.groups * p.block_images;
+  r.images = least(p.block_images, p.batch - r.image);
+  r.rows = least(p.block_rows, p.rows - r.row);
+  r.vector = channel_block * p.block_channels;
+  r.vectors = least(p.block_channels, p.group_vectors - r.vector);
+
+  const int64_t pixels = r.images * r.rows * p.step_height * p.result_width;
+  const int64_t strip_size = p.in_place ? 0 : r.images * p.strip.size();
+  const int64_t buffer_size = p.to.last() ? 0 : pixels * kMostVectors * N;
+  T* const strip = scratch_of<T>(ScratchSlot::item, strip_size + buffer_size + N);
+  T* const buffer = strip + round_up(strip_size, N);
+  PixelPlaces places;
+  places.source = scratch_of<int64_t>(ScratchSlot::item2, 2 * pixels);
+  places.result = places.source + pixels;
+  const SourceView<T> view = item_source(p, r, strip);
+  int listed = 0;
+  for (int64_t v = r.vector; v < r.vector + r.vectors;) {
+    const int vectors = static_cast<int>(least(p.panel_vectors, p.group_vectors - v));
+    const int64_t channels = least(vectors * N, p.result_channels - v * N);
+    const int64_t result_pixel = p.to.last() ? p.to.pixel : vectors * N;
+    if (listed != vectors && (listed == 0 || !p.to.last())) {
+      list_places(p, r, view, result_pixel, places);
+      listed = vectors;
+    }
+    T* to = buffer;
+    if (p.to.last()) {
+      to = p.result + r.image * p.to.image + r.row * p.step_height * p.result_width * p.to.pixel +
+           r.group * p.result_channels + v * N;
+    }
+    const T* const panel = p.packed + (r.group * p.group_vectors + v) * N * p.panel_rows;
+    const int64_t last = p.to.last() ? channels - (vectors - 1) * N : N;
+    const T* const bias = p.padded_bias ? p.padded_bias + (r.group * p.group_vectors + v) * N : nullptr;
+    int64_t at = 0;
+    for (int64_t cls = 0; cls < p.step_height * p.step_width; ++cls) {
+      run_class(p, p.classes[cls], view, places.source + at, places.result + at, places.count[cls], panel, vectors,
+                bias, last, to);
+      at += places.count[cls];
+    }
+    if (!p.to.last()) store_planes(p, r, buffer, v * N, channels, vectors * N);
+    v += vectors;
+  }
+}
+
+// Work items: images and rows whose source part fits half the second-level cache, with some hundred pixels; then blocks
+// of channels where there would be too few items.
+template <class T>
+void choose_blocks(PixelPlan<T>& p) {
+  const int64_t threads = get_num_threads();
+  p.strip = {p.from, p.source_height, p.source_width, p.source_channels, p.base_width};
+  p.strip.cols = (p.cols - 1) * p.stride_width + p.reach_width + 1;
+  p.strip.template set_pixel<T>();
+  const auto strip_rows = [&](int64_t rows) { return (rows - 1) * p.stride_height + p.reach_height + 1; };
+  const int64_t row_bytes = p.strip.cols * p.strip.pixel * static_cast<int64_t>(sizeof(T));
+  p.in_place = p.from.last() && p.base_height >= 0 && p.base_width >= 0 &&
+               strip_rows(p.rows) + p.base_height <= p.source_height && p.strip.cols + p.base_width <= p.source_width;
+  p.block_rows = p.rows;
+  while (p.block_rows > 1 && (strip_rows(p.block_rows) * row_bytes > 384 * 1024 || p.block_rows * p.cols > 1024)) {
+    p.block_rows = ceil_div(p.block_rows, 2);
+  }
+  // A few items a thread, as long as a strip's rows are used about as often as with all.
+  const int64_t wanted = threads > 1 ? 3 * threads : 1;
+  const auto items = [&] { return p.batch * p.groups * ceil_div(p.rows, p.block_rows); };
+  while (items() < wanted && p.block_rows >= 2 * (p.reach_height + 1) && p.block_rows * p.cols >= 128) {
+    p.block_rows = ceil_div(p.block_rows, 2);
+  }
+  p.row_blocks = ceil_div(p.rows, p.block_rows);
+  p.block_rows = ceil_div(p.rows, p.row_blocks);
+  p.row_blocks = ceil_div(p.rows, p.block_rows);
+  p.block_images = 1;
+  if (p.row_blocks == 1) {
+    const int64_t fit = 768 * 1024 / (strip_rows(p.rows) * row_bytes);
+    const int64_t some = ceil_div(192, p.rows * p.cols);
+    const int64_t spare = p.batch * p.groups / wanted;
+    p.block_images = greatest(1, least(least(fit, some), greatest(spare, ceil_div(64, p.rows * p.cols))));
+    p.block_images = least(p.block_images, p.batch);
+  }
+  p.image_blocks = ceil_div(p.batch, p.block_images);
+  p.block_images = ceil_div(p.batch, p.image_blocks);
+  p.strip.rows = strip_rows(p.block_rows);
+  const int64_t have = p.image_blocks * p.groups * p.row_blocks;
+  p.channel_blocks = have >= wanted ? 1 : least(p.panels, ceil_div(wanted, have));
+  p.block_channels = ceil_div(p.panels, p.channel_blocks) * p.panel_vectors;
+  p.channel_blocks = ceil_div(p.group_vectors, p.block_channels);
+}
+
+template <class T>
+void run_plan(PixelPlan<T>& p) {
+  p.group_vectors = ceil_div(p.result_channels, kLanes<T>);
+  p.panel_vectors = ceil_div(p.group_vectors, ceil_div(p.group_vectors, kMostVectors));
+  p.panels = ceil_div(p.group_vectors, p.panel_vectors);
+  for (int64_t cls = 0; cls < p.step_height * p.step_width; ++cls) {
+    p.classes[cls].weight_row = p.panel_rows;
+    p.panel_rows += p.classes[cls].taps * p.source_channels;
+  }
+  choose_blocks(p);
+  const int64_t bias_size = p.bias ? p.groups * p.group_vectors * kLanes<T> : 0;
+  const int64_t packed_size = p.groups * p.group_vectors * kLanes<T> * p.panel_rows;
+  T* const room = scratch_of<T>(ScratchSlot::shared, bias_size + packed_size + kLanes<T>);
+  if (p.bias) {
+    p.padded_bias = room;
+    fill_zero(room, bias_size);
+    for (int64_t g = 0; g < p.groups; ++g) {
+      copy_values(room + g * p.group_vectors * kLanes<T>, p.bias + g * p.result_channels, p.result_channels);
+    }
+  }
+  pack_weight(p, room + bias_size);
+  const int64_t items = p.image_blocks * p.groups * p.row_blocks * p.channel_blocks;
+  const double products =
+      static_cast<double>(p.batch * p.rows * p.cols * p.groups * p.result_channels) * static_cast<double>(p.panel_rows);
+  const double each = products / static_cast<double>(items);
+  const int64_t grain = each > 1.5e5 ? 1 : static_cast<int64_t>(1.5e5 / (each + 1)) + 1;
+  parallel_for(0, items, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) run_item(p, i);
+  });
+}
+
+}  // namespace
+
+template <class T>
+bool pixels_fit(const ConvShape& s) {
+  return s.in_depth == 1 && s.out_depth == 1 && s.kernel_depth == 1 && kernel_volume(s) <= kMostTaps &&
+         s.stride_height * s.stride_width <= 16;
+}
+
+template <class T>
+void pixels_forward(const ConvShape& s, const T* input, const T* weight, const T* bias, bool relu, T* output) {
+  PixelPlan<T> p;
+  p.source = input, p.result = output, p.weight = weight, p.bias = bias, p.relu = relu;
+  p.from = pixel_order(s.in_channels, in_plane(s), s.channels_last);
+  p.to = pixel_order(s.out_channels, out_plane(s), s.channels_last);
+  p.batch = s.batch, p.groups = s.groups;
+  p.source_channels = in_group(s), p.result_channels = out_group(s);
+  p.source_height = s.in_height, p.source_width = s.in_width;
+  p.result_height = p.rows = s.out_height, p.result_width = p.cols = s.out_width;
+  p.stride_height = s.stride_height, p.stride_width = s.stride_width;
+  p.base_height = -s.pad_height, p.base_width = -s.pad_width;
+  p.kernel = p.c_step = kernel_volume(s);
+  p.k_step = in_group(s) * p.kernel, p.group_step = p.result_channels * p.k_step;
+  for (int64_t r = 0; r < s.kernel_height; ++r) {
+    for (int64_t q = 0; q < s.kernel_width; ++q) {
+      p.taps[p.tap_count++] = {r * s.dilation_height, q * s.dilation_width, r * s.kernel_width + q};
+    }
+  }
+  p.classes[0].taps = p.tap_count;
+  p.reach_height = (s.kernel_height - 1) * s.dilation_height;
+  p.reach_width = (s.kernel_width - 1) * s.dilation_width;
+  run_plan(p);
+}
+
+template <class T>
+void pixels_grad_input(const ConvShape& s, const T* grad_output, const T* weight, T* grad_input) {
+  PixelPlan<T> p;
+  p.source = grad_output, p.result = grad_input, p.weight = weight;
+  p.from = pixel_order(s.out_channels, out_plane(s), s.channels_last);
+  p.to = pixel_order(s.in_channels, in_plane(s), s.channels_last);
+  p.batch = s.batch, p.groups = s.groups;
+  p.source_channels = out_group(s), p.result_channels = in_group(s);
+  p.source_height = s.out_height, p.source_width = s.out_width;
+  p.result_height = s.in_height, p.result_width = s.in_width;
+  p.step_height = s.stride_height, p.step_width = s.stride_width;
+  p.rows = ceil_div(s.in_height, s.stride_height), p.cols = ceil_div(s.in_width, s.stride_width);
+  p.kernel = p.k_step = kernel_volume(s);
+  p.c_step = in_group(s) * p.kernel, p.group_step = p.source_channels * p.c_step;
+  const GradientAxis high{s.kernel_height, s.stride_height, s.pad_height, s.dilation_height};
+  const GradientAxis wide{s.kernel_width, s.stride_width, s.pad_width, s.dilation_width};
+  p.base_height = high.base(), p.base_width = wide.base();
+  for (int64_t cls = 0; cls < p.step_height * p.step_width; ++cls) {
+    PixelClass& own = p.classes[cls];
+    own.first_tap = p.tap_count;
+    for (int64_t r = s.kernel_height - 1; r >= 0; --r) {  // from the first source row on
+      int64_t row, col;
+      if (!high.meets(cls / p.step_width, r, row)) continue;
+      for (int64_t q = s.kernel_width - 1; q >= 0; --q) {
+        if (!wide.meets(cls % p.step_width, q, col)) continue;
+        p.taps[p.tap_count++] = {row, col, r * s.kernel_width + q};
+        p.reach_height = greatest(p.reach_height, row), p.reach_width = greatest(p.reach_width, col);
+      }
+    }
+    own.taps = p.tap_count - own.first_tap;
+  }
+  run_plan(p);
+}
+
+template bool pixels_fit<float>(const ConvShape&);
+template bool pixels_fit<double>(const ConvShape&);
+template void pixels_forward<float>(const ConvShape&, const float*, const float*, const float*, bool, float*);
+template void pixels_forward<double>(const ConvShape&, const double*, const double*, const double*, bool, double*);
+template void pixels_grad_input<float>(const ConvShape&, const float*, const float*, float*);
+template void pixels_grad_input<double>(const ConvShape&, const double*, const double*, double*);
+
+}  // namespace tensorgrad::cpu::TENSORGRAD_ISA

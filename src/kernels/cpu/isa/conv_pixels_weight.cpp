@@ -1,0 +1,289 @@
+// The weight gradient with the input channels in the lanes: for each kernel position a product
+//   sums (outputs, channels) += grad_output (pixels, outputs)^T . input (pixels, channels)
+// of two arrays that lie with the channels last: one row of input channels and one broadcast gradient an output. A work
+// item owns some outputs and channels of one group and walks over its images; it copies its parts of both arrays with
+// the padding written out (conv_pixels.h). There is nothing to sum across lanes, and every stride and dilation is an
+// offset.
+
+#include "kernels/cpu/conv_pixels.h"
+#include "kernels/cpu/scratch.h"
+#include "tensorgrad/parallel.h"
+
+namespace tensorgrad::cpu::TENSORGRAD_ISA {
+namespace {
+
+constexpr bool kManyRegisters = kVectorBytes == 64;
+constexpr int kMostVectors = kManyRegisters ? 4 : 3;  // of channels in a tile
+
+constexpr int64_t kPixels = 96;  // whose channels stay in the first-level cache
+
+// Outputs of a tile beside V registers of channels.
+constexpr int tile_outputs(int vectors) {
+  if (kManyRegisters) return vectors == 4 ? 6 : vectors == 3 ? 8 : 12;
+  return vectors == 3 ? 4 : vectors == 2 ? 6 : 8;
+}
+
+// sums[m][v] += sum over p < pixels of g[p * g_pixel + m] * x[places[p] + v]
+template <class T, int M, int V>
+void weight_tile(const T* g, int64_t g_pixel, const T* x, const int64_t* places, int64_t pixels, T* sums,
+                 int64_t sums_row) {
+  Vec<T> acc[M][V];
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) acc[m][v] = Vec<T>(T(0));
+  }
+  for (int64_t p = 0; p < pixels; ++p, g += g_pixel) {
+    const T* const at = x + places[p];
+    Vec<T> values[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) values[v] = load(at + v * kLanes<T>);
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+      const Vec<T> grad = g[m];
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) acc[m][v] = fma(grad, values[v], acc[m][v]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      T* const to = sums + m * sums_row + v * kLanes<T>;
+      store(to, load(to) + acc[m][v]);
+    }
+  }
+}
+
+template <class T>
+using WeightTile = void (*)(const T*, int64_t, const T*, const int64_t*, int64_t, T*, int64_t);
+
+template <class T, int V>
+WeightTile<T> pick_tile(int64_t outputs) {
+  constexpr int most = tile_outputs(V);
+  if (outputs == 1) return weight_tile<T, 1, V>;
+  if (outputs == 2) return weight_tile<T, 2, V>;
+  if (outputs == 3) return weight_tile<T, 3, V>;
+  if (outputs == 4) return weight_tile<T, 4, V>;
+  if constexpr (most >= 6) {
+    if (outputs == 5) return weight_tile<T, 5, V>;
+    if (outputs == 6) return weight_tile<T, 6, V>;
+  }
+  if constexpr (most >= 8) {
+    if (outputs == 7) return weight_tile<T, 7, V>;
+    if (outputs == 8) return weight_tile<T, 8, V>;
+  }
+  if constexpr (most >= 12) {
+    if (outputs == 9) return weight_tile<T, 9, V>;
+    if (outputs == 10) return weight_tile<T, 10, V>;
+    if (outputs == 11) return weight_tile<T, 11, V>;
+  }
+  return weight_tile<T, most, V>;
+}
+template <class T>
+WeightTile<T> pick_tile(int64_t vectors, int64_t outputs) {
+  if (vectors == 1) return pick_tile<T, 1>(outputs);
+  if (vectors == 2) return pick_tile<T, 2>(outputs);
+  if constexpr (kMostVectors >= 4) {
+    if (vectors == 4) return pick_tile<T, 4>(outputs);
+  }
+  return pick_tile<T, 3>(outputs);
+}
+
+struct Plan {
+  PixelOrder in_order, out_order;
+  int64_t outs, out_blocks;          // outputs of an item
+  int64_t ins, in_blocks;            // channels of an item
+  int64_t splits, split_images;      // images of an item
+  int64_t rows, row_blocks, images;  // of result pixels copied at a time
+  PixelStrip input, grad;
+};
+
+// Depends on the shape alone, so that the sums are the same whatever the number of threads.
+template <class T>
+Plan make_plan(const ConvShape& s) {
+  constexpr int64_t N = kLanes<T>, bytes = sizeof(T);
+  Plan p{};
+  p.in_order = pixel_order(s.in_channels, in_plane(s), s.channels_last);
+  p.out_order = pixel_order(s.out_channels, out_plane(s), s.channels_last);
+  const int64_t kernel = kernel_volume(s), weights = s.out_channels * in_group(s) * kernel;
+  // Sums of an item stay in the second-level cache; each copied value is used as often as that allows.
+  const int64_t vectors = ceil_div(in_group(s), N);
+  const int64_t side = greatest(1, 192 * 1024 / (bytes * kernel));
+  int64_t in_vectors = least(vectors, kernel >= 4 ? kMostVectors : 2 * kMostVectors);
+  in_vectors = ceil_div(vectors, ceil_div(vectors, in_vectors));
+  p.ins = in_vectors * N;
+  const auto share = [](int64_t total, int64_t most) { return ceil_div(total, ceil_div(total, most)); };
+  p.outs = share(out_group(s), greatest(8, least(256, side / p.ins)));
+  p.in_blocks = ceil_div(in_group(s), p.ins);
+  const auto blocks = [&] { return s.groups * p.in_blocks * ceil_div(out_group(s), p.outs); };
+  const double products = static_cast<double>(s.batch * out_plane(s)) * static_cast<double>(weights);
+  const int64_t wanted = least(16, static_cast<int64_t>(products / 1e6) + 1);
+  const int64_t room = greatest(1, s.batch * s.in_channels * in_plane(s) / greatest(1, weights));
+  p.splits = least(least(s.batch, ceil_div(wanted, blocks())), least(room, greatest(1, s.batch * out_plane(s) / 512)));
+  p.split_images = ceil_div(s.batch, p.splits);
+  p.splits = ceil_div(s.batch, p.split_images);
+  while (p.splits * blocks() < least(8, wanted) && p.outs > 24) p.outs = round_up(ceil_div(p.outs, 2), 8);
+  p.out_blocks = ceil_div(out_group(s), p.outs);
+
+  p.input = {p.in_order, s.in_height, s.in_width, 0, -s.pad_width};
+  p.input.cols = (s.out_width - 1) * s.stride_width + (s.kernel_width - 1) * s.dilation_width + 1;
+  p.input.channels = least(p.ins, in_group(s));
+  p.input.set_pixel<T>();
+  p.input.pixel = greatest(p.input.pixel, p.ins);  // whole registers are read
+  while (p.input.pixel * s.stride_width * bytes % 512 == 0) p.input.pixel += 64 / bytes;
+  p.grad = {p.out_order, s.out_height, s.out_width, least(p.outs, out_group(s)), 0};
+  p.grad.cols = s.out_width;
+  p.grad.set_pixel<T>();
+  const auto input_rows = [&](int64_t rows) {
+    return (rows - 1) * s.stride_height + (s.kernel_height - 1) * s.dilation_height + 1;
+  };
+  const auto strips = [&](int64_t rows) {
+    return bytes * (input_rows(rows) * p.input.cols * p.input.pixel + rows * s.out_width * p.grad.pixel);
+  };
+  p.rows = s.out_height;
+  while (p.rows > 1 && (strips(p.rows) > 384 * 1024 || p.rows * s.out_width > 1024)) p.rows = ceil_div(p.rows, 2);
+  p.row_blocks = ceil_div(s.out_height, p.rows);
+  p.rows = ceil_div(s.out_height, p.row_blocks);
+  p.row_blocks = ceil_div(s.out_height, p.rows);
+  p.input.rows = input_rows(p.rows), p.grad.rows = p.rows;
+  p.images = 1;
+  if (p.row_blocks == 1) {
+    p.images = greatest(1, least(384 * 1024 / strips(p.rows), ceil_div(256, out_plane(s))));
+    p.images = least(p.images, p.split_images);
+  }
+  return p;
+}
+
+struct Item {
+  int64_t split, group, in, ins, out, outs;
+};
+
+// An item's sums over one chunk of pixels.
+template <class T>
+void add_chunk(const ConvShape& s, const Plan& p, const Item& own, const T* strip, const T* grad, const int64_t* places,
+               int64_t pixels, T* sums) {
+  constexpr int64_t N = kLanes<T>;
+  const int64_t vectors = ceil_div(own.ins, N), row = p.ins;
+  const int64_t panel = ceil_div(vectors, ceil_div(vectors, kMostVectors));
+  for (int64_t r = 0; r < s.kernel_height; ++r) {
+    for (int64_t q = 0; q < s.kernel_width; ++q, sums += p.outs * row) {
+      const T* x = strip + (r * s.dilation_height * p.input.cols + q * s.dilation_width) * p.input.pixel;
+      for (int64_t v = 0; v < vectors; v += panel) {
+        const int64_t some = least(panel, vectors - v), most = tile_outputs(static_cast<int>(some));
+        for (int64_t first = 0; first < pixels; first += kPixels) {
+          const int64_t count = least(kPixels, pixels - first);
+          for (int64_t k = 0; k < own.outs;) {
+            int64_t outs = least(most, own.outs - k);
+            if (own.outs - k > most && own.outs - k < 2 * most) outs = ceil_div(own.outs - k, 2);
+            pick_tile<T>(some, outs)(grad + first * p.grad.pixel + k, p.grad.pixel, x + v * N, places + first, count,
+                                     sums + k * row + v * N, row);
+            k += outs;
+          }
+        }
+      }
+    }
+  }
+}
+
+// sums (taps, outputs, channels) to (outputs, channels, taps).
+template <class T>
+void store_sums(const ConvShape& s, const Plan& p, const Item& own, const T* sums, T* to) {
+  constexpr int N = kLanes<T>;
+  const int64_t kernel = kernel_volume(s), step = p.outs * p.ins;
+  for (int64_t k = 0; k < own.outs; ++k) {
+    T* const row = to + ((own.group * out_group(s) + own.out + k) * in_group(s) + own.in) * kernel;
+    const T* const from = sums + k * p.ins;
+    if (kernel == 1) {
+      copy_values(row, from, own.ins);
+      continue;
+    }
+    for (int64_t c = 0; c < own.ins; c += N) {
+      for (int64_t t = 0; t < kernel; t += N) {
+        const int64_t count = least(N, kernel - t);
+        Vec<T> square[N];
+        for (int i = 0; i < N; ++i) square[i] = i < count ? load(from + (t + i) * step + c) : Vec<T>(T(0));
+        tile_detail::stages<1>(square);
+        for (int64_t i = 0; i < least(N, own.ins - c); ++i) store_n(row + (c + i) * kernel + t, count, square[i]);
+      }
+    }
+  }
+}
+
+template <class T>
+void run_item(const ConvShape& s, const Plan& p, const T* grad_output, const T* input, T* to, int64_t item) {
+  Item own;
+  own.split = item % p.splits;
+  item /= p.splits;
+  own.in = item % p.in_blocks * p.ins;
+  item /= p.in_blocks;
+  own.out = item % p.out_blocks * p.outs;
+  own.group = item / p.out_blocks;
+  own.ins = least(p.ins, in_group(s) - own.in), own.outs = least(p.outs, out_group(s) - own.out);
+  const int64_t kernel = kernel_volume(s);
+  const int64_t sums_size = kernel * p.outs * p.ins, strip_size = p.images * p.input.size();
+  const int64_t grad_size = p.images * p.grad.size(), pixels = p.images * p.rows * s.out_width;
+  T* const sums = scratch_of<T>(ScratchSlot::item, sums_size + strip_size + grad_size + 2 * kStripSlack<T>);
+  T* const strip = sums + sums_size;
+  T* const grad = strip + strip_size + kStripSlack<T>;
+  int64_t* const places = scratch_of<int64_t>(ScratchSlot::item2, pixels);
+  PixelStrip source = p.input, upstream = p.grad;
+  source.channels = own.ins, upstream.channels = own.outs;
+  // Lanes beyond the last channel are read and their sums dropped.
+  std::memset(sums, 0, static_cast<size_t>(sums_size + strip_size + kStripSlack<T>) * sizeof(T));
+  const int64_t last_image = least((own.split + 1) * p.split_images, s.batch);
+  for (int64_t n = own.split * p.split_images; n < last_image; n += p.images) {
+    const int64_t images = least(p.images, last_image - n);
+    for (int64_t y = 0; y < s.out_height; y += p.rows) {
+      const int64_t rows = least(p.rows, s.out_height - y);
+      int64_t at = 0;
+      for (int64_t i = 0; i < images; ++i) {
+        const T* const image = input + (n + i) * p.in_order.image;
+        source.copy(image + (own.group * in_group(s) + own.in) * p.in_order.channel, y * s.stride_height - s.pad_height,
+                    strip + i * source.size());
+        const T* const g = grad_output + (n + i) * p.out_order.image;
+        upstream.rows = rows;
+        upstream.copy(g + (own.group * out_group(s) + own.out) * p.out_order.channel, y,
+                      grad + i * rows * s.out_width * upstream.pixel);
+        for (int64_t row = 0; row < rows; ++row) {
+          for (int64_t x = 0; x < s.out_width; ++x) {
+            places[at++] =
+                i * source.size() + (row * s.stride_height * source.cols + x * s.stride_width) * source.pixel;
+          }
+        }
+      }
+      add_chunk(s, p, own, strip, grad, places, at, sums);
+    }
+  }
+  const int64_t weights = s.out_channels * in_group(s) * kernel;
+  store_sums(s, p, own, sums, to + own.split * weights);
+}
+
+}  // namespace
+
+template <class T>
+void pixels_grad_weight(const ConvShape& s, const T* grad_output, const T* input, T* grad_weight) {
+  const int64_t weights = s.out_channels * in_group(s) * kernel_volume(s);
+  const Plan p = make_plan<T>(s);
+  T* const to = p.splits > 1 ? scratch_of<T>(ScratchSlot::shared, p.splits * weights) : grad_weight;
+  const int64_t items = s.groups * p.out_blocks * p.in_blocks * p.splits;
+  const double each =
+      static_cast<double>(s.batch * out_plane(s)) * static_cast<double>(weights) / static_cast<double>(items);
+  const int64_t grain = each > 1.5e5 ? 1 : static_cast<int64_t>(1.5e5 / (each + 1)) + 1;
+  parallel_for(0, items, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) run_item(s, p, grad_output, input, to, i);
+  });
+  if (p.splits == 1) return;
+  parallel_for(0, weights, 1 << 15, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      T sum = to[i];
+      for (int64_t k = 1; k < p.splits; ++k) sum += to[k * weights + i];
+      grad_weight[i] = sum;
+    }
+  });
+}
+
+template void pixels_grad_weight<float>(const ConvShape&, const float*, const float*, float*);
+template void pixels_grad_weight<double>(const ConvShape&, const double*, const double*, double*);
+
+}  // namespace tensorgrad::cpu::TENSORGRAD_ISA

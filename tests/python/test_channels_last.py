@@ -1,0 +1,78 @@
+"""Convolutions of inputs whose channels lie last in memory: values, memory order and gradients as PyTorch's."""
+
+import numpy as np
+import pytest
+import tensorgrad as tg
+
+torch = pytest.importorskip("torch")
+
+# batch, channels, height, width, outputs, kernel, options
+CASES = [
+    (2, 8, 9, 11, 24, 1, {}),  # a product
+    (2, 24, 9, 8, 20, 3, {"stride": 2, "padding": 1}),
+    (2, 3, 16, 15, 16, 7, {"stride": 2, "padding": 3}),
+    (1, 16, 10, 10, 16, 3, {"padding": 2, "dilation": 2}),
+    (2, 32, 7, 7, 48, 3, {"padding": 1, "groups": 2}),
+    (3, 20, 14, 9, 20, 3, {"padding": 1, "groups": 20}),
+    (2, 18, 13, 13, 18, 5, {"padding": 2, "stride": 2, "groups": 18}),
+    (2, 16, 8, 8, 32, 2, {"stride": 2}),
+]
+
+
+def leaves(lib, case, dtype):
+    n, c, h, w, k, kernel, options = case
+    rng = np.random.default_rng(3)
+    sizes = [(n, h, w, c), (k, c // options.get("groups", 1), kernel, kernel), (k,)]
+    x, weight, bias = (lib.from_numpy(rng.standard_normal(size).astype(dtype)) for size in sizes)
+    return [t.requires_grad_() for t in (x.permute(0, 3, 1, 2), weight, bias)]
+
+
+def run(lib, case, dtype):
+    """Output, its strides, the gradients and the input gradient's strides."""
+    x, weight, bias = leaves(lib, case, dtype)
+    out = lib.nn.functional.conv2d(x, weight, bias, **case[-1])
+    rng = np.random.default_rng(4)
+    n, k, h, w = tuple(out.shape)
+    g = lib.from_numpy(rng.standard_normal((n, h, w, k)).astype(dtype)).permute(0, 3, 1, 2)
+    out.backward(g)
+    arrays = [t.detach().numpy() for t in (out, x.grad, weight.grad, bias.grad)]
+    return arrays, tuple(out.stride()), tuple(x.grad.stride())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_convolution_keeps_the_order_of_its_input(case, dtype):
+    ours, order, grad_order = run(tg, case, dtype)
+    theirs, expected, grad_expected = run(torch, case, dtype)
+    tolerance = 2e-5 if dtype == "float32" else 1e-12
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
+    assert order == expected
+    assert grad_order == grad_expected
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[1], CASES[6]], ids=str)
+def test_gradients_of_gradients(case):
+    results = []
+    for lib in (tg, torch):
+        x, weight, bias = leaves(lib, case, "float64")
+        out = lib.nn.functional.conv2d(x, weight, bias, **case[-1])
+        (dx, dw) = lib.autograd.grad((out * out).sum(), (x, weight), create_graph=True)
+        (dx * dx).sum().backward(retain_graph=True)
+        (dw * dw).sum().backward()
+        results.append([t.grad.detach().numpy() for t in (x, weight)])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10 * np.abs(b).max())
+
+
+def test_a_row_major_upstream_gradient():
+    case = CASES[1]
+    grads = []
+    for lib in (tg, torch):
+        x, weight, bias = leaves(lib, case, "float64")
+        out = lib.nn.functional.conv2d(x, weight, bias, **case[-1])
+        rng = np.random.default_rng(5)
+        out.backward(lib.from_numpy(rng.standard_normal(tuple(out.shape))))
+        grads.append([t.grad.numpy() for t in (x, weight, bias)])
+    for a, b in zip(*grads, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
