@@ -5,9 +5,10 @@
     make bench-kernels ARGS="--worst 10"                   the ten that are furthest from their limit
     make bench-kernels ARGS="--json FILE"                  every figure; `python -m bench.compare` compares two
 
-The limits are measured in the same process, with all threads, before the cases and after them (the larger counts):
-multiply-adds in registers with the same instruction set (float32, float64), a copy and a sum of 128 MiB, or for arrays
-of at most 4 MiB together of each core's second-level cache. Arrays count once as bytes, whether the kernel reads them
+The limits are measured in the same process, with all threads: multiply-adds in registers with the same instruction set
+(float32, float64) in turns with each kernel that is held against them, the low quartile of both; a copy and a sum of
+128 MiB, or for arrays of at most 4 MiB together of each core's second-level cache, before the cases and after them (the
+larger counts). Arrays count once as bytes, whether the kernel reads them
 once or twice; convolutions count the direct algorithm's operations, so that Winograd's may pass 100 %. No operation, no
 allocation and no gradient graph is timed.
 """
@@ -61,11 +62,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
                     continue
                 family, kernel, shape, limit = fields[:4]
                 row = {"family": family, "kernel": kernel, "shape": shape, "isa": isa, "limit": limit}
-                rows.append({**row, "rate": float(fields[4]), "us": float(fields[5])})
+                rows.append({**row, "rate": float(fields[4]), "us": float(fields[5]), "beside": float(fields[6])})
                 bar.set_description(f"{isa} {family} {kernel}"[:44].ljust(44))
                 bar.update(1)
     for row in rows:
-        row["share"] = row["rate"] / limits[row["isa"]][row["limit"]]
+        row["share"] = row["rate"] / (row.pop("beside") or limits[row["isa"]][row["limit"]])
     meta = describe("cpu") | {"threads": args.threads, "others_cpu_share": [before, others_cpu_share()]}
     return {"meta": meta, "limits": limits, "kernels": rows}
 

@@ -2,11 +2,25 @@
 
 // What the programs that time kernels alone share: operands and a clock.
 
+#include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
 namespace bench {
+
+// Seconds of a clock that only goes forward.
+inline double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// The value below which `share` of them lie; at least one value.
+inline double quantile(std::vector<double> values, double share) {
+  const auto at = static_cast<std::ptrdiff_t>(share * static_cast<double>(values.size() - 1));
+  std::nth_element(values.begin(), values.begin() + at, values.end());
+  return values[static_cast<size_t>(at)];
+}
 
 // n numbers between -1 and 1, the same at every call.
 inline std::vector<float> values(int64_t n) {
@@ -22,12 +36,11 @@ inline std::vector<float> values(int64_t n) {
 // Microseconds of the shortest of f's runs: at most 2000, at least 4, for about `seconds`.
 template <class F>
 double least_us(F f, double seconds = 0.15) {
-  using Clock = std::chrono::steady_clock;
   double least = 1e30, spent = 0;
   for (int i = 0; i < 2000 && (spent < seconds || i < 4); ++i) {
-    const auto t0 = Clock::now();
+    const double begin = now();
     f();
-    const double t = std::chrono::duration<double>(Clock::now() - t0).count();
+    const double t = now() - begin;
     spent += t;
     if (t < least) least = t;
   }

@@ -28,16 +28,15 @@ void add_attention(Cases& cases, const tensorgrad::KernelTable& k) {
                               "x" + std::to_string(r.size) + (r.causal ? " causal" : "");
     const auto f = k.attention.f32;
     cases.push_back({"attention", "forward", shape, Limit::fma32, 2 * product, [=]() -> std::function<void()> {
-                       return [=, q = numbers(n), key = numbers(n), v = numbers(n), out = numbers(n),
-                               stats = numbers(2 * rows)]() mutable {
+                       return [=, q = values(n), key = values(n), v = values(n), out = values(n),
+                               stats = values(2 * rows)]() mutable {
                          f.forward(s, q.data(), key.data(), v.data(), out.data(), stats.data());
                        };
                      }});
     cases.push_back({"attention", "backward", shape, Limit::fma32, 5 * product, [=]() -> std::function<void()> {
-                       auto q = numbers(n), key = numbers(n), v = numbers(n), out = numbers(n),
-                            stats = numbers(2 * rows);
+                       auto q = values(n), key = values(n), v = values(n), out = values(n), stats = values(2 * rows);
                        f.forward(s, q.data(), key.data(), v.data(), out.data(), stats.data());
-                       return [=, g = numbers(n), dq = numbers(n), dk = numbers(n), dv = numbers(n)]() mutable {
+                       return [=, g = values(n), dq = values(n), dk = values(n), dv = values(n)]() mutable {
                          f.backward(s, q.data(), key.data(), v.data(), out.data(), stats.data(), g.data(), dense,
                                     dq.data(), dense, dk.data(), dense, dv.data(), dense);
                        };

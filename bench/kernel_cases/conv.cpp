@@ -48,7 +48,7 @@ void add_conv(Cases& cases, const tensorgrad::KernelTable& k) {
     for (const int direction : {0, 1, 2}) {
       const char* names[] = {"forward", "gradient of the input", "gradient of the weight"};
       cases.push_back({"convolution", names[direction], r.name, Limit::fma32, work, [=]() -> std::function<void()> {
-                         return [=, x = numbers(in), w = numbers(weights), y = numbers(out)]() mutable {
+                         return [=, x = values(in), w = values(weights), y = values(out)]() mutable {
                            if (direction == 0) f.forward(s, x.data(), w.data(), nullptr, false, y.data());
                            if (direction == 1) f.backward(s, y.data(), nullptr, w.data(), x.data(), nullptr, nullptr);
                            if (direction == 2) f.backward(s, y.data(), x.data(), nullptr, nullptr, w.data(), nullptr);

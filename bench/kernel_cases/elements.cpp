@@ -12,7 +12,7 @@ constexpr int64_t kMany = int64_t{1} << 24;  // 64 MiB of float32: memory, not c
 
 struct Arrays {
   std::vector<float> a, b, out;
-  explicit Arrays(int64_t n) : a(numbers(n)), b(numbers(n)), out(numbers(n)) {}
+  explicit Arrays(int64_t n) : a(values(n)), b(values(n)), out(values(n)) {}
 };
 
 // A call over dense arrays of n elements (read as the dtypes say), or of rows x columns with strides.
@@ -93,7 +93,7 @@ void add_optimizers(Cases& cases, const OptimKernels& f, int64_t parameters, int
   const auto add = [&](const char* name, double bytes, bool adam) {
     cases.push_back({"optimizer", name, shape, Limit::copy, bytes * elements, [=]() -> std::function<void()> {
                        const auto zeros = std::vector<float>(static_cast<size_t>(parameters * n), 0.f);
-                       return [=, s = State{numbers(parameters * n), numbers(parameters * n), zeros, zeros}]() mutable {
+                       return [=, s = State{values(parameters * n), values(parameters * n), zeros, zeros}]() mutable {
                          const auto items = items_of(s);
                          if (adam) {
                            f.adam(items.data(), parameters,
@@ -125,7 +125,7 @@ void add_random(Cases& cases, const RandomKernels& f, int64_t n) {
   const auto add = [&](const char* name, bool normal) {
     cases.push_back(
         {"random", name, std::to_string(n), Limit::copy, 4.0 * static_cast<double>(n), [=]() -> std::function<void()> {
-           return [=, out = numbers(n)]() mutable {
+           return [=, out = values(n)]() mutable {
              if (normal) {
                f.normal({1, 0}, float32, out.data(), n, 0, 1);
              } else {
@@ -164,7 +164,7 @@ void add_elements(Cases& cases, const KernelTable& k) {
   add_unary(cases, f, UnaryOp::copy, "bfloat16 to float32", kMany, bfloat16, float32);
   add_unary(cases, f, UnaryOp::copy, "float32 to int32", kMany, float32, int32);
   cases.push_back({"copy", "fill", std::to_string(kMany), Limit::copy, 4.0 * kMany, [=]() -> std::function<void()> {
-                     return [=, out = numbers(kMany)]() mutable {
+                     return [=, out = values(kMany)]() mutable {
                        const int64_t n = kMany;
                        PointwiseArgs p = flat(n, &n, kStride1);
                        p.out.data = out.data();

@@ -3,21 +3,12 @@
 #include <algorithm>
 #include <cstring>
 
+#include "peak.h"
 #include "tensorgrad/parallel.h"
 
 namespace bench {
 
 using tensorgrad::cpu::Level;
-
-std::vector<float> numbers(int64_t n) {
-  std::vector<float> v(static_cast<size_t>(n));
-  uint32_t state = 1;
-  for (float& x : v) {
-    state = state * 1664525u + 1013904223u;
-    x = static_cast<float>(state >> 8) / 8388608.0f - 1.0f;
-  }
-  return v;
-}
 
 double median_seconds(const std::function<void()>& call, double seconds) {
   call();
@@ -32,64 +23,19 @@ double median_seconds(const std::function<void()>& call, double seconds) {
     for (int i = 0; i < inner; ++i) call();
     times.push_back((now() - begin) / inner);
   }
-  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
-  return times[times.size() / 2];
+  return quantile(times, 0.5);
 }
 
 namespace {
 
-// Multiply-adds on registers alone, 12 independent chains: what a core can do at most.
-#define PEAK_LOOP(NAME, TARGET, TYPE, BYTES)                                                                    \
-  __attribute__((target(TARGET), noinline)) TYPE NAME(int64_t steps) {                                          \
-    typedef TYPE V __attribute__((vector_size(BYTES)));                                                         \
-    V x;                                                                                                        \
-    for (size_t i = 0; i < BYTES / sizeof(TYPE); ++i) x[i] = TYPE(0.5);                                         \
-    V a = x, b = a + x, c = b + x, d = c + x, e = d + x, f = e + x, g = f + x, h = g + x, k = h + x, l = k + x, \
-      m = l + x, n = m + x;                                                                                     \
-    for (int64_t s = 0; s < steps; ++s) {                                                                       \
-      a = a * x + x, b = b * x + x, c = c * x + x, d = d * x + x;                                               \
-      e = e * x + x, f = f * x + x, g = g * x + x, h = h * x + x;                                               \
-      k = k * x + x, l = l * x + x, m = m * x + x, n = n * x + x;                                               \
-      asm volatile("" ::: "memory");                                                                            \
-    }                                                                                                           \
-    return (a + b + c + d + e + f + g + h + k + l + m + n)[0];                                                  \
-  }
-PEAK_LOOP(peak32_avx512, "avx512f", float, 64)
-PEAK_LOOP(peak32_avx2, "avx2,fma", float, 32)
-PEAK_LOOP(peak32_baseline, "sse2", float, 16)
-PEAK_LOOP(peak64_avx512, "avx512f", double, 64)
-PEAK_LOOP(peak64_avx2, "avx2,fma", double, 32)
-PEAK_LOOP(peak64_baseline, "sse2", double, 16)
-#undef PEAK_LOOP
-
-template <class T>
-T peak_loop(Level level, int64_t steps) {
-  if constexpr (sizeof(T) == 4) {
-    return level == Level::avx512 ? peak32_avx512(steps)
-           : level == Level::avx2 ? peak32_avx2(steps)
-                                  : peak32_baseline(steps);
-  } else {
-    return level == Level::avx512 ? peak64_avx512(steps)
-           : level == Level::avx2 ? peak64_avx2(steps)
-                                  : peak64_baseline(steps);
-  }
-}
-
-template <class T>
-double fma_per_second(double seconds) {
+double peak(Limit limit, double seconds) {
   const Level level = tensorgrad::cpu::isa_level();
-  const int64_t steps = 100'000, parts = tensorgrad::get_num_threads() * 8;
-  const size_t lanes = (level == Level::avx512 ? 64 : level == Level::avx2 ? 32 : 16) / sizeof(T);
-  const double time = median_seconds(
-      [&] {
-        tensorgrad::parallel_for(0, parts, 1, [&](int64_t b, int64_t e) {
-          volatile T sink = 0;
-          for (; b < e; ++b) sink = peak_loop<T>(level, steps);
-          (void)sink;
-        });
-      },
-      seconds);
-  return 2.0 * 12 * static_cast<double>(lanes) * static_cast<double>(steps * parts) / time;
+  std::vector<double> found;
+  const double until = now() + seconds;
+  while (found.size() < 7 || now() < until) {
+    found.push_back(limit == Limit::fma64 ? peak_run<double>(level) : peak_run<float>(level));
+  }
+  return quantile(found, 0.75);
 }
 
 // The sum of 64-bit words: a loop that waits for memory alone.
@@ -156,10 +102,21 @@ std::pair<double, const char*> Limits::of(const Case& c) const {
   return {0, ""};
 }
 
+Timing time_case(const Case& c, double seconds) {
+  const auto call = c.make();
+  const Level level = tensorgrad::cpu::isa_level();
+  if (c.limit == Limit::fma32 || c.limit == Limit::fma64) {
+    const BesidePeak found =
+        c.limit == Limit::fma64 ? beside_peak<double>(level, call, seconds) : beside_peak<float>(level, call, seconds);
+    return {found.seconds, found.peak};
+  }
+  return {median_seconds(call, seconds), 0};
+}
+
 Limits measure_limits(double seconds) {
   Limits found;
-  found.fma32 = fma_per_second<float>(seconds);
-  found.fma64 = fma_per_second<double>(seconds);
+  found.fma32 = peak(Limit::fma32, seconds);
+  found.fma64 = peak(Limit::fma64, seconds);
   found.copy = 2 * bytes_per_second(copy_bytes, false, seconds);
   found.read = bytes_per_second(read_bytes, false, seconds);
   found.cached_copy = 2 * bytes_per_second(copy_bytes, true, seconds);

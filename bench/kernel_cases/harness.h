@@ -2,13 +2,13 @@
 
 // What the files of bench_kernels share: the list of cases, how one is timed, and the limits it is held against.
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
 
 #include "kernels/table.h"
+#include "timing.h"
 
 namespace bench {
 
@@ -37,15 +37,14 @@ void add_rows(Cases& cases, const tensorgrad::KernelTable& k);        // softmax
 void add_elements(Cases& cases, const tensorgrad::KernelTable& k);    // pointwise, copies, random numbers, optimizers
 void add_reductions(Cases& cases, const tensorgrad::KernelTable& k);  // reductions, scans, pools
 
-// Numbers between -1 and 1, the same every time.
-std::vector<float> numbers(int64_t n);
-
-inline double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 // The median seconds of one call, after two that do not count.
 double median_seconds(const std::function<void()>& call, double seconds);
+
+// What a case takes, and its limit if that was measured in turns with it (multiply-adds), or 0.
+struct Timing {
+  double seconds, limit;
+};
+Timing time_case(const Case& c, double seconds);
 
 // Arrays up to this many bytes stay in the caches of the cores from one call to the next.
 constexpr double kCached = 4 << 20;

@@ -2,7 +2,7 @@
 // bench/kernels.py runs this program once for each and makes the table.
 //   bench_kernels [--seconds S] [--only TEXT] [--list] [--levels]
 // Prints fields parted by tabs: `limit`, name, rate, and for each case family, kernel, shape, limit's name, rate,
-// microseconds.
+// microseconds, and the limit's rate if it was measured in turns with the case, or 0.
 
 #include <cstdio>
 #include <cstdlib>
@@ -67,8 +67,8 @@ int main(int argc, char** argv) {
   for (const bench::Case& c : cases) {
     std::printf("%s\t%s\t%s\t%s", c.family.c_str(), c.kernel.c_str(), c.shape.c_str(), bench::Limits().of(c).second);
     if (!list) {
-      const double time = bench::median_seconds(c.make(), seconds);
-      std::printf("\t%.6g\t%.6g", c.work / time, time * 1e6);
+      const bench::Timing time = bench::time_case(c, seconds);
+      std::printf("\t%.6g\t%.6g\t%.6g", c.work / time.seconds, time.seconds * 1e6, time.limit);
     }
     std::putchar('\n');
     std::fflush(stdout);

@@ -15,7 +15,7 @@ void add_reduce(Cases& cases, const ReduceKernels& f, ReduceOp op, const char* n
   cases.push_back({"reduction", std::string(name) + over, std::to_string(rows) + "x" + std::to_string(columns),
                    Limit::read, 4.0 * static_cast<double>(rows * columns), [=]() -> std::function<void()> {
                      const int64_t count = dim < 0 ? 1 : dim == 0 ? columns : rows;
-                     return [=, x = numbers(rows * columns), out = numbers(count)]() mutable {
+                     return [=, x = values(rows * columns), out = values(count)]() mutable {
                        const int64_t sizes[] = {rows, columns}, in[] = {columns, 1};
                        const int64_t to[] = {dim == 1 ? 1 : 0, dim == 0 ? 1 : 0};
                        ReduceArgs r;
@@ -33,13 +33,13 @@ void add_scans(Cases& cases, const ReduceKernels& f, int64_t rows, int64_t colum
   const DimShape s{rows, columns, 1};
   cases.push_back(
       {"reduction", "running sum", shape, Limit::copy, 8.0 * static_cast<double>(n), [=]() -> std::function<void()> {
-         return [=, x = numbers(n), out = numbers(n)]() mutable {
+         return [=, x = values(n), out = values(n)]() mutable {
            f.scan(ScanOp::sum, float32, s, x.data(), out.data(), nullptr);
          };
        }});
   cases.push_back(
       {"reduction", "argmax", shape, Limit::read, 4.0 * static_cast<double>(n), [=]() -> std::function<void()> {
-         return [=, x = numbers(n), at = std::vector<int64_t>(static_cast<size_t>(rows))]() mutable {
+         return [=, x = values(n), at = std::vector<int64_t>(static_cast<size_t>(rows))]() mutable {
            f.extreme(true, float32, s, x.data(), nullptr, at.data());
          };
        }});
@@ -61,21 +61,21 @@ void add_pools(Cases& cases, const PoolKernels& kernels, int64_t planes, int64_t
   };
   const auto index = [=] { return std::vector<int64_t>(static_cast<size_t>(out)); };
   cases.push_back({"pool", "max with places", shape, Limit::copy, moved(4, 12), [=]() -> std::function<void()> {
-                     return [=, x = numbers(in), y = numbers(out), at = index()]() mutable {
+                     return [=, x = values(in), y = values(out), at = index()]() mutable {
                        f.max_pool(s, x.data(), y.data(), at.data());
                      };
                    }});
   cases.push_back({"pool", "max backward", shape, Limit::copy, moved(4, 12), [=]() -> std::function<void()> {
-                     auto x = numbers(in), y = numbers(out);
+                     auto x = values(in), y = values(out);
                      auto at = index();
                      f.max_pool(s, x.data(), y.data(), at.data());
                      return [=]() mutable { f.max_pool_backward(s, y.data(), at.data(), x.data()); };
                    }});
   cases.push_back({"pool", "average", shape, Limit::copy, moved(4, 4), [=]() -> std::function<void()> {
-                     return [=, x = numbers(in), y = numbers(out)]() mutable { f.avg_pool(s, {}, x.data(), y.data()); };
+                     return [=, x = values(in), y = values(out)]() mutable { f.avg_pool(s, {}, x.data(), y.data()); };
                    }});
   cases.push_back({"pool", "average backward", shape, Limit::copy, moved(4, 4), [=]() -> std::function<void()> {
-                     return [=, x = numbers(in), y = numbers(out)]() mutable {
+                     return [=, x = values(in), y = values(out)]() mutable {
                        f.avg_pool_backward(s, {}, y.data(), x.data());
                      };
                    }});

@@ -19,13 +19,13 @@ void add_softmax(Cases& cases, const tensorgrad::KernelTable& k, int64_t rows, i
   for (const bool log : {false, true}) {
     const char* name = log ? "log_softmax" : "softmax";
     cases.push_back({"softmax", name, by(rows, n), Limit::copy, 8 * elements, [=]() -> std::function<void()> {
-                       return [=, x = numbers(rows * n), y = numbers(rows * n)]() mutable {
+                       return [=, x = values(rows * n), y = values(rows * n)]() mutable {
                          f.forward(s, x.data(), y.data(), log);
                        };
                      }});
     cases.push_back({"softmax", std::string(name) + " backward", by(rows, n), Limit::copy, 12 * elements,
                      [=]() -> std::function<void()> {
-                       return [=, y = numbers(rows * n), g = numbers(rows * n), dx = numbers(rows * n)]() mutable {
+                       return [=, y = values(rows * n), g = values(rows * n), dx = values(rows * n)]() mutable {
                          f.backward(s, y.data(), g.data(), tensorgrad::dense(s), dx.data(), log);
                        };
                      }});
@@ -38,16 +38,16 @@ void add_layer_norm(Cases& cases, const tensorgrad::KernelTable& k, int64_t rows
   for (const bool centre : {true, false}) {
     const char* name = centre ? "layer_norm" : "rms_norm";
     cases.push_back({"norm", name, by(rows, n), Limit::copy, 8 * elements, [=]() -> std::function<void()> {
-                       return [=, x = numbers(rows * n), y = numbers(rows * n), w = numbers(n), b = numbers(n),
-                               mean = numbers(rows), rstd = numbers(rows)]() mutable {
+                       return [=, x = values(rows * n), y = values(rows * n), w = values(n), b = values(n),
+                               mean = values(rows), rstd = values(rows)]() mutable {
                          f.layer_forward(rows, n, x.data(), w.data(), b.data(), 1e-5, centre, y.data(), mean.data(),
                                          rstd.data());
                        };
                      }});
     cases.push_back({"norm", std::string(name) + " backward", by(rows, n), Limit::copy, 12 * elements,
                      [=]() -> std::function<void()> {
-                       return [=, g = numbers(rows * n), x = numbers(rows * n), dx = numbers(rows * n), w = numbers(n),
-                               dw = numbers(n), db = numbers(n), mean = numbers(rows), rstd = numbers(rows)]() mutable {
+                       return [=, g = values(rows * n), x = values(rows * n), dx = values(rows * n), w = values(n),
+                               dw = values(n), db = values(n), mean = values(rows), rstd = values(rows)]() mutable {
                          f.layer_backward(rows, n, g.data(), x.data(), mean.data(), rstd.data(), w.data(), centre,
                                           dx.data(), dw.data(), db.data());
                        };
@@ -62,29 +62,29 @@ void add_channel_norms(Cases& cases, const tensorgrad::KernelTable& k, int64_t b
   const std::string shape = std::to_string(batch) + "x" + by(channels, spatial);
   const auto elements = static_cast<double>(n);
   cases.push_back({"norm", "batch_norm statistics", shape, Limit::read, 4 * elements, [=]() -> std::function<void()> {
-                     return [=, x = numbers(n), mean = numbers(channels), rstd = numbers(channels)]() mutable {
+                     return [=, x = values(n), mean = values(channels), rstd = values(channels)]() mutable {
                        f.batch_stats(batch, channels, spatial, x.data(), 1e-5, 0.1, nullptr, nullptr, mean.data(),
                                      rstd.data());
                      };
                    }});
   cases.push_back({"norm", "batch_norm", shape, Limit::copy, 8 * elements, [=]() -> std::function<void()> {
-                     return [=, x = numbers(n), y = numbers(n), mean = numbers(channels), rstd = numbers(channels),
-                             w = numbers(channels), b = numbers(channels)]() mutable {
+                     return [=, x = values(n), y = values(n), mean = values(channels), rstd = values(channels),
+                             w = values(channels), b = values(channels)]() mutable {
                        f.batch_apply(batch, channels, spatial, x.data(), mean.data(), rstd.data(), w.data(), b.data(),
                                      y.data());
                      };
                    }});
   cases.push_back({"norm", "batch_norm backward", shape, Limit::copy, 12 * elements, [=]() -> std::function<void()> {
-                     return [=, g = numbers(n), x = numbers(n), dx = numbers(n), mean = numbers(channels),
-                             rstd = numbers(channels), w = numbers(channels), dw = numbers(channels),
-                             db = numbers(channels)]() mutable {
+                     return [=, g = values(n), x = values(n), dx = values(n), mean = values(channels),
+                             rstd = values(channels), w = values(channels), dw = values(channels),
+                             db = values(channels)]() mutable {
                        f.batch_backward(batch, channels, spatial, g.data(), x.data(), mean.data(), rstd.data(),
                                         w.data(), true, dx.data(), dw.data(), db.data());
                      };
                    }});
   cases.push_back({"norm", "group_norm", shape, Limit::copy, 8 * elements, [=]() -> std::function<void()> {
-                     return [=, x = numbers(n), y = numbers(n), mean = numbers(batch * groups),
-                             rstd = numbers(batch * groups), w = numbers(channels), b = numbers(channels)]() mutable {
+                     return [=, x = values(n), y = values(n), mean = values(batch * groups),
+                             rstd = values(batch * groups), w = values(channels), b = values(channels)]() mutable {
                        f.group_forward(batch, channels, spatial, groups, x.data(), w.data(), b.data(), 1e-5, y.data(),
                                        mean.data(), rstd.data());
                      };
@@ -107,15 +107,15 @@ void add_cross_entropy(Cases& cases, const tensorgrad::KernelTable& k, int64_t r
   };
   cases.push_back(
       {"loss", "cross_entropy", by(rows, classes), Limit::read, 4 * elements, [=]() -> std::function<void()> {
-         return [=, x = numbers(rows * classes), t = places(rows, classes), sums = numbers(rows), out = numbers(1),
-                 total = numbers(1)]() mutable {
+         return [=, x = values(rows * classes), t = places(rows, classes), sums = values(rows), out = values(1),
+                 total = values(1)]() mutable {
            f.cross_entropy_forward(loss(t), x.data(), sums.data(), out.data(), total.data());
          };
        }});
   cases.push_back(
       {"loss", "cross_entropy backward", by(rows, classes), Limit::copy, 8 * elements, [=]() -> std::function<void()> {
-         return [=, x = numbers(rows * classes), dx = numbers(rows * classes), t = places(rows, classes),
-                 sums = numbers(rows), one = std::vector<float>{1}, total = std::vector<float>{1}]() mutable {
+         return [=, x = values(rows * classes), dx = values(rows * classes), t = places(rows, classes),
+                 sums = values(rows), one = std::vector<float>{1}, total = std::vector<float>{1}]() mutable {
            f.cross_entropy_backward(loss(t), x.data(), sums.data(), one.data(), total.data(), dx.data());
          };
        }});
@@ -127,16 +127,15 @@ void add_embedding(Cases& cases, const tensorgrad::KernelTable& k, int64_t count
   const auto moved = static_cast<double>(count * size);
   cases.push_back({"embedding", "forward", shape, Limit::copy, 8 * moved, [=]() -> std::function<void()> {
                      return
-                         [=, w = numbers(rows * size), i = places(count, rows), out = numbers(count * size)]() mutable {
+                         [=, w = values(rows * size), i = places(count, rows), out = values(count * size)]() mutable {
                            f.embedding_forward(count, rows, size, w.data(), i.data(), out.data());
                          };
                    }});
   cases.push_back({"embedding", "backward", shape, Limit::copy, 4 * moved + 4.0 * static_cast<double>(rows * size),
                    [=]() -> std::function<void()> {
-                     return
-                         [=, g = numbers(count * size), i = places(count, rows), dw = numbers(rows * size)]() mutable {
-                           f.embedding_backward(count, rows, size, g.data(), i.data(), -1, false, dw.data());
-                         };
+                     return [=, g = values(count * size), i = places(count, rows), dw = values(rows * size)]() mutable {
+                       f.embedding_backward(count, rows, size, g.data(), i.data(), -1, false, dw.data());
+                     };
                    }});
 }
 
