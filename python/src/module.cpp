@@ -9,6 +9,7 @@
 #include "cuda.h"
 #include "dlpack.h"
 #include "families.h"
+#include "module_lookup.h"
 #include "object.h"
 #include "tensor_attributes.h"
 #include "tensorgrad/memory.h"
@@ -191,7 +192,8 @@ NB_MODULE(_C, m) {
   using namespace tensorgrad::python;
   PyObject* module = m.ptr();
   if (!add_errors(module) || !add_types(module) || !add_node_type(module) || !add_operation_types(module) ||
-      !add_conversions(module) || !add_autograd(module) || !add_dlpack(module) || !add_training(module)) {
+      !add_conversions(module) || !add_autograd(module) || !add_dlpack(module) || !add_training(module) ||
+      !add_module_lookup(module)) {
     throw nb::python_error();
   }
   nb::register_exception_translator([](const std::exception_ptr& error, void*) {

@@ -482,3 +482,64 @@ def test_init(name):
     getattr(torch.nn.init, name)(theirs)
     assert mine.mean().item() == pytest.approx(theirs.mean().item(), abs=0.02)
     assert mine.std().item() == pytest.approx(theirs.std().item(), rel=0.05, abs=1e-6)
+
+
+def attribute_cases(lib):
+    """What attribute access on modules gives: values by name, or the error's text."""
+    nn = lib.nn
+
+    class Own(nn.Module):  # a __getattr__ that falls back on Module's
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(lib.ones(2))
+            self.layer = nn.Linear(2, 3, bias=False)
+            self.register_buffer("count", lib.zeros(1))
+            self.register_buffer("nothing", None)
+
+        def __getattr__(self, name):
+            return 42 if name == "magic" else super().__getattr__(name)
+
+    class Plain(nn.Module):
+        @property
+        def broken(self):
+            return self.missing
+
+    class All(nn.Linear):
+        def __getattribute__(self, name):
+            return "every" if name == "any" else super().__getattribute__(name)
+
+    own, plain, late, every = Own(), Plain(), type("Late", (Plain,), {})(), All(2, 3)
+    type(late).__getattr__ = lambda self, name: f"late {name}"
+    plain.layer = nn.Linear(2, 2)
+    plain.layer.extra = 7
+    swapped = nn.Linear(2, 2)
+    swapped._parameters = collections.OrderedDict(weight="other")
+    shadowed = nn.Linear(2, 2)
+    shadowed.__dict__["weight"] = "in front"
+    empty = Plain.__new__(Plain)  # no __init__: none of the dicts
+    found = []
+    for module, names in [
+        (own, ["magic", "scale", "count", "nothing", "layer", "absent"]),
+        (plain, ["broken", "absent", "layer", "training"]),
+        (plain.layer, ["weight", "bias", "extra", "in_features"]),
+        (late, ["absent", "training"]),
+        (every, ["any", "weight", "absent"]),
+        (swapped, ["weight", "bias"]),
+        (shadowed, ["weight", "bias"]),
+        (empty, ["weight", "forward"]),
+        (copy.deepcopy(own), ["magic", "scale", "absent"]),
+    ]:
+        for name in names:
+            try:
+                value = getattr(module, name)
+            except AttributeError as error:
+                found.append(str(error))
+                continue
+            plainly = value if isinstance(value, (int, str)) else type(value).__name__
+            found.append(tuple(value.shape) if hasattr(value, "shape") else plainly)
+    found.append(tuple(nn.Module.__getattr__(nn.Linear(2, 3), "bias").shape))
+    return found
+
+
+def test_attributes_of_modules_are_found_as_in_pytorch():
+    assert attribute_cases(tg) == attribute_cases(torch)

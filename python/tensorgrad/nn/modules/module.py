@@ -124,13 +124,11 @@ class Module:
 
     # ---- attributes ----------------------------------------------------------------------------------------------
 
-    def __getattr__(self, name):
-        state = self.__dict__
-        for kind in _OWN_DICTS:
-            held = state.get(kind)
-            if held is not None and name in held:
-                return held[name]
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+    __getattr__ = _C._module_getattr  # a parameter, buffer or child of that name, or AttributeError
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        _C._adopt_module_type(cls)
 
     def __setattr__(self, name, value):
         state = self.__dict__
@@ -632,6 +630,9 @@ class Module:
         if len(extra_lines) == 1 and not child_lines:
             return f"{self._get_name()}({extra_lines[0]})"
         return self._get_name() + "(\n  " + "\n  ".join(lines) + "\n)"
+
+
+_C._adopt_module_type(Module)
 
 
 def _add_hook(hooks, entry, prepend):
