@@ -9,7 +9,7 @@
 namespace tensorgrad {
 
 // What is applied to a product before it is stored.
-enum class GemmActivation : uint8_t { none, relu };
+enum class GemmActivation : uint8_t { none, relu, gelu, gelu_tanh };
 
 // C = activation(alpha * A·B + beta * C + bias), for each of `outer` * `batch` problems.
 //
@@ -33,6 +33,8 @@ struct GemmArgs {
   const void* bias_n = nullptr;  // n values of C's type, added to every row; the same for the whole batch
   const void* bias_m = nullptr;  // m values of C's type, added to every column
   GemmActivation activation = GemmActivation::none;
+  // What the activation is applied to, stored as well, laid out as C: the gradient of gelu needs it. Null: not wanted.
+  void* before_activation = nullptr;
 
   // Set instead of `b` where B exists only implicitly (the columns of a convolution). Writes B's rows k0 .. k0+kn and
   // columns j0 .. j0+jn of problem `t` as panels of `width` columns: element (p, j) goes to
@@ -50,6 +52,8 @@ struct GemmKernels {
   using Function = void (*)(const GemmArgs&);
   Function f32 = nullptr, f64 = nullptr, bf16 = nullptr, f16 = nullptr;
   Function i64 = nullptr, i32 = nullptr, i16 = nullptr, i8 = nullptr, u8 = nullptr;
+  // Whether the floating functions take gelu, gelu_tanh and before_activation; none and relu they all take.
+  bool gelu = false;
   // out[c] = sum over r < rows of x[r * row + c * col], c < cols, all of `dtype` (a floating one): a bias's gradient.
   // Null where a product with a row of ones is as good.
   void (*sum_rows)(DType dtype, int64_t rows, int64_t cols, const void* x, int64_t row, int64_t col,

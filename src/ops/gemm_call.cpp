@@ -106,6 +106,7 @@ void multiply(const char* op, const Tensor& out, IntArrayRef batch, const Matrix
   g.alpha = options.alpha, g.beta = options.beta;
   if (options.bias != nullptr) g.bias_n = options.bias->data_ptr();
   g.activation = options.activation;
+  if (options.before_activation != nullptr) g.before_activation = options.before_activation->data_ptr();
   if (batch.empty()) return kernel(g);
 
   BatchDims dims;
@@ -132,6 +133,9 @@ void multiply(const char* op, const Tensor& out, IntArrayRef batch, const Matrix
     }
     g.a = advance(first.a, at_a, item), g.b = advance(first.b, at_b, item);
     g.c = const_cast<char*>(advance(first.c, at_c, item));
+    if (first.before_activation != nullptr) {
+      g.before_activation = const_cast<char*>(advance(first.before_activation, at_c, item));
+    }
     kernel(g);
   }
 }

@@ -40,6 +40,7 @@ struct ProductOptions {
   double alpha = 1, beta = 0;
   const Tensor* bias = nullptr;  // one value per column, contiguous
   GemmActivation activation = GemmActivation::none;
+  const Tensor* before_activation = nullptr;  // like out; gets what the activation is applied to
 };
 
 // The broadcast of both batches.

@@ -3,6 +3,7 @@
 #include "autograd/record.h"
 #include "core/autocast.h"
 #include "core/tensor_make.h"
+#include "kernels/table.h"
 #include "ops/gemm_call.h"
 #include "ops/pointwise_core.h"
 #include "ops/pointwise_unary.h"
@@ -71,8 +72,10 @@ Grads<3> linear_gradients(const Tensor& grad, const Saved& saved_x, const Saved&
   return out;
 }
 
-// activation(x·weightᵀ + bias) without a gradient; a weight of two dims.
-Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias, GemmActivation activation) {
+// activation(x·weightᵀ + bias) without a gradient; a weight of two dims. `before`: becomes what the activation is
+// applied to, unless null.
+Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias, GemmActivation activation,
+               Tensor* before = nullptr) {
   check_linear(x, weight, bias);
   Shape sizes(x.sizes());
   sizes.back() = weight.sizes()[0];
@@ -83,6 +86,10 @@ Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias, GemmAc
   detail::ProductOptions options;
   options.bias = bias.defined() ? &flat_bias : nullptr;
   options.activation = activation;
+  if (before != nullptr) {
+    *before = make_empty(sizes, x.dtype(), x.device());
+    options.before_activation = before;
+  }
   detail::multiply("linear", out, {}, collapsed(rows), detail::matrices(weight).transposed(), options);
   return out;
 }
@@ -136,6 +143,17 @@ Tensor linear_activation(const Tensor& x, const Tensor& weight, const Tensor& bi
         const Tensor value = y(c);
         return pointwise::fused_or(BinaryOp::relu_backward, g, value, [&] { return where(value <= 0, 0, g); });
       });
+    }
+    return out;
+  }
+  if (!is_relu && weight.dim() == 2 && is_floating_point(x.dtype()) && kernels(x.device()).gemm.gelu) {
+    // The history is that of two operations: gelu's gradient, then the product's.
+    Tensor before;
+    Tensor out = forward(x, weight, bias, is_tanh ? GemmActivation::gelu_tanh : GemmActivation::gelu,
+                         recording ? &before : nullptr);
+    if (recording) {
+      record_linear("Linear", before, x, weight, bias, [](const Tensor& g, const Context&) { return g; });
+      pointwise::record_gelu(out, before, is_tanh);
     }
     return out;
   }

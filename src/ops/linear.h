@@ -10,8 +10,8 @@
 namespace tensorgrad::detail {
 
 // activation(linear(x, weight, bias)) for activation "relu", "gelu" or "gelu_tanh"; x (..., in), weight (out, in), bias
-// (out) or none. relu is applied while the product is stored, with and without gradient; gelu in place on the fresh
-// result where no gradient is recorded. ValueError for another name.
+// (out) or none. Applied while the product is stored, with and without gradient: gelu, where a gradient is recorded,
+// stores the product too. ValueError for another name.
 TENSORGRAD_API Tensor linear_activation(const Tensor& x, const Tensor& weight, const Tensor& bias,
                                         std::string_view activation);
 

@@ -66,18 +66,22 @@ TENSORGRAD_FROM_INPUT(tanhshrink, "Tanhshrink", real, g* square(tanh(x)))
 
 namespace {
 
-// A function with parameters, out of place: `slope(g, x)` in public operations, `backward` the fused kernel.
+// The gradient of out = f(t): `slope(g, x)` in public operations, `backward` the fused kernel.
+template <class Slope>
+void record_from_input(const char* node, const Tensor& out, const Tensor& t, BinaryOp backward, const Params& p,
+                       Slope slope) {
+  record(node, out, inputs(t), [saved = Saved(t), backward, p, slope](const Tensor& g, const Context& c) {
+    const Tensor x = saved(c);
+    return fused_or(
+        backward, g, x, [&] { return slope(g, x); }, p);
+  });
+}
+// A function with parameters, out of place.
 template <class Slope>
 Tensor with_params(const char* name, const char* node, UnaryOp op, BinaryOp backward, const Tensor& t, Kind kind,
                    const Params& p, Slope slope) {
   Tensor out = unary(name, op, t, kind, p);
-  if (should_record(t)) {
-    record(node, out, inputs(t), [saved = Saved(t), backward, p, slope](const Tensor& g, const Context& c) {
-      const Tensor x = saved(c);
-      return fused_or(
-          backward, g, x, [&] { return slope(g, x); }, p);
-    });
-  }
+  if (should_record(t)) record_from_input(node, out, t, backward, p, slope);
   return out;
 }
 template <class Slope>
@@ -124,12 +128,18 @@ void check_hardtanh(const char* name, const Tensor& t, Scalar low, Scalar high) 
 Tensor gelu(const Tensor& t, std::string_view approximate) {
   TENSORGRAD_CHECK(approximate == "none" || approximate == "tanh", ValueError,
                    "gelu: approximate argument must be either none or tanh, got ", approximate);
-  if (approximate == "tanh") {
-    return with_params("gelu", "Gelu", UnaryOp::gelu_tanh, BinaryOp::gelu_tanh_backward, t, floating, {},
-                       [](const Tensor& g, const Tensor& x) { return g * gelu_tanh_slope(x); });
+  const bool is_tanh = approximate == "tanh";
+  Tensor out = unary("gelu", is_tanh ? UnaryOp::gelu_tanh : UnaryOp::gelu, t, floating);
+  if (should_record(t)) record_gelu(out, t, is_tanh);
+  return out;
+}
+void pointwise::record_gelu(const Tensor& out, const Tensor& t, bool is_tanh) {
+  if (is_tanh) {
+    return record_from_input("Gelu", out, t, BinaryOp::gelu_tanh_backward, {},
+                             [](const Tensor& g, const Tensor& x) { return g * gelu_tanh_slope(x); });
   }
-  return with_params("gelu", "Gelu", UnaryOp::gelu, BinaryOp::gelu_backward, t, floating, {},
-                     [](const Tensor& g, const Tensor& x) { return g * gelu_slope(x); });
+  record_from_input("Gelu", out, t, BinaryOp::gelu_backward, {},
+                    [](const Tensor& g, const Tensor& x) { return g * gelu_slope(x); });
 }
 Tensor softplus(const Tensor& t, Scalar beta, Scalar limit) {
   if (autocasting()) [[unlikely]] {

@@ -69,6 +69,8 @@ constexpr bool autocast_wide(UnaryOp op) {
 }
 Tensor unary(const char* name, UnaryOp op, const Tensor& t, Kind kind, const Params& p = {});
 void unary_into(const char* name, UnaryOp op, Tensor& self, Kind kind, const Params& p = {});
+// The gradient of out = gelu(t), where out was computed elsewhere.
+void record_gelu(const Tensor& out, const Tensor& t, bool is_tanh);
 
 // The fused gradient kernel of (g, saved), or the formula in public operations where the gradient is itself recorded.
 // Written over g where nobody else has it: a block less, and memory that is in a cache already.

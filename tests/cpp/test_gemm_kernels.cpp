@@ -70,7 +70,22 @@ struct Case {
   double alpha = 1, beta = 0;
   bool bias_n = false, bias_m = false, share_b = false;
   GemmActivation activation = GemmActivation::none;
+  bool before = false;  // the value before the activation is wanted too
 };
+
+double activated(GemmActivation activation, double x) {
+  switch (activation) {
+    case GemmActivation::relu:
+      return x < 0 ? 0 : x;
+    case GemmActivation::gelu:
+      return x * 0.5 * (1 + std::erf(x * std::sqrt(0.5)));
+    case GemmActivation::gelu_tanh:
+      return x * 0.5 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case GemmActivation::none:
+      break;
+  }
+  return x;
+}
 
 template <class S>
 void check_case(const GemmKernels& table, const Type<S>& type, const Case& t) {
@@ -85,6 +100,7 @@ void check_case(const GemmKernels& table, const Type<S>& type, const Case& t) {
   const std::vector<S> bias_n = random(t.n, 1), bias_m = random(t.m, 1);
   std::vector<S> C = random(t.batch * c.size, 1);
   const std::vector<S> before = C;
+  std::vector<S> plain = C;
   GemmArgs g;
   g.m = t.m, g.n = t.n, g.k = t.k, g.batch = t.batch;
   g.a = A.data(), g.a_row = a.row, g.a_col = a.col, g.a_batch = a.size;
@@ -94,6 +110,7 @@ void check_case(const GemmKernels& table, const Type<S>& type, const Case& t) {
   g.bias_n = t.bias_n ? bias_n.data() : nullptr;
   g.bias_m = t.bias_m ? bias_m.data() : nullptr;
   g.activation = t.activation;
+  g.before_activation = t.before ? plain.data() : nullptr;
   (table.*type.kernel)(g);
 
   std::vector<bool> written(C.size(), false);
@@ -112,9 +129,12 @@ void check_case(const GemmKernels& table, const Type<S>& type, const Case& t) {
         double want = t.alpha * sum + (t.beta == 0 ? 0 : t.beta * type.value(before[at]));
         if (t.bias_n) want += type.value(bias_n[static_cast<size_t>(j)]);
         if (t.bias_m) want += type.value(bias_m[static_cast<size_t>(i)]);
-        if (t.activation == GemmActivation::relu && want < 0) want = 0;
-        const double error = std::abs(type.value(C[at]) - want) / (size + std::abs(want));
-        if (!(error <= worst)) worst = error;
+        const auto compare = [&](S got, double with) {
+          const double error = std::abs(type.value(got) - with) / (size + std::abs(with));
+          if (!(error <= worst)) worst = error;
+        };
+        compare(C[at], activated(t.activation, want));
+        if (t.before) compare(plain[at], want);
         written[at] = true;
       }
     }
@@ -131,7 +151,9 @@ void check_case(const GemmKernels& table, const Type<S>& type, const Case& t) {
   CAPTURE(c.col);
   REQUIRE(worst < type.tolerance);
   bool untouched = true;
-  for (size_t i = 0; i < C.size(); ++i) untouched = untouched && (written[i] || C[i] == before[i]);
+  for (size_t i = 0; i < C.size(); ++i) {
+    untouched = untouched && (written[i] || C[i] == before[i]) && ((written[i] && t.before) || plain[i] == before[i]);
+  }
   REQUIRE(untouched);
 }
 
@@ -144,7 +166,8 @@ Case random_case(int64_t largest) {
   t.beta = pick(0, 2) == 0 ? 0 : pick(0, 1) == 0 ? 1 : -0.25;
   t.bias_n = pick(0, 2) == 0;
   t.bias_m = pick(0, 2) == 0;
-  if (pick(0, 3) == 0) t.activation = GemmActivation::relu;
+  if (pick(0, 3) == 0) t.activation = static_cast<GemmActivation>(pick(1, 3));
+  t.before = pick(0, 2) == 0;
   t.share_b = pick(0, 2) == 0;
   return t;
 }
@@ -166,16 +189,18 @@ TEST_CASE("shapes that take each way through memory") {
   each_level([&](tensorgrad::cpu::Level level) {
     GemmKernels table;
     tensorgrad::cpu::fill_cpu(table, level);
-    const std::vector<Case> cases = {{64, 1100, 300},  {1100, 64, 300},  {13, 700, 1500},  {700, 13, 1500},
-                                     {300, 301, 1100}, {5, 5, 20000},    {1, 3000, 70},    {3000, 1, 70},
-                                     {1, 50, 3000},    {50, 1, 3000},    {1, 1, 5000},     {1, 1, 1},
-                                     {2000, 3, 2},     {3, 2000, 2},     {257, 1100, 600}, {17, 33, 64, 40},
-                                     {1, 1, 1, 100},   {260, 40, 70, 9}, {8, 600, 900, 2}, {600, 8, 900, 2}};
+    const std::vector<Case> cases = {
+        {64, 1100, 300},  {1100, 64, 300},  {13, 700, 1500},  {700, 13, 1500},  {300, 301, 1100}, {5, 5, 20000},
+        {1, 3000, 70},    {3000, 1, 70},    {1, 50, 3000},    {50, 1, 3000},    {1, 1, 5000},     {1, 1, 1},
+        {2000, 3, 2},     {3, 2000, 2},     {257, 1100, 600}, {17, 33, 64, 40}, {1, 1, 1, 100},   {260, 40, 70, 9},
+        {8, 600, 900, 2}, {600, 8, 900, 2}, {1, 1, 17, 64},   {1, 1, 70, 33},   {5, 1000, 8},     {3, 7, 1500},
+        {40, 3, 9},       {37, 6, 45},      {7, 1, 4, 30},    {500, 2, 16}};
     for (Case t : cases) {
-      for (int way = 0; way < 4; ++way) {
+      for (int way = 0; way < 6; ++way) {
         t.beta = way == 1 ? 1 : 0;
-        t.bias_n = way == 2;
-        t.activation = way == 3 ? GemmActivation::relu : GemmActivation::none;
+        t.bias_n = way == 2 || way == 4;
+        t.activation = way < 3 ? GemmActivation::none : static_cast<GemmActivation>(way - 2);
+        t.before = way == 4;
         check_case(table, kF32, t);
         if (way % 2 == 0) check_case(table, kF64, t);
       }

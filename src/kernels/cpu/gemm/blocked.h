@@ -32,6 +32,7 @@ struct Product {
   const In* bias_s;  // per row of s
   const In* bias_v;  // per column of v
   GemmActivation activation;
+  In* before;  // where the result goes before the activation, laid out as c, or null
   // v given by a function instead (GemmArgs::pack_b).
   void (*pack)(const void*, void*, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t);
   const void* pack_context;
@@ -145,7 +146,10 @@ TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, 
       o.beta = b.first ? P.beta : T(1);
       o.bias_v = b.last && P.bias_v != nullptr ? P.bias_v + b.j0 + j : nullptr;
       o.bias_s = b.last && P.bias_s != nullptr ? P.bias_s + b.i0 + row : nullptr;
-      if (b.last) o.activation = P.activation;
+      if (b.last) {
+        o.activation = P.activation;
+        if (P.before != nullptr) o.before = P.before + (o.c - P.c);
+      }
     }
   }
   const int height = static_cast<int>(tiles.rows(t));
@@ -207,9 +211,10 @@ TENSORGRAD_INLINE void run_block(const Product<T, Format>& P, const Block<T>& b,
 template <class T, class Format>
 void finish_block(const Product<T, Format>& P, const T* buffer, int64_t ld, int64_t i0, int64_t rows, int64_t j0,
                   int64_t cols, bool first, bool last) {
-  Finish<T> f{P.alpha, first ? P.beta : T(1), nullptr, nullptr, last ? P.activation : GemmActivation::none};
+  Finish<T> f{P.alpha, first ? P.beta : T(1), nullptr, nullptr, last ? P.activation : GemmActivation::none, nullptr};
   if (last && P.bias_v != nullptr) f.bias_v = P.bias_v + j0;
   if (last && P.bias_s != nullptr) f.bias_s = P.bias_s + i0;
+  if (last && P.before != nullptr) f.before = P.before + i0 * P.c_s + j0 * P.c_v;
   write_back<T, Format>(buffer, ld, rows, cols, P.c + i0 * P.c_s + j0 * P.c_v, P.c_s, P.c_v, f);
 }
 
@@ -222,8 +227,37 @@ TENSORGRAD_INLINE int64_t block_length(int64_t length, int64_t wanted, int64_t u
 // Products below this many multiply-adds are not worth a second thread even when it is awake.
 inline constexpr int64_t kWorthThreads = 100'000;
 
-inline constexpr int64_t kSharedBytes = 4 << 20;     // packed v that all threads read
+inline constexpr int64_t kBlockRows = kMaxRows == 14 ? 112 : 96;          // rows of s that are packed at once
+inline constexpr int64_t kBufferRow = 2048;                               // bytes of a row of gathered results
+inline constexpr int64_t kDepthBytes = kVectorBytes == 64 ? 4096 : 2048;  // of a row of a block of s
+inline constexpr int64_t kSharedBytes = 4 << 20;                          // packed v that all threads read
 inline constexpr int64_t kPrivateBytes = 256 << 10;  // packed v of one thread: stays in its L2 cache
+
+// How shared_v cuts a result into tasks: blocks of rows of s, all of one size but for a row, and where those are too
+// few for the threads, groups of v's panels (s is packed again for each of them). Each thread gets four tasks or more
+// and all of them the same number: a thread that ends early waits for the others.
+struct Tasks {
+  int64_t rows, panels, row_blocks, groups;
+
+  Tasks(int64_t s_rows, int64_t panel_count, bool in_place, bool direct, int64_t threads)
+      : rows(s_rows), panels(panel_count), groups(1) {
+    const int64_t most_blocks = max_of(1, rows / kMaxRows);
+    row_blocks = min_of(rows, ceil_div(rows, in_place ? 2 * kMaxRows : kBlockRows));
+    if (threads > 1) {
+      while (row_blocks < 4 * threads && 2 * row_blocks <= most_blocks) row_blocks *= 2;
+      if (round_up(row_blocks, threads) <= most_blocks) row_blocks = round_up(row_blocks, threads);
+      const int64_t most_groups = ceil_div(panels, in_place ? 1 : 4);
+      if (row_blocks < 4 * threads) groups = ceil_div(4 * threads, row_blocks);
+      while (row_blocks * groups % threads != 0 && groups < most_groups) ++groups;
+      groups = min_of(groups, most_groups);
+    }
+    if (!direct) groups = max_of(groups, ceil_div(panels * kTileVectors * kVectorBytes, kBufferRow));
+  }
+  int64_t count() const { return row_blocks * groups; }
+  int64_t first_row(int64_t task) const { return rows * (task / groups) / row_blocks; }
+  int64_t first_panel(int64_t task) const { return panels * (task % groups) / groups; }
+  int64_t last_panel(int64_t task) const { return panels * (task % groups + 1) / groups; }
+};
 
 template <class T, class Format>
 void shared_v(const Product<T, Format>& P) {
@@ -239,7 +273,8 @@ void shared_v(const Product<T, Format>& P) {
   if (depth * cols > kShared && Product<T, Format>::kPlain) depth = block_length(P.k, max_of(512, kShared / cols), 16);
   cols = block_length(round_up(P.nv, NR), max_of(NR, kShared / depth), NR);
   // The k block: s's block and v's panel in the caches next to the core.
-  const int64_t kc_wanted = in_place ? max_of(256, min_of(1024, (64 << 10) / P.nv)) : 512 * Format::kGroup;
+  const int64_t kc_wanted = in_place ? max_of(256, min_of(1024, (64 << 10) / P.nv))
+                                     : kDepthBytes / static_cast<int64_t>(sizeof(T)) * Format::kGroup;
 
   T* const panels = scratch_of<T>(ScratchSlot::gemm_v, places<Format>(min_of(depth, P.k)) * cols);
   for (int64_t j0 = 0; j0 < P.nv; j0 += cols) {
@@ -263,21 +298,11 @@ void shared_v(const Product<T, Format>& P) {
         parallel_for(0, k_blocks * strips, 1, pack);
       }
 
-      // Enough tasks for all threads: fewer rows each, then groups of panels (s is packed again for each of them).
-      int64_t wanted = (in_place ? 2 : 8) * kMaxRows;
-      while (!serial && wanted > kMaxRows && ceil_div(P.ms, wanted) < 4 * threads) wanted /= 2;
-      const int64_t row_block = block_length(P.ms, max_of(wanted, kMaxRows), kMaxRows);
-      const int64_t row_blocks = ceil_div(P.ms, row_block);
-      const int64_t most = ceil_div(panel_count, in_place ? 1 : 4);
-      int64_t groups = row_blocks >= 4 * threads ? 1 : min_of(ceil_div(4 * threads, row_blocks), most);
-      if (serial) groups = 1;
-      int64_t group = ceil_div(panel_count, groups);
-      if (!direct) group = min_of(group, 512 / NR);
-      groups = ceil_div(panel_count, group);
+      const Tasks tasks(P.ms, panel_count, in_place, direct, serial ? 1 : threads);
       const auto work = [&](int64_t begin, int64_t end) {
         for (int64_t u = begin; u < end; ++u) {
-          const int64_t i0 = u / groups * row_block, rows = min_of(row_block, P.ms - i0);
-          const int64_t j = u % groups * group * NR, width = min_of(group * NR, nj - j);
+          const int64_t i0 = tasks.first_row(u), rows = tasks.first_row(u + tasks.groups) - i0;
+          const int64_t j = tasks.first_panel(u) * NR, width = min_of(tasks.last_panel(u) * NR, nj) - j;
           const Tiling tiles(rows, tile_height<T>(in_place, P.s_row));
           T* const s = in_place ? nullptr : scratch_of<T>(ScratchSlot::gemm_s, tiles.count * tile_room<T, Format>(kc));
           const int64_t ld = round_up(width, NR);
@@ -293,9 +318,9 @@ void shared_v(const Product<T, Format>& P) {
         }
       };
       if (serial) {
-        work(0, row_blocks * groups);
+        work(0, tasks.count());
       } else {
-        parallel_for(0, row_blocks * groups, 1, work);
+        parallel_for(0, tasks.count(), 1, work);
       }
     }
   }

@@ -30,7 +30,8 @@ struct Store {
   const T* bias_v = nullptr;  // a value per column, or null
   const T* bias_s = nullptr;  // a value per row, or null
   GemmActivation activation = GemmActivation::none;
-  T* panel = nullptr;  // where a kernel that reads v unpacked leaves it packed
+  T* before = nullptr;  // where the tile goes before the activation, with rows ldc apart, or null
+  T* panel = nullptr;   // where a kernel that reads v unpacked leaves it packed
   // Rows of v that will be read unpacked next, 2^ahead_shift lines each: a kernel that reads packed panels asks for
   // ahead_lines / 256 of a line with each step, so that the fetch is spread over the time that other work takes.
   const char* ahead = nullptr;
@@ -42,7 +43,8 @@ struct Store {
 template <class T, int H, int NV>
 TENSORGRAD_INLINE bool store_registers(const Vec<T> (&acc)[H][NV], const Store<T>& o) {
   constexpr int L = kLanes<T>;
-  if (o.alpha != T(1) || o.bias_s != nullptr || o.activation > GemmActivation::relu) return false;
+  if (o.alpha != T(1) || o.bias_s != nullptr || o.activation > GemmActivation::relu || o.before != nullptr)
+    return false;
   const bool whole = o.cols == NV * L;
   if (o.beta == T(1) && whole && o.bias_v == nullptr && o.activation == GemmActivation::none) {
 #pragma GCC unroll 16
@@ -79,31 +81,39 @@ TENSORGRAD_INLINE bool store_registers(const Vec<T> (&acc)[H][NV], const Store<T
   return true;
 }
 
+// All endings, from a copy of the tile: rows of `vectors` vectors.
+template <class T>
+__attribute__((noinline)) void store_copy(const T* tile, int rows, int vectors, const Store<T>& o) {
+  constexpr int L = kLanes<T>;
+  for (int j = 0; j < vectors; ++j) {
+    const int64_t n = o.cols - j * L < L ? o.cols - j * L : L;
+    if (n <= 0) break;
+    const Vec<T> bias_v = o.bias_v != nullptr ? load_n(o.bias_v + j * L, n) : Vec<T>(T(0));
+    for (int i = 0; i < rows; ++i) {
+      const int64_t at = i * o.ldc + j * L;
+      Vec<T> x = load(tile + (i * vectors + j) * L) * o.alpha;
+      if (o.beta != T(0)) x = fma(load_n(o.c + at, n), o.beta, x);
+      x = x + bias_v;
+      if (o.bias_s != nullptr) x = x + o.bias_s[i];
+      if (o.before != nullptr) store_n(o.before + at, n, x);
+      if (o.activation != GemmActivation::none) x = activate(o.activation, x);
+      store_n(o.c + at, n, x);
+    }
+  }
+}
+
 template <class T, int H, int NV>
 TENSORGRAD_INLINE void store_tile(const Vec<T> (&acc)[H][NV], const Store<T>& o) {
   constexpr int L = kLanes<T>;
   if (store_registers<T, H, NV>(acc, o)) return;
-  // Through memory, so that this rarer path is a loop and not H * NV copies of it.
+  // Through memory, so that this rarer path is a loop for all tiles and not H * NV copies of it in each.
   T tile[H * NV * L];
 #pragma GCC unroll 16
   for (int i = 0; i < H; ++i) {
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) store(tile + (i * NV + j) * L, acc[i][j]);
   }
-  for (int j = 0; j < NV; ++j) {
-    const int64_t n = o.cols - j * L < L ? o.cols - j * L : L;
-    if (n <= 0) break;
-    const Vec<T> bias_v = o.bias_v != nullptr ? load_n(o.bias_v + j * L, n) : Vec<T>(T(0));
-    for (int i = 0; i < H; ++i) {
-      T* const p = o.c + i * o.ldc + j * L;
-      Vec<T> x = load(tile + (i * NV + j) * L) * o.alpha;
-      if (o.beta != T(0)) x = fma(load_n(p, n), o.beta, x);
-      x = x + bias_v;
-      if (o.bias_s != nullptr) x = x + o.bias_s[i];
-      if (o.activation != GemmActivation::none) x = activate(o.activation, x);
-      store_n(p, n, x);
-    }
-  }
+  store_copy<T>(tile, H, NV, o);
 }
 
 // acc + x * y, or with pairs of bfloat16 in x and y the sum of acc and both products.
@@ -147,7 +157,8 @@ __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int6
   }
   [[maybe_unused]] const int64_t last = o.cols - (NV - 1) * L;
   [[maybe_unused]] T* panel = o.panel;
-  [[maybe_unused]] const char* const ahead = o.ahead;
+  // Nothing to fetch: a line that is there. A fetch from nowhere would look through the page tables at each step.
+  [[maybe_unused]] const char* const ahead = o.ahead != nullptr ? o.ahead : reinterpret_cast<const char*>(s);
   [[maybe_unused]] const int64_t ahead_stride = o.ahead_stride, ahead_lines = o.ahead_lines;
   [[maybe_unused]] const int64_t ahead_shift = o.ahead_shift, ahead_mask = (int64_t{1} << ahead_shift) - 1;
   for (int64_t p = 0; p < kc; ++p) {

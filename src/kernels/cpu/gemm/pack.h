@@ -13,6 +13,7 @@ namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm {
 // stand in one place of a packed panel (see pairs.h).
 struct PlainFormat {
   static constexpr int kGroup = 1;
+  static constexpr bool kPlain = true;  // elements are what is computed in
   template <class T>
   using Element = T;
   template <class T>
@@ -34,6 +35,7 @@ struct PlainFormat {
 };
 struct Bf16Format {
   static constexpr int kGroup = 1;
+  static constexpr bool kPlain = false;  // elements are what is computed in
   template <class T>
   using Element = uint16_t;
   template <class T>
@@ -55,6 +57,7 @@ struct Bf16Format {
 };
 struct F16Format {
   static constexpr int kGroup = 1;
+  static constexpr bool kPlain = false;  // elements are what is computed in
   template <class T>
   using Element = uint16_t;
   template <class T>
@@ -97,10 +100,63 @@ TENSORGRAD_INLINE void transpose(Vec<T> (&rows)[kLanes<T>]) {
 
 // Rows of a large matrix lie pages apart, which the hardware's prefetcher does not follow: asked for some rows before
 // they are read.
-inline constexpr int64_t kRowsAhead = 6;
+inline constexpr int64_t kRowsAhead = 12;
 template <class In>
 TENSORGRAD_INLINE void fetch_row(const In* row, int64_t count) {
   for (int64_t i = 0; i < count; i += 64 / static_cast<int64_t>(sizeof(In))) __builtin_prefetch(row + i, 0, 3);
+}
+
+// n <= kLanes elements, `stride` apart; the other lanes are zero.
+template <class T, class Format, class In>
+TENSORGRAD_INLINE Vec<T> read_spaced(const In* p, int64_t stride, int64_t n) {
+  constexpr int L = kLanes<T>;
+  if constexpr (Format::kPlain) {
+    if (stride == 2 && n == L) {  // nothing behind the last element is touched
+      return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+        return Vec<T>(__builtin_shufflevector(load(p).v, load_n(p + L, L - 1).v, (2 * I)...));
+      }
+      (std::make_integer_sequence<int, L>{});
+    }
+  }
+  T x[L] = {};
+  for (int64_t i = 0; i < n; ++i) x[i] = Format::template read_one<T>(p + i * stride);
+  return load(x);
+}
+
+// dst[p * width + j] = src[p * p_stride + j * j_stride], zero from j = cols on, for strides that both leave gaps:
+// read along the shorter one.
+template <class T, class Format, class In>
+void pack_spaced(T* dst, const In* src, int64_t p_stride, int64_t j_stride, int64_t kn, int64_t cols, int64_t width) {
+  constexpr int64_t L = kLanes<T>;
+  for (int64_t j = 0; j < width; j += L) {
+    const int64_t n = cols - j < L ? (cols > j ? cols - j : 0) : L;
+    const auto put = [&](int64_t p, Vec<T> x) __attribute__((always_inline)) {
+      if (j + L <= width) {
+        store(dst + p * width + j, x);
+      } else {
+        store_n(dst + p * width + j, width - j, x);
+      }
+    };
+    const In* const at = src + j * j_stride;
+    if (p_stride < j_stride) {
+      for (int64_t p = 0; p < kn; p += L) {
+        const int64_t np = kn - p < L ? kn - p : L;
+        Vec<T> square[L];
+        for (int64_t i = 0; i < L; ++i) {
+          const In* const from = at + i * j_stride + p * p_stride;
+          fetch_row(from + 4 * L * p_stride, i < n ? L * p_stride : 0);
+          square[i] = i < n ? read_spaced<T, Format>(from, p_stride, np) : Vec<T>(T(0));
+        }
+        transpose(square);
+        for (int64_t i = 0; i < np; ++i) put(p + i, square[i]);
+      }
+    } else {
+      for (int64_t p = 0; p < kn; ++p) {
+        fetch_row(at + (p + kRowsAhead) * p_stride, n * j_stride);
+        put(p, read_spaced<T, Format>(at + p * p_stride, j_stride, n));
+      }
+    }
+  }
 }
 
 // One panel of `width` columns (a multiple of the lanes) from a matrix with element (p, j) at src[p * p_stride +
@@ -162,12 +218,7 @@ void pack_panel(T* dst, const In* src, int64_t p_stride, int64_t j_stride, int64
     }
     return;
   }
-  for (int64_t p = 0; p < kn; ++p) {
-    for (int64_t j = 0; j < width; ++j) {
-      const In* at = src + p * p_stride + j * j_stride;
-      dst[p * width + j] = j >= cols ? T(0) : Format::template read_one<T>(at);
-    }
-  }
+  pack_spaced<T, Format>(dst, src, p_stride, j_stride, kn, cols, width);
 }
 
 // Columns j < cols of a matrix as consecutive panels of `width`.
@@ -242,11 +293,7 @@ void pack_rows(T* dst, const In* src, int64_t i_stride, int64_t p_stride, int64_
     }
     return;
   }
-  for (int64_t p = 0; p < kn; ++p) {
-    for (int64_t i = 0; i < rows; ++i) {
-      dst[p * rows + i] = Format::template read_one<T>(src + i * i_stride + p * p_stride);
-    }
-  }
+  pack_spaced<T, Format>(dst, src, p_stride, i_stride, kn, rows, rows);
 }
 
 // The tiles of a block whose rows lie next to each other (element (i, p) at src[i + p * p_stride]): along the memory, a
@@ -277,6 +324,7 @@ struct Finish {
   const void* bias_v;  // per column j, in C's format, or null
   const void* bias_s;  // per row i, or null
   GemmActivation activation;
+  void* before;  // where (0, 0) goes before the activation, in C's format and with C's strides, or null
 };
 
 template <class T, class Format, class Out>
@@ -285,12 +333,18 @@ void write_back(const T* buffer, int64_t ld, int64_t rows, int64_t cols, Out* c,
   constexpr int64_t L = kLanes<T>;
   const Out* const bias_v = static_cast<const Out*>(f.bias_v);
   const Out* const bias_s = static_cast<const Out*>(f.bias_s);
+  Out* const before = static_cast<Out*>(f.before);
   // x: n results next to each other from `at`, `along` the bias that varies with them, `across` the one that does not.
   const auto put = [&](Vec<T> x, Out* at, int64_t n, const Out* along, const Out* across) {
     x = x * f.alpha;
     if (f.beta != T(0)) x = fma(Format::template read_n<T>(at, n), f.beta, x);
     if (along != nullptr) x = x + Format::template read_n<T>(along, n);
     if (across != nullptr) x = x + Format::template read_one<T>(across);
+    if (before != nullptr) Format::template write_n<T>(before + (at - c), n, x);
+    if (f.activation > GemmActivation::relu && sizeof(Out) < sizeof(T)) {
+      Format::template write_n<T>(at, n, x);  // gelu of the rounded value, as a pass of its own would take it
+      x = Format::template read_n<T>(at, n);
+    }
     if (f.activation != GemmActivation::none) x = activate(f.activation, x);
     Format::template write_n<T>(at, n, x);
   };

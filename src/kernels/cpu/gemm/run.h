@@ -35,8 +35,9 @@ Product<T, Format> transposed(const Product<T, Format>& P) {
 #if defined(__AVX512BF16__)
 template <class To, class T, class Format>
 Product<T, To> with_format(const Product<T, Format>& P) {
-  return {P.ms,  P.nv,  P.k,     P.s,    P.s_row,  P.s_k,    P.v,          P.v_k,  P.v_col,        P.c,
-          P.c_s, P.c_v, P.alpha, P.beta, P.bias_s, P.bias_v, P.activation, P.pack, P.pack_context, P.pack_problem};
+  return {P.ms,     P.nv,     P.k,          P.s,      P.s_row, P.s_k,          P.v,
+          P.v_k,    P.v_col,  P.c,          P.c_s,    P.c_v,   P.alpha,        P.beta,
+          P.bias_s, P.bias_v, P.activation, P.before, P.pack,  P.pack_context, P.pack_problem};
 }
 #endif
 
@@ -57,8 +58,7 @@ void run(const Product<T, Format>& P) {
   if (P.k == 0) return no_terms(P);
   if (P.pack != nullptr) return blocked(P);
   const Product<T, Format> turned = transposed(P);
-  if (vector_product(P, turned)) return;
-  if (small_or_short(P, turned)) return;
+  if (short_way(P, turned) || vector_product(P, turned) || small_way(P, turned)) return;
   // A large operand whose rows lie along k is best read in place, with the small one packed.
   const bool few_rows = P.ms <= 256 && P.nv >= P.ms && turned.in_place();
   const bool few_cols = P.nv <= 256 && P.ms >= P.nv && P.in_place();
@@ -71,12 +71,14 @@ template <class T, class Format>
 struct Pointers {
   using In = typename Product<T, Format>::In;
   const In *a, *b;
-  In* c;
+  In *c, *before;
   Pointers(const GemmArgs& g, int64_t t) {
     const int64_t outer = g.outer == 1 ? 0 : t / g.batch, inner = t - outer * g.batch;
     a = static_cast<const In*>(g.a) + outer * g.a_outer + inner * g.a_batch;
     b = static_cast<const In*>(g.b) + (g.b == nullptr ? 0 : outer * g.b_outer + inner * g.b_batch);
-    c = static_cast<In*>(g.c) + outer * g.c_outer + inner * g.c_batch;
+    const int64_t to = outer * g.c_outer + inner * g.c_batch;
+    c = static_cast<In*>(g.c) + to;
+    before = g.before_activation == nullptr ? nullptr : static_cast<In*>(g.before_activation) + to;
   }
 };
 
@@ -91,7 +93,7 @@ Product<T, Format> problem(const GemmArgs& g, int64_t t) {
   P.c = at.c, P.c_s = g.c_row, P.c_v = g.c_col;
   P.alpha = static_cast<T>(g.alpha), P.beta = static_cast<T>(g.beta);
   P.bias_s = static_cast<const In*>(g.bias_m), P.bias_v = static_cast<const In*>(g.bias_n);
-  P.activation = g.activation;
+  P.activation = g.activation, P.before = at.before;
   if (g.pack_b != nullptr) {
     P.pack = g.pack_b, P.pack_context = g.pack_context, P.pack_problem = t;
   } else {
@@ -107,12 +109,24 @@ void one_product(const GemmArgs& g, int64_t t) {
   run(P);
 }
 
+// A batch of dot products of vectors that lie along k, as one problem of a row for each.
+template <class T>
+bool dots(const GemmArgs& g, Product<T, PlainFormat> P) {
+  if (P.ms != 1 || P.nv != 1 || P.s_k != 1 || P.v_k != 1 || g.outer != 1) return false;
+  if (P.bias_s != nullptr && P.bias_v != nullptr) return false;
+  if (P.bias_v == nullptr) P.bias_v = P.bias_s;  // one value for all, either way
+  P.ms = g.batch, P.s_row = g.a_batch, P.c_s = g.c_batch, P.c_v = 1, P.bias_s = nullptr;
+  batch_of_dots(P, transposed(P), g.b_batch);
+  return true;
+}
+
 // A batch of small products, `grain` of them or more for a thread: decided once for all of them.
 template <class T, class Format>
 bool small_batch(const GemmArgs& g, int64_t problems, int64_t grain) {
   if constexpr (Product<T, Format>::kPlain) {
     if (g.pack_b != nullptr) return false;
     const Product<T, Format> P = problem<T, Format>(g, 0), turned = transposed(P);
+    if (dots<T>(g, P)) return true;
     const bool as_is = fits_small(P), other = fits_small(turned);
     // Long dot products have a better way; so has everything that would have to be turned over first.
     if ((!as_is && !other) || (P.k >= 2 * kLanes<T> && (P.ms == 1 || P.nv == 1))) return false;
@@ -121,7 +135,7 @@ bool small_batch(const GemmArgs& g, int64_t problems, int64_t grain) {
       Product<T, Format> Q = turn ? turned : P;
       for (int64_t t = begin; t < end; ++t) {
         const Pointers<T, Format> at(g, t);
-        Q.s = turn ? at.b : at.a, Q.v = turn ? at.a : at.b, Q.c = at.c;
+        Q.s = turn ? at.b : at.a, Q.v = turn ? at.a : at.b, Q.c = at.c, Q.before = at.before;
         small_product<T>(Q, false);
       }
     });

@@ -1,8 +1,8 @@
 #pragma once
 
-// Products whose operands stay in the first cache: no blocks along k, s read in place whatever its strides, v too where
-// its rows lie along the columns (otherwise it is packed once), tiles stored where they belong. What counts here is the
-// number of instructions around the tiles, for a batch of 4x4 matrices has nothing else.
+// Products of which one panel of v stays in the first cache: no blocks along k, s read in place whatever its strides, v
+// too where its rows lie along the columns (otherwise its panels are packed), tiles stored where they belong. What
+// counts here is the number of instructions around the tiles, for a batch of 4x4 matrices has nothing else.
 //
 // And products with an inner size of a few (an outer product has 1), which only write: row after row, whole lines.
 
@@ -10,8 +10,8 @@
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm {
 
-inline constexpr int64_t kSmallDepth = 512;               // k at most
-inline constexpr int64_t kSmallBytes = 24 << 10;          // v at most: it is read again for each tile of rows
+inline constexpr int64_t kSmallDepth = 512;               // k at most, but for a single tile of rows
+inline constexpr int64_t kSmallBytes = 24 << 10;          // a panel of v: it is read again for each tile of rows
 inline constexpr int64_t kSmallWork = 8 * kWorthThreads;  // multiply-adds at most
 inline constexpr int64_t kShortDepth = 4;                 // "a few"
 
@@ -23,9 +23,10 @@ TENSORGRAD_INLINE bool v_in_place(const Product<T, Format>& P) {
 // Whether small_product takes P, with its own s and v.
 template <class T, class Format>
 TENSORGRAD_INLINE bool fits_small(const Product<T, Format>& P) {
-  if (!Product<T, Format>::kPlain || P.pack != nullptr || P.k > kSmallDepth || P.k == 0) return false;
-  return round_up(P.nv, kPanel<T>) * P.k * static_cast<int64_t>(sizeof(T)) <= kSmallBytes &&
-         P.ms * P.nv * P.k <= kSmallWork;
+  if (!Product<T, Format>::kPlain || P.pack != nullptr || P.k == 0 || P.ms * P.nv * P.k > kSmallWork) return false;
+  if (P.ms <= kMaxRows) return P.k <= (v_in_place(P) ? 4 : 1) * kSmallDepth;
+  const int64_t width = min_of(round_up(P.nv, kLanes<T>), kPanel<T>);
+  return P.k <= kSmallDepth && width * P.k * static_cast<int64_t>(sizeof(T)) <= kSmallBytes;
 }
 
 // What it costs to bring v and the result into order, in elements moved.
@@ -37,9 +38,8 @@ TENSORGRAD_INLINE int64_t small_moves(const Product<T, Format>& P) {
 template <class T>
 struct SmallOperands {
   const T* s;
-  const T* v;  // in place, or packed panels
   T* c;
-  bool packed;
+  bool packed;  // v is packed, panel by panel
 };
 
 // Tiles u0 .. u1, counted down the rows of one panel of columns after the other.
@@ -50,17 +50,20 @@ void small_tiles(const Product<T, PlainFormat>& P, const SmallOperands<T>& at, c
   Store<T> o;
   o.ldc = P.c_s, o.alpha = P.alpha, o.beta = P.beta, o.activation = P.activation;
   int64_t j = u0 / tiles.count * NR, t = u0 % tiles.count;
+  T* const panel = at.packed ? scratch_of<T>(ScratchSlot::gemm_v, NR * P.k) : nullptr;
   for (int64_t left = u1 - u0; left > 0; j += NR, t = 0) {
     o.cols = min_of(P.nv - j, NR);
     const int vectors = static_cast<int>(ceil_div(o.cols, L));
     const bool partial = !at.packed && o.cols % L != 0;
-    const T* const v = at.packed ? at.v + j * P.k : at.v + j;
+    if (at.packed) pack_v(P, panel, 0, P.k, j, o.cols);
+    const T* const v = at.packed ? panel : P.v + j;
     const int64_t v_k = at.packed ? NR : P.v_k;
     o.bias_v = P.bias_v == nullptr ? nullptr : P.bias_v + j;
     for (; t < tiles.count && left > 0; ++t, --left) {
       const int64_t row = tiles.first(t);
       const int height = static_cast<int>(tiles.rows(t));
       o.c = at.c + row * P.c_s + j;
+      if (P.before != nullptr) o.before = P.before + (o.c - P.c);
       o.bias_s = P.bias_s == nullptr ? nullptr : P.bias_s + row;
       const MicroKernel<T> kernel =
           partial ? partial_kernel<T>(height, vectors) : micro_kernel<T, false, 1>(height, vectors);
@@ -78,9 +81,9 @@ void small_tiles_turned(const Product<T, PlainFormat>& P, const SmallOperands<T>
   Product<T, PlainFormat> part = P;
   part.ms = rows;
   part.c_s = ld, part.c_v = 1, part.alpha = 1, part.beta = 0;
-  part.bias_s = part.bias_v = nullptr, part.activation = GemmActivation::none;
+  part.bias_s = part.bias_v = nullptr, part.activation = GemmActivation::none, part.before = nullptr;
   const Tiling own(rows, tiles.height);
-  small_tiles<T>(part, SmallOperands<T>{at.s + first * P.s_row, at.v, buffer, at.packed}, own, 0,
+  small_tiles<T>(part, SmallOperands<T>{at.s + first * P.s_row, buffer, at.packed}, own, 0,
                  own.count * ceil_div(P.nv, kPanel<T>));
   finish_block(P, buffer, ld, first, rows, 0, P.nv, true, true);
 }
@@ -89,12 +92,7 @@ void small_tiles_turned(const Product<T, PlainFormat>& P, const SmallOperands<T>
 // handing them out than they even out.
 template <class T>
 void small_product(const Product<T, PlainFormat>& P, bool threads) {
-  SmallOperands<T> at{P.s, P.v, P.c, !v_in_place(P)};
-  if (at.packed) {
-    T* const panels = scratch_of<T>(ScratchSlot::gemm_v, round_up(P.nv, kPanel<T>) * P.k);
-    pack_v(P, panels, 0, P.k, 0, P.nv);
-    at.v = panels;
-  }
+  const SmallOperands<T> at{P.s, P.c, !v_in_place(P)};
   const Tiling tiles(P.ms);
   const bool direct = P.direct();
   const int64_t units = direct ? tiles.count * ceil_div(P.nv, kPanel<T>) : tiles.count;
@@ -137,12 +135,16 @@ TENSORGRAD_INLINE void short_rows(const Product<T, PlainFormat>& P, int64_t i) {
       for (int p = 1; p < K; ++p) y = fma(x[r][p], v[p], y);
       if (P.beta != T(0)) y = fma(get(c[r] + j), P.beta, y);
       y = y + bias[r] + along;
+      const auto put = [&](T * to) __attribute__((always_inline)) {
+        if constexpr (kWhole) {
+          store(to + j, y);
+        } else {
+          store_n(to + j, n, y);
+        }
+      };
+      if (P.before != nullptr) put(P.before + (c[r] - P.c));
       if (P.activation != GemmActivation::none) y = activate(P.activation, y);
-      if constexpr (kWhole) {
-        store(c[r] + j, y);
-      } else {
-        store_n(c[r] + j, n, y);
-      }
+      put(c[r]);
     }
   };
   int64_t j = 0;
@@ -167,9 +169,9 @@ TENSORGRAD_INLINE bool fits_short(const Product<T, Format>& P) {
          P.c_v == 1 && P.nv >= 2 * kLanes<T>;
 }
 
-// Takes the problem if it is small enough, or short enough.
+// Each takes the problem if it is short enough, or small enough.
 template <class T, class Format>
-bool small_or_short(const Product<T, Format>& P, const Product<T, Format>& turned) {
+bool short_way(const Product<T, Format>& P, const Product<T, Format>& turned) {
   if constexpr (Product<T, Format>::kPlain) {
     for (const Product<T, Format>* const q : {&P, &turned}) {
       if (!fits_short(*q)) continue;
@@ -178,6 +180,13 @@ bool small_or_short(const Product<T, Format>& P, const Product<T, Format>& turne
       table[q->k - 1](*q);
       return true;
     }
+  }
+  return false;
+}
+
+template <class T, class Format>
+bool small_way(const Product<T, Format>& P, const Product<T, Format>& turned) {
+  if constexpr (Product<T, Format>::kPlain) {
     const bool as_is = fits_small(P), other = fits_small(turned);
     if (!as_is && !other) return false;
     small_product<T>(!other || (as_is && small_moves(P) <= small_moves(turned)) ? P : turned, true);

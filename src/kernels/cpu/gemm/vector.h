@@ -20,13 +20,40 @@ TENSORGRAD_INLINE void put_one(const Product<T, Format>& P, int64_t i, int64_t j
   if (P.beta != T(0)) x += P.beta * Format::template read_one<T>(c);
   if (P.bias_v != nullptr) x += Format::template read_one<T>(P.bias_v + j);
   if (P.bias_s != nullptr) x += Format::template read_one<T>(P.bias_s + i);
+  if (P.before != nullptr) Format::template write_n<T>(P.before + (c - P.c), 1, Vec<T>(x));
+  if (P.activation > GemmActivation::relu && !Product<T, Format>::kPlain) {  // of the rounded value
+    Format::template write_n<T>(c, 1, Vec<T>(x));
+    x = Format::template read_one<T>(c);
+  }
   if (P.activation != GemmActivation::none) x = activate(P.activation, Vec<T>(x))[0];
   Format::template write_n<T>(c, 1, Vec<T>(x));
 }
 
-// R rows of s, which lie along k, times N columns x (each a contiguous vector of k, `x_room` apart).
+// Lane i of the result is the sum of rows[i]'s lanes. Each step puts half of every row beside half of another one and
+// adds the other halves, as transpose() moves them: a third of the instructions of one sum after the other.
+template <class T>
+TENSORGRAD_INLINE Vec<T> sums_of_rows(const Vec<T>* rows) {
+  constexpr int L = kLanes<T>;
+  const auto zip_and_add = [&]<int... I>(Vec<T> x, Vec<T> y, std::integer_sequence<int, I...>)
+      __attribute__((always_inline)) {
+    return Vec<T>(__builtin_shufflevector(x.v, y.v, (I / 2 + (I % 2) * L)...)) +
+           Vec<T>(__builtin_shufflevector(x.v, y.v, (L / 2 + I / 2 + (I % 2) * L)...));
+  };
+  Vec<T> at[L];
+#pragma GCC unroll 16
+  for (int i = 0; i < L; ++i) at[i] = rows[i];
+#pragma GCC unroll 4
+  for (int half = L / 2; half >= 1; half /= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < half; ++i) at[i] = zip_and_add(at[i], at[i + half], std::make_integer_sequence<int, L>{});
+  }
+  return at[0];
+}
+
+// R rows of s, which lie along k, times N columns x (each a contiguous vector of k, `x_room` apart): the lanes of
+// sums[n * kLanes + r] add up to the product.
 template <class T, class Format, int R, int N>
-void dot_rows(const Product<T, Format>& P, int64_t i, const T* x, int64_t x_room) {
+void dot_rows(const Product<T, Format>& P, int64_t i, const T* x, int64_t x_room, Vec<T>* sums) {
   constexpr int64_t L = kLanes<T>;
   constexpr int U = R * N <= 4 ? 4 : R * N <= 8 ? 2 : 1;  // independent sums for each result: hides the latency
   Vec<T> acc[U][R][N];
@@ -72,14 +99,49 @@ void dot_rows(const Product<T, Format>& P, int64_t i, const T* x, int64_t x_room
       Vec<T> sum = acc[0][r][n];
 #pragma GCC unroll 4
       for (int u = 1; u < U; ++u) sum = sum + acc[u][r][n];
-      put_one(P, i + r, n, reduce_add(sum));
+      sums[n * L + r] = sum;
     }
   }
 }
 
+// `rows` rows from row i on, at most kLanes, times N columns. `turned` is P turned over: the results of a column are
+// finished as a row.
+template <class T, class Format, int N>
+void dot_block(const Product<T, Format>& P, const Product<T, Format>& turned, int64_t i, int64_t rows, const T* x,
+               int64_t x_room) {
+  constexpr int64_t L = kLanes<T>;
+  constexpr int R = kDotRows<N>;
+  Vec<T> sums[N * L];
+  int64_t r = 0;
+  if (P.k <= L) {
+    Vec<T> column[N];
+    for (int n = 0; n < N; ++n) column[n] = load_n(x + n * x_room, P.k);
+    for (; r < rows; ++r) {
+      const Vec<T> row = Format::template read_n<T>(P.s + (i + r) * P.s_row, P.k);
+      for (int n = 0; n < N; ++n) sums[n * L + r] = row * column[n];
+    }
+  } else {
+    for (; r + R <= rows; r += R) dot_rows<T, Format, R, N>(P, i + r, x, x_room, sums + r);
+    for (; r < rows; ++r) dot_rows<T, Format, 1, N>(P, i + r, x, x_room, sums + r);
+  }
+  if (rows * N <= 4) {
+    for (r = 0; r < rows; ++r) {
+      for (int n = 0; n < N; ++n) put_one(P, i + r, n, reduce_add(sums[n * L + r]));
+    }
+    return;
+  }
+  T results[N * L];
+  for (int n = 0; n < N; ++n) {
+    for (r = rows; r < L; ++r) sums[n * L + r] = Vec<T>(T(0));
+    store(results + n * L, sums_of_rows(sums + n * L));
+  }
+  finish_block(turned, results, L, 0, N, i, rows, true, true);
+}
+
 // s (rows along k) times at most kFew columns.
 template <class T, class Format, int N>
-void few_columns(const Product<T, Format>& P) {
+void few_columns(const Product<T, Format>& P, const Product<T, Format>& turned) {
+  constexpr int64_t L = kLanes<T>;
   const int64_t x_room = round_up(P.k, 16);
   const T* x = nullptr;
   if constexpr (Product<T, Format>::kPlain) {
@@ -95,14 +157,42 @@ void few_columns(const Product<T, Format>& P) {
     }
     x = copy;
   }
-  const auto rows = [&](int64_t begin, int64_t end) {
-    int64_t i = begin;
-    constexpr int R = kDotRows<N>;
-    for (; i + R <= end; i += R) dot_rows<T, Format, R, N>(P, i, x, x_step);
-    for (; i < end; ++i) dot_rows<T, Format, 1, N>(P, i, x, x_step);
-  };
-  const int64_t grain = round_up(max_of(1, kWorthThreads / 8 / max_of(1, P.k)), 4);
-  parallel_for(0, P.ms, grain, rows);
+  const int64_t grain = round_up(max_of(1, kWorthThreads / 8 / max_of(1, P.k)), L);
+  parallel_for(0, P.ms, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i += L) dot_block<T, Format, N>(P, turned, i, min_of(L, end - i), x, x_step);
+  });
+}
+
+// A batch of dot products: each row of P times its own column, `v_row` from the one before.
+template <class T>
+void batch_of_dots(const Product<T, PlainFormat>& P, const Product<T, PlainFormat>& turned, int64_t v_row) {
+  constexpr int64_t L = kLanes<T>;
+  const int64_t grain = round_up(max_of(1, kWorthThreads / 4 / max_of(L, P.k)), L);
+  parallel_for(0, P.ms, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i += L) {
+      const int64_t rows = min_of(L, end - i);
+      Vec<T> sums[L];
+      for (int64_t r = 0; r < L; ++r) {
+        Vec<T> a(T(0)), b(T(0));
+        if (r < rows) {
+          const T *const s = P.s + (i + r) * P.s_row, *const v = P.v + (i + r) * v_row;
+          int64_t p = 0;
+          for (; p + 2 * L <= P.k; p += 2 * L) {
+            a = fma(load(s + p), load(v + p), a);
+            b = fma(load(s + p + L), load(v + p + L), b);
+          }
+          for (; p < P.k; p += L) {
+            const int64_t left = min_of(L, P.k - p);
+            a = fma(load_n(s + p, left), load_n(v + p, left), a);
+          }
+        }
+        sums[r] = a + b;
+      }
+      T results[L];
+      store(results, sums_of_rows(sums));
+      finish_block(turned, results, L, 0, 1, i, rows, true, true);
+    }
+  });
 }
 
 // M rows of s times v, whose rows lie along the columns: sums of v's rows, 8 / M at a time, a strip of columns in L1.
@@ -161,9 +251,11 @@ void few_rows(const Product<T, Format>& P) {
 }
 
 template <class T, class Format, int... I>
-TENSORGRAD_INLINE void pick_columns(const Product<T, Format>& P, std::integer_sequence<int, I...>) {
-  static constexpr void (*table[])(const Product<T, Format>&) = {few_columns<T, Format, I + 1>...};
-  table[P.nv - 1](P);
+TENSORGRAD_INLINE void pick_columns(const Product<T, Format>& P, const Product<T, Format>& turned,
+                                    std::integer_sequence<int, I...>) {
+  static constexpr void (*table[])(const Product<T, Format>&,
+                                   const Product<T, Format>&) = {few_columns<T, Format, I + 1>...};
+  table[P.nv - 1](P, turned);
 }
 
 // Takes the problem if one of the forms above fits it.
@@ -172,7 +264,9 @@ bool vector_product(const Product<T, Format>& P, const Product<T, Format>& turne
   for (const Product<T, Format>* const q : {&P, &turned}) {
     // Sums of less than a vector are for one column alone; more of them are better off as a tile.
     if (q->s_k != 1 || q->nv > kFew || (q->k < kLanes<T> && q->nv > 1)) continue;
-    return pick_columns<T, Format>(*q, std::make_integer_sequence<int, kFew>{}), true;
+    // Columns that would have to be gathered for a few rows: a tile reads them as they are.
+    if (Product<T, Format>::kPlain && q->v_k != 1 && q->v_col == 1 && q->nv > 1 && q->ms <= 2 * kMaxRows) continue;
+    return pick_columns<T, Format>(*q, q == &P ? turned : P, std::make_integer_sequence<int, kFew>{}), true;
   }
   for (const Product<T, Format>* const q : {&P, &turned}) {
     if (q->v_col != 1) continue;
@@ -206,7 +300,7 @@ bool split_k(const Product<T, Format>& P, Run run) {
         part_of.v = P.v + u * part * P.v_k;
         part_of.c = sums + u * room, part_of.c_s = ld, part_of.c_v = 1;
         part_of.alpha = 1, part_of.beta = 0, part_of.bias_s = nullptr, part_of.bias_v = nullptr,
-        part_of.activation = GemmActivation::none;
+        part_of.activation = GemmActivation::none, part_of.before = nullptr;
         run(part_of);
       }
     });

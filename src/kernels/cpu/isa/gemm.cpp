@@ -8,6 +8,7 @@ void fill(GemmKernels& k) {
   k.f64 = gemm::product<double, gemm::PlainFormat>;
   k.bf16 = gemm::product<float, gemm::Bf16Format>;
   k.f16 = gemm::product<float, gemm::F16Format>;
+  k.gelu = true;
   k.i64 = gemm::integer_product<int64_t>;
   k.i32 = gemm::integer_product<int32_t>;
   k.i16 = gemm::integer_product<int16_t>;
