@@ -1,6 +1,7 @@
 // Times the convolution kernels without the operation around them, forward and all three gradients.
 //   bench_conv                  every shape of the list: one line each, microseconds (the least of several runs)
-//   bench_conv N C H W K R S P D G [LEVEL]   one shape: kernel R, stride S, padding P, dilation D, groups G
+//   bench_conv N C H W K R S P D G [last]   one shape: kernel R, stride S, padding P, dilation D, groups G; last:
+//                                           channels_last
 
 #include <cstdio>
 #include <cstdlib>
@@ -77,8 +78,9 @@ ConvShape shape_of(const Row& r) {
   return s;
 }
 
-void time_row(const ConvKernels& k, const Row& r) {
-  const ConvShape s = shape_of(r);
+void time_row(const ConvKernels& k, const Row& r, bool channels_last = false) {
+  ConvShape s = shape_of(r);
+  s.channels_last = channels_last && k.f32.takes_channels_last(s);
   const auto x = values(s.batch * s.in_channels * s.in_height * s.in_width);
   const auto w = values(s.out_channels * s.in_channels / s.groups * s.kernel_height * s.kernel_width);
   const auto b = values(s.out_channels);
@@ -105,7 +107,7 @@ int main(int argc, char** argv) {
     Row r{"shape", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     int* fields[] = {&r.n, &r.c, &r.h, &r.w, &r.k, &r.kernel, &r.stride, &r.pad, &r.dilation, &r.groups};
     for (int i = 0; i < 10; ++i) *fields[i] = std::atoi(argv[i + 1]);
-    time_row(kernels, r);
+    time_row(kernels, r, argc > 11 && std::strcmp(argv[11], "last") == 0);
     return 0;
   }
   std::printf("%s, %d threads\n", tensorgrad::cpu::level_name(tensorgrad::cpu::isa_level()),

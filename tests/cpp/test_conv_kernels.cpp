@@ -231,6 +231,10 @@ TEST_CASE("convolution of the shapes that take a special path") {
       {1, 16, 9, 6, 16, 5, 2, 2, 2, 16},
       {2, 18, 14, 11, 18, 7, 1, 3, 1, 18},
       {2, 20, 5, 5, 20, 4, 2, 1, 1, 20},
+      {2, 32, 20, 26, 32, 3, 1, 1, 1, 32},
+      {1, 48, 30, 43, 48, 5, 2, 2, 1, 48},
+      {2, 16, 17, 19, 16, 3, 1, 3, 2, 16},
+      {1, 40, 25, 13, 40, 3, 2, 0, 1, 40},
       // channels in the lanes: strides, dilation, groups, registers of channels that are not full
       {3, 64, 16, 16, 128, 3, 2, 1, 1, 1},
       {2, 70, 9, 13, 84, 3, 2, 1, 1, 1},

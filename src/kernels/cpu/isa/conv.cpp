@@ -278,7 +278,7 @@ bool pixels_pay_weight(const ConvShape& s) {
   // Few pixels of very many channels: their strips leave the cache, and are copied once there.
   const bool deep = columns_pay_weight<T>(s) && out_plane(s) <= 64 && s.in_channels * s.out_channels >= 512 * 512;
   return pixels_fit<T>(s) && kVectorBytes > 16 && (gaps || strided) && !deep && kernel_volume(s) >= 4 &&
-         in_group(s) >= 48 && out_group(s) >= 32 && s.batch * out_plane(s) >= 256;
+         in_group(s) >= (gaps ? 16 : 48) && out_group(s) >= (gaps ? 16 : 32) && s.batch * out_plane(s) >= 256;
 }
 
 // Depthwise: rows that leave much of a register empty are better with the channels in the lanes; weight gradients have

@@ -32,11 +32,47 @@ struct Parts {
   }
 };
 
+// A row (null: zeros) as its columns of four classes, `width` of each.
+void split_fours(const float* row, int64_t size, int64_t width, float* const (&to)[4]) {
+  constexpr int64_t N = kLanes<float>;
+  for (int64_t i = 0; i < width; i += N) {
+    Vec<float> in[4], even[2], odd[2], out[4];
+    for (int64_t k = 0; k < 4; ++k) {
+      const int64_t at = 4 * i + k * N, left = row ? least(N, greatest(0, size - at)) : 0;
+      in[k] = left > 0 ? load_n(row + at, left) : Vec<float>(0.0f);
+    }
+    split_pairs(in[0], in[1], even[0], odd[0]);
+    split_pairs(in[2], in[3], even[1], odd[1]);
+    split_pairs(even[0], even[1], out[0], out[2]);
+    split_pairs(odd[0], odd[1], out[1], out[3]);
+    for (int k = 0; k < 4; ++k) store_n(to[k] + i, least(N, width - i), out[k]);
+  }
+}
+// And back: `size` values.
+void join_fours(const float* const (&from)[4], int64_t size, float* row) {
+  constexpr int64_t N = kLanes<float>;
+  for (int64_t x = 0; x < size; x += 4 * N) {
+    Vec<float> in[4], even[2], odd[2], out[4];
+    for (int64_t k = 0; k < 4; ++k) {
+      in[k] = load_n(from[k] + x / 4, least(N, greatest(0, (size - x - k + 3) / 4)));
+    }
+    join_pairs(in[0], in[2], even[0], even[1]);
+    join_pairs(in[1], in[3], odd[0], odd[1]);
+    join_pairs(even[0], odd[0], out[0], out[1]);
+    join_pairs(even[1], odd[1], out[2], out[3]);
+    for (int64_t k = 0; k < 4 && x + k * N < size; ++k) store_n(row + x + k * N, least(N, size - x - k * N), out[k]);
+  }
+}
+
 void split(const Parts& p, const float* from, float* to) {
   const int64_t width = p.part_width();
   p.each_row(p.part_height() * p.dh, [&](int64_t i, int64_t y) {
     const float* row = y < p.height ? from + (i * p.height + y) * p.width : nullptr;
     if (p.dw == 2) return split_row(row, p.width, 0, 0, width, to + p.place(i, y, 0), to + p.place(i, y, 1));
+    if (p.dw == 4) {
+      return split_fours(row, p.width, width,
+                         {to + p.place(i, y, 0), to + p.place(i, y, 1), to + p.place(i, y, 2), to + p.place(i, y, 3)});
+    }
     const StripAxis axis{p.width, p.dw, 0, p.dw};
     for (int64_t b = 0; b < p.dw; ++b) copy_strip_row(to + p.place(i, y, b), row, axis, b, width);
   });
@@ -46,6 +82,11 @@ void join(const Parts& p, const float* from, float* to) {
   constexpr int64_t N = kLanes<float>;
   p.each_row(p.height, [&](int64_t i, int64_t y) {
     float* row = to + (i * p.height + y) * p.width;
+    if (p.dw == 4) {
+      return join_fours(
+          {from + p.place(i, y, 0), from + p.place(i, y, 1), from + p.place(i, y, 2), from + p.place(i, y, 3)}, p.width,
+          row);
+    }
     if (p.dw != 2) {
       for (int64_t b = 0; b < p.dw; ++b) {
         const float* part = from + p.place(i, y, b);
