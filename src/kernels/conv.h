@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/isa.h"
+#include "tensorgrad/dtype.h"
 #include "tensorgrad/export.h"
 
 namespace tensorgrad {
@@ -45,10 +46,20 @@ struct ConvFunctions {
   bool (*takes_channels_last)(const ConvShape& shape) = nullptr;
 };
 
+// Convolutions of float16 or bfloat16 (`type`) that multiply 16-bit numbers and add in float32. Both return false for
+// what they do not take: the caller then computes in float32, and every target is written again.
+struct HalfConvFunctions {
+  bool (*forward)(DType type, const ConvShape& shape, const void* input, const void* weight, const void* bias,
+                  bool relu, void* output) = nullptr;
+  bool (*backward)(DType type, const ConvShape& shape, const void* grad_output, const void* input, const void* weight,
+                   void* grad_input, void* grad_weight, void* grad_bias) = nullptr;
+};
+
 // One device's convolutions.
 struct ConvKernels {
   ConvFunctions<float> f32;
   ConvFunctions<double> f64;
+  HalfConvFunctions half;  // null where the device has none
 };
 
 namespace cpu {

@@ -20,15 +20,6 @@ Tensor input_gradient(const ConvGeometry& q, const Tensor& grad_output, const Te
 Tensor weight_gradient(const ConvGeometry& q, const Tensor& grad_output, const Tensor& input);
 
 template <class T>
-const ConvFunctions<T>& functions(Device device) {
-  if constexpr (std::is_same_v<T, float>) {
-    return kernels(device).conv.f32;
-  } else {
-    return kernels(device).conv.f64;
-  }
-}
-
-template <class T>
 const T* pointer(const Tensor& t) {
   return t.defined() ? static_cast<const T*>(t.data_ptr()) : nullptr;
 }
@@ -37,16 +28,62 @@ T* target(const Tensor& t) {
   return t.defined() ? static_cast<T*>(t.data_ptr()) : nullptr;
 }
 
-template <class T>
-void run_forward(const ConvGeometry& q, const Tensor& input, const Tensor& weight, const Tensor& bias, Tensor& out) {
-  require_kernel(functions<T>(input.device()).forward, "convolution", input.device())(
-      q.shape, pointer<T>(input), pointer<T>(weight), pointer<T>(bias), false, target<T>(out));
+bool is_half(DType t) { return t == DType::float16 || t == DType::bfloat16; }
+
+// What a convolution of `input` is computed in: 16-bit floats where the device has kernels for them.
+DType convolution_dtype(const Tensor& input) {
+  if (is_half(input.dtype()) && kernels(input.device()).conv.half.forward) return input.dtype();
+  return detail::compute_dtype(input.dtype());
 }
-template <class T>
-void run_backward(const ConvGeometry& q, const Tensor& g, const Tensor& input, const Tensor& weight, Grads<3>& grads) {
-  require_kernel(functions<T>(g.device()).backward, "convolution backward", g.device())(
-      q.shape, pointer<T>(g), pointer<T>(input), pointer<T>(weight), target<T>(grads[0]), target<T>(grads[1]),
-      target<T>(grads[2]));
+
+// Dense and of that dtype; an absent tensor stays absent.
+Tensor prepared(const Tensor& t, DType dtype) {
+  if (!t.defined()) return t;
+  return contiguous(t.dtype() == dtype ? t : cast(t, dtype));
+}
+
+// Writes `out`. All arguments are dense and of out's dtype.
+void run_forward(const ConvGeometry& q, const Tensor& input, const Tensor& weight, const Tensor& bias, Tensor& out) {
+  const ConvKernels& k = kernels(input.device()).conv;
+  const auto run = [&]<class T>(const ConvFunctions<T>& functions) {
+    require_kernel(functions.forward, "convolution", input.device())(
+        q.shape, pointer<T>(input), pointer<T>(weight), pointer<T>(bias), false, target<T>(out));
+  };
+  if (input.dtype() == DType::float32) return run(k.f32);
+  if (input.dtype() == DType::float64) return run(k.f64);
+  if (k.half.forward(input.dtype(), q.shape, pointer<void>(input), pointer<void>(weight), pointer<void>(bias), false,
+                     target<void>(out)))
+    return;
+  const NoGradGuard guard;
+  Tensor wide = detail::make_empty(q.output_sizes(), DType::float32, input.device());
+  run_forward(q, prepared(input, DType::float32), prepared(weight, DType::float32), prepared(bias, DType::float32),
+              wide);
+  out.copy_(wide);
+}
+
+// Writes those of grads (input, weight, bias) that are defined.
+void run_backward(const ConvGeometry& q, const Tensor& g, const Tensor& input, const Tensor& weight,
+                  const Grads<3>& grads) {
+  const ConvKernels& k = kernels(g.device()).conv;
+  const auto run = [&]<class T>(const ConvFunctions<T>& functions) {
+    require_kernel(functions.backward, "convolution backward", g.device())(
+        q.shape, pointer<T>(g), pointer<T>(input), pointer<T>(weight), target<T>(grads[0]), target<T>(grads[1]),
+        target<T>(grads[2]));
+  };
+  if (g.dtype() == DType::float32) return run(k.f32);
+  if (g.dtype() == DType::float64) return run(k.f64);
+  if (k.half.backward(g.dtype(), q.shape, pointer<void>(g), pointer<void>(input), pointer<void>(weight),
+                      target<void>(grads[0]), target<void>(grads[1]), target<void>(grads[2])))
+    return;
+  const NoGradGuard guard;
+  Grads<3> wide;
+  for (size_t i = 0; i < 3; ++i) {
+    if (grads[i].defined()) wide[i] = detail::make_empty(grads[i].sizes(), DType::float32, g.device());
+  }
+  run_backward(q, prepared(g, DType::float32), prepared(input, DType::float32), prepared(weight, DType::float32), wide);
+  for (size_t i = 0; i < 3; ++i) {
+    if (grads[i].defined()) Tensor(grads[i]).copy_(wide[i]);
+  }
 }
 
 // Strides of a dense (N, C, H, W) whose channels lie last in memory.
@@ -90,11 +127,7 @@ Grads<3> fused_backward(const ConvGeometry& q, const Tensor& g, const Tensor& in
   if (want_input) grads[0] = empty_ordered(q, q.input_sizes(), g);
   if (want_weight) grads[1] = detail::make_empty(q.weight_sizes(), g.dtype(), g.device());
   if (want_bias) grads[2] = detail::make_empty(q.shape.out_channels, g.dtype(), g.device());
-  if (g.dtype() == DType::float32) {
-    run_backward<float>(q, g, input, weight, grads);
-  } else {
-    run_backward<double>(q, g, input, weight, grads);
-  }
+  run_backward(q, g, input, weight, grads);
   return grads;
 }
 
@@ -108,11 +141,7 @@ Tensor channel_sum(const ConvGeometry& q, const Tensor& t) {
 // The output. All arguments are dense (the input `ordered`) and of the compute dtype.
 Tensor convolve(const ConvGeometry& q, const Tensor& input, const Tensor& weight, const Tensor& bias) {
   Tensor out = empty_ordered(q, q.output_sizes(), input);
-  if (input.dtype() == DType::float32) {
-    run_forward<float>(q, input, weight, bias, out);
-  } else {
-    run_forward<double>(q, input, weight, bias, out);
-  }
+  run_forward(q, input, weight, bias, out);
   if (should_record(input, weight, bias)) {
     record("Convolution", out, inputs(input, weight, bias),
            [q, x = Saved(input), w = Saved(weight)](const Tensor& grad, const Context& c) -> Grads<3> {
@@ -161,9 +190,6 @@ Tensor batched(const char* op, int dims, const Tensor& input) {
   return input.dim() == dims + 2 ? input : input.unsqueeze(0);
 }
 
-// Dense and of the compute dtype.
-Tensor prepared(const Tensor& t, DType dtype) { return contiguous(t.dtype() == dtype ? t : cast(t, dtype)); }
-
 Tensor finished(Tensor out, DType dtype, bool had_batch) {
   if (out.dtype() != dtype) out = cast(out, dtype);
   return had_batch ? out : out.squeeze(0);
@@ -178,10 +204,10 @@ Tensor conv_nd(const char* op, int dims, const Tensor& input, const Tensor& weig
   detail::common_device(op, {&input, &weight, bias.defined() ? &bias : &weight});
   const Tensor x = batched(op, dims, input);
   ConvGeometry q = detail::conv_geometry(op, dims, x, weight, bias, stride, padding, dilation, groups);
-  const DType dtype = detail::compute_dtype(x.dtype());
+  const DType dtype = convolution_dtype(x);
   q.shape.channels_last = stays_channels_last(q, x);
   const Tensor out = convolve(q, q.shape.channels_last ? x : prepared(x, dtype), prepared(weight, dtype),
-                              bias.defined() ? prepared(bias, dtype) : Tensor());
+                              prepared(bias, dtype));
   return finished(out, x.dtype(), input.dim() == dims + 2);
 }
 
@@ -196,7 +222,7 @@ Tensor conv_transpose_nd(const char* op, int dims, const Tensor& input, const Te
   const Tensor x = batched(op, dims, input);
   const ConvGeometry q =
       detail::conv_transpose_geometry(op, dims, x, weight, bias, stride, padding, output_padding, groups, dilation);
-  const DType dtype = detail::compute_dtype(x.dtype());
+  const DType dtype = convolution_dtype(x);
   Tensor out = input_gradient(q, prepared(x, dtype), prepared(weight, dtype));
   if (bias.defined()) {
     Shape sizes{q.shape.in_channels};

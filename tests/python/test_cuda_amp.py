@@ -209,6 +209,42 @@ def test_batch_norm_with_16_bit_statistics(dtype):
         assert tg.allclose(a, b, rtol=2e-2, atol=2e-2)
 
 
+CONVOLUTIONS = [  # function, input, weight, options
+    ("conv2d", (4, 16, 14, 14), (32, 16, 3, 3), {"padding": 1}),
+    ("conv2d", (2, 3, 19, 23), (5, 3, 3, 3), {"stride": 2, "padding": 1}),
+    ("conv2d", (256, 1, 28, 28), (32, 1, 3, 3), {"padding": 1}),
+    ("conv2d", (2, 8, 9, 9), (8, 1, 3, 3), {"groups": 8, "padding": 1}),
+    ("conv2d", (2, 4, 11, 7), (6, 2, 2, 3), {"groups": 2, "dilation": 2}),
+    ("conv1d", (3, 5, 40), (7, 5, 4), {"stride": 3}),
+    ("conv3d", (2, 3, 6, 7, 8), (4, 3, 3, 3, 3), {"padding": 1}),
+    ("conv_transpose2d", (2, 6, 7, 9), (6, 4, 4, 4), {"stride": 2, "padding": 1}),
+]
+
+
+@pytest.mark.parametrize("dtype", [*HALVES, "float32"])
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=lambda c: f"{c[0]}{c[1]}")
+def test_convolutions(case, dtype):
+    name, x_shape, w_shape, options = case
+    tg.manual_seed(5)
+    kind = getattr(tg, dtype)
+    channels = w_shape[1] if name == "conv_transpose2d" else w_shape[0]
+    fan = math.prod(w_shape[1:])
+    x, w, b = (tg.randn(*s).to(kind) for s in (x_shape, w_shape, (channels,)))
+    w = w * (1 / math.sqrt(fan))
+    theirs = [host(t).requires_grad_() for t in (x, w, b)]
+    expected = getattr(torch.nn.functional, name)(*theirs, **options)
+    ours = [t.cuda().requires_grad_() for t in (x, w, b)]
+    actual = getattr(F, name)(*ours, **options)
+    assert actual.dtype is kind and actual.shape == expected.shape
+    g = tg.randn(*expected.shape).to(kind)
+    expected.backward(host(g))
+    actual.backward(g.cuda())
+    tolerance = "bfloat16" if dtype == "bfloat16" else "float16"  # float32 products in TF32 keep float16's digits
+    for a, e in zip([actual, *(t.grad for t in ours)], [expected.detach(), *(t.grad for t in theirs)], strict=True):
+        assert a.dtype is kind
+        close(a, e, tolerance)
+
+
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtypes", DTYPES, ids=lambda d: "-".join(d))
 def test_autocast_dtype(name, dtypes):

@@ -5,7 +5,6 @@
 #include <cuda_fp16.h>
 #include <math_constants.h>
 
-#include <cstring>
 #include <limits>
 #include <mutex>
 #include <unordered_map>
@@ -13,32 +12,21 @@
 #include "kernels/cuda/attention_graph.h"
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/fill.h"
+#include "kernels/cuda/plan_key.h"
 
 namespace tensorgrad::gpu {
 namespace {
 
 using dnn::api;
 
-struct Key {
-  int64_t v[40];
-  bool operator==(const Key& o) const { return std::memcmp(v, o.v, sizeof v) == 0; }
-};
-struct KeyHash {
-  size_t operator()(const Key& k) const {
-    uint64_t h = 0x9E3779B97F4A7C15ull;
-    for (int64_t x : k.v) h = (h ^ static_cast<uint64_t>(x)) * 0xFF51AFD7ED558CCDull, h ^= h >> 29;
-    return h;
-  }
-};
-struct Plan {
-  dnn::Desc config, plan;  // no plan: cuDNN does not take the shape
-  int64_t workspace = 0;
-};
+using Key = PlanKey<40>;
+using dnn::Plan;
+
 struct Cache {
   std::mutex mutex;
   dnn::Handle handle = nullptr;
   bool absent = false;  // there is no cuDNN
-  std::unordered_map<Key, Plan, KeyHash> plans;
+  std::unordered_map<Key, Plan, PlanKeyHash> plans;  // an empty one: cuDNN does not take the shape
 };
 Cache& current_cache() {
   static Cache* caches = new Cache[16];
@@ -75,30 +63,15 @@ bool takes(const AttentionShape& s) {
          fits(s.output);
 }
 
-bool try_config(dnn::Handle handle, dnn::Desc& config, Plan& plan) {
-  dnn::Desc p(dnn::kExecutionPlan);
-  const dnn::Descriptor c = config.get();
-  const auto& a = api();
-  if (a.BackendSetAttribute(p.get(), dnn::kPlanConfig, dnn::kTypeDescriptor, 1, &c) != 0) return false;
-  if (a.BackendSetAttribute(p.get(), dnn::kPlanHandle, dnn::kTypeHandle, 1, &handle) != 0) return false;
-  if (a.BackendFinalize(p.get()) != 0) return false;
-  int64_t got = 0;
-  if (a.BackendGetAttribute(p.get(), dnn::kPlanWorkspace, dnn::kTypeInt64, 1, &got, &plan.workspace) != 0) return false;
-  plan.config = std::move(config);
-  plan.plan = std::move(p);
-  return true;
-}
-
-Plan make_plan(dnn::Handle handle, const AttentionShape& s, const AttentionLayout& l, int type, bool backward) {
-  Plan plan;
+Plan choose_plan(dnn::Handle handle, const AttentionShape& s, const AttentionLayout& l, int type, bool backward) {
   try {
     const dnn::Desc graph = backward ? backward_graph(s, l, type, handle) : forward_graph(s, l, type, handle);
     for (dnn::Desc& config : dnn::suggestions(graph, dnn::kModeA, 8)) {
-      if (try_config(handle, config, plan)) break;
+      if (Plan plan = dnn::make_plan(handle, std::move(config))) return plan;
     }
   } catch (const Error&) {  // not a graph for this version
   }
-  return plan;
+  return {};
 }
 
 // Null where cuDNN does not take the shape, or is not there.
@@ -114,25 +87,8 @@ const Plan* plan_of(Cache& cache, const AttentionShape& s, const AttentionLayout
   }
   const Key key = key_of(s, l, type, backward);
   auto it = cache.plans.find(key);
-  if (it == cache.plans.end()) it = cache.plans.emplace(key, make_plan(cache.handle, s, l, type, backward)).first;
-  return it->second.plan ? &it->second : nullptr;
-}
-
-struct Binding {
-  int64_t id;
-  const void* pointer;
-};
-void execute(dnn::Handle handle, const Plan& plan, const Binding* bindings, int count, void* workspace) {
-  int64_t ids[16];
-  const void* pointers[16];
-  for (int i = 0; i < count; ++i) ids[i] = bindings[i].id, pointers[i] = bindings[i].pointer;
-  dnn::Desc pack(dnn::kVariantPack);
-  pack.set(dnn::kPackPointers, dnn::kTypePointer, count, pointers, "pointers");
-  pack.set(dnn::kPackIds, dnn::kTypeInt64, count, ids, "ids");
-  pack.set(dnn::kPackWorkspace, dnn::kTypePointer, 1, &workspace, "workspace");
-  pack.finalize("variant pack");
-  dnn::check(api().SetStream(handle, stream()), "SetStream");
-  dnn::check(api().BackendExecute(handle, plan.plan.get(), pack.get()), "Execute");
+  if (it == cache.plans.end()) it = cache.plans.emplace(key, choose_plan(cache.handle, s, l, type, backward)).first;
+  return it->second ? &it->second : nullptr;
 }
 
 // ---- masks: as a dense bias of the scores' type, finite, so that a row that sees nothing has a sum; its output is set
@@ -216,15 +172,17 @@ bool forward(DType dtype, const AttentionShape& s, const void* query, const void
   const Scratch scratch(parts.total + 1);
   make_bias(s, l, type, scratch.as<char>() + bias);
   const float scale = static_cast<float>(s.scale), hidden = std::numeric_limits<float>::lowest();
-  const Binding bindings[] = {
-      {kQuery, query},
-      {kKey, key},
-      {kValue, value},
-      {kOutput, output},
-      {kStatistics, statistics},
-      {kScale, &scale},
-      {s.causal ? kHidden : kBias, s.causal ? static_cast<const void*>(&hidden) : scratch.as<char>() + bias}};
-  execute(cache.handle, *plan, bindings, s.causal || l.bias ? 7 : 6, scratch.as<char>() + work);
+  dnn::check(api().SetStream(cache.handle, stream()), "SetStream");
+  dnn::execute(cache.handle, *plan,
+               {{kQuery, query},
+                {kKey, key},
+                {kValue, value},
+                {kOutput, output},
+                {kStatistics, statistics},
+                {kScale, &scale},
+                {kHidden, s.causal ? &hidden : nullptr},
+                {kBias, l.bias ? scratch.as<char>() + bias : nullptr}},
+               scratch.as<char>() + work);
   if (l.bias) {
     const auto clear = [&](auto* out) {
       blind_rows_kernel<<<blocks_for(s.batch * s.heads * s.queries, kThreads), kThreads, 0, stream()>>>(
@@ -260,21 +218,24 @@ bool backward(DType dtype, const AttentionShape& s, const void* query, const voi
   char* const base = scratch.as<char>();
   make_bias(s, l, type, base + bias);
   const float scale = static_cast<float>(s.scale), hidden = std::numeric_limits<float>::lowest(), one = 1;
-  const Binding bindings[] = {{kQuery, query},
-                              {kKey, key},
-                              {kValue, value},
-                              {kOutput, output},
-                              {kStatistics, statistics},
-                              {kScale, &scale},
-                              {kOne, &one},
-                              {kGradOutput, grad_output},
-                              {kGradQuery, grad_query},
-                              {kGradKey, grad_key},
-                              {kGradValue, grad_value},
-                              {kQuerySum, base + query_sum},
-                              {kRowSum, base + row_sum},
-                              {s.causal ? kHidden : kBias, s.causal ? static_cast<const void*>(&hidden) : base + bias}};
-  execute(cache.handle, *plan, bindings, s.causal || l.bias ? 14 : 13, base + work);
+  dnn::check(api().SetStream(cache.handle, stream()), "SetStream");
+  dnn::execute(cache.handle, *plan,
+               {{kQuery, query},
+                {kKey, key},
+                {kValue, value},
+                {kOutput, output},
+                {kStatistics, statistics},
+                {kScale, &scale},
+                {kOne, &one},
+                {kGradOutput, grad_output},
+                {kGradQuery, grad_query},
+                {kGradKey, grad_key},
+                {kGradValue, grad_value},
+                {kQuerySum, base + query_sum},
+                {kRowSum, base + row_sum},
+                {kHidden, s.causal ? &hidden : nullptr},
+                {kBias, l.bias ? base + bias : nullptr}},
+               base + work);
   return true;
 }
 

@@ -1,7 +1,8 @@
 #pragma once
 
-// Owned descriptors of cuDNN's graph interface, and the operations that attention's graphs are made of.
+// cuDNN's graph interface: owned descriptors, the operations that our graphs are made of, and plans ready to run.
 
+#include <initializer_list>
 #include <utility>
 #include <vector>
 
@@ -45,6 +46,12 @@ struct Dims {
   int64_t n[4];
 };
 
+// What a convolution of 2 or 3 space dimensions is told besides its tensors.
+struct ConvNumbers {
+  int64_t dims;
+  int64_t pad[3], pad_behind[3], stride[3], dilation[3];
+};
+
 // Operations under construction. Tensors are known by number: those of the caller below kFirstInner, those that exist
 // only inside of the graph from there on.
 class GraphBuilder {
@@ -53,6 +60,8 @@ class GraphBuilder {
 
   // A tensor in memory; by_value: one number on the host.
   int add_tensor(int64_t id, int type, const Dims& sizes, const Dims& strides, bool by_value = false);
+  // One without gaps, of up to 5 dimensions.
+  int add_dense(int64_t id, int type, int dims, const int64_t* sizes);
   // One that is never in memory.
   int inner(int type, const Dims& sizes, const Dims& strides);
 
@@ -60,17 +69,36 @@ class GraphBuilder {
   int matmul(int a, int b, int c);
   int reduce(int operation, int x, int y);
   int reshape(int x, int y);
+  // operation: kForward (writes y), kBackwardData (writes x) or kBackwardFilter (writes w).
+  void convolution(int operation, int compute, const ConvNumbers& numbers, int x, int w, int y);
 
   // The finished graph; handle may be null, where the device is told to the heuristic in another way.
   Desc finish(Handle handle);
 
  private:
-  int keep_tensor(int64_t id, int type, const Dims& sizes, const Dims& strides, bool is_virtual, bool by_value);
+  int keep_tensor(int64_t id, int type, int dims, const int64_t* sizes, const int64_t* strides, bool is_virtual = false,
+                  bool by_value = false);
   std::vector<Desc> tensors_, parts_, operations_;
   int64_t next_ = kFirstInner;
 };
 
 // The engine configurations that the heuristic suggests, best first; device_properties may be null.
 std::vector<Desc> suggestions(const Desc& graph, int mode, int64_t most, Descriptor device_properties = nullptr);
+
+// A graph as one of cuDNN's engines runs it. Empty where there is none.
+struct Plan {
+  Desc config, plan;
+  int64_t workspace = 0;
+  explicit operator bool() const { return static_cast<bool>(plan); }
+};
+// Takes the configuration; empty where its engine refuses.
+Plan make_plan(Handle handle, Desc config);
+
+struct Binding {
+  int64_t id;
+  const void* pointer;
+};
+// On the stream that the handle was told last.
+void execute(Handle handle, const Plan& plan, std::initializer_list<Binding> bindings, void* workspace);
 
 }  // namespace tensorgrad::gpu::dnn

@@ -54,30 +54,34 @@ __device__ inline T block_max(T v, T lowest) {
 // GemmKernels::sum_rows, by the kernels of reduce.cu.
 void sum_rows(DType dtype, int64_t rows, int64_t cols, const void* x, int64_t row, int64_t col, void* out);
 
+// What sums of T are formed in.
+template <class T>
+using Wide = std::conditional_t<sizeof(T) == 2, float, T>;
+
 // A block takes a channel of every gridDim.y-th image; the last block of a channel adds the parts up in order.
 template <class T>
-__global__ void sum_channels_kernel(const T* x, T* out, int64_t batch, int64_t channels, int64_t area, T* partials,
+__global__ void sum_channels_kernel(const T* x, T* out, int64_t batch, int64_t channels, int64_t area, Wide<T>* partials,
                                     unsigned* tickets) {
   begin_early();
   const int64_t c = blockIdx.x;
-  T sum[4] = {};
+  Wide<T> sum[4] = {};
   for (int64_t n = blockIdx.y; n < batch; n += gridDim.y) {
     const T* row = x + (n * channels + c) * area;
     int64_t i = threadIdx.x;
     for (; i + 3 * blockDim.x < area; i += 4 * blockDim.x) {
 #pragma unroll
-      for (int k = 0; k < 4; ++k) sum[k] += row[i + k * blockDim.x];
+      for (int k = 0; k < 4; ++k) sum[k] += static_cast<Wide<T>>(row[i + k * blockDim.x]);
     }
-    for (; i < area; i += blockDim.x) sum[0] += row[i];
+    for (; i < area; i += blockDim.x) sum[0] += static_cast<Wide<T>>(row[i]);
   }
-  T all = block_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
+  Wide<T> all = block_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
   if (partials) {
-    T* parts = partials + c * gridDim.y;
+    Wide<T>* parts = partials + c * gridDim.y;
     if (threadIdx.x == 0) parts[blockIdx.y] = all;
     if (!last_of(tickets + c, gridDim.y)) return;
-    all = block_sum(threadIdx.x < gridDim.y ? __ldcg(parts + threadIdx.x) : T(0));
+    all = block_sum(threadIdx.x < gridDim.y ? __ldcg(parts + threadIdx.x) : Wide<T>(0));
   }
-  if (threadIdx.x == 0) out[c] = all;
+  if (threadIdx.x == 0) out[c] = static_cast<T>(all);
 }
 // out (channels) = sum of x (batch, channels, area) over batch and area. The order depends on the sizes alone (132 is
 // the multiprocessors of one card).
@@ -87,9 +91,9 @@ void sum_channels(const T* x, T* out, int64_t batch, int64_t channels, int64_t a
   const int threads = area >= 1024 ? 512 : 128;
   const int64_t wanted = channels > kTickets || batch * area < 8192 ? 1 : 132 * 4 / channels;
   const auto splits = static_cast<unsigned>(std::max<int64_t>(1, std::min({wanted, batch, int64_t{threads}})));
-  const Scratch scratch(splits * static_cast<size_t>(channels) * sizeof(T));
+  const Scratch scratch(splits * static_cast<size_t>(channels) * sizeof(Wide<T>));
   launch<sum_channels_kernel<T>>("sum of channels", dim3(static_cast<unsigned>(channels), splits), threads, x, out,
-                                 batch, channels, area, splits > 1 ? scratch.as<T>() : nullptr,
+                                 batch, channels, area, splits > 1 ? scratch.as<Wide<T>>() : nullptr,
                                  splits > 1 ? tickets() : nullptr);
 }
 
