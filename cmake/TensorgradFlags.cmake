@@ -8,6 +8,14 @@ function(tensorgrad_flags target)
     -ffp-contract=fast $<$<CONFIG:Release>:-O2> $<$<BOOL:${TENSORGRAD_WERROR}>:-Werror>)
 endfunction()
 
+# What comes from static archives is not exported: with a C++ runtime linked statically, its symbols would otherwise be
+# shared with the ones that cuDNN brings, whose locales then find the wrong objects.
+function(tensorgrad_hide_archives target)
+  if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+    target_link_options(${target} PRIVATE LINKER:--exclude-libs,ALL)
+  endif()
+endfunction()
+
 # The *.cpp of `folder` (src/kernels/cpu/isa unless given) are compiled three times, each with TENSORGRAD_ISA naming its
 # namespace (tensorgrad::cpu::TENSORGRAD_ISA), and linked into `target`. They must not use standard-library templates that could be emitted out of
 # line: the linker keeps one copy of an inline function, and an AVX-512 copy would then run on every machine.

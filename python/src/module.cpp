@@ -10,6 +10,7 @@
 #include "dlpack.h"
 #include "families.h"
 #include "module_lookup.h"
+#include "kernels/table.h"
 #include "object.h"
 #include "tensor_attributes.h"
 #include "tensorgrad/memory.h"
@@ -205,6 +206,7 @@ NB_MODULE(_C, m) {
       set_error_from_current_exception();
     }
   });
+  tensorgrad::detail::python_prefix() = nb::str(nb::module_::import_("sys").attr("prefix")).c_str();
   add_amp(m);
   add_cuda(m);
   add_generator(m);

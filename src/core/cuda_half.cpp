@@ -50,6 +50,11 @@ const Opened& opened() {
 
 }  // namespace
 
+std::string& python_prefix() {
+  static std::string prefix;
+  return prefix;
+}
+
 const char* cuda_missing_reason() { return opened().reason.empty() ? nullptr : opened().reason.c_str(); }
 
 const CudaHalf& cuda_half() {

@@ -4,6 +4,7 @@
 // linkers drop). Operations call kernels(device).family.function(...). A new device is a new table.
 
 #include <atomic>
+#include <string>
 
 #include "core/check.h"
 #include "core/runtime.h"
@@ -48,6 +49,8 @@ struct CudaHalf {
 };
 // Throws DeviceError that says what is missing.
 const CudaHalf& cuda_half();
+// A Python environment whose packages may bring NVIDIA's libraries: its prefix, set once on import; empty: none.
+TENSORGRAD_API std::string& python_prefix();
 // Why there is no CUDA device; null when there is one.
 const char* cuda_missing_reason();
 // Null until the first use.

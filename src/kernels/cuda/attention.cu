@@ -26,46 +26,107 @@ __device__ inline T* head(T* p, const HeadStrides& s, int64_t b, int64_t h) {
   return p + b * s.batch + h * s.head;
 }
 
-// tile[r][c] = source[(first + r) * row + c], zero outside.
-template <class T, int B, int Pitch>
+// 16 bytes: what a thread reads at once where it can.
+template <class T>
+constexpr int kVector = 16 / sizeof(T);
+template <class T, int N>
+struct alignas(N * sizeof(T)) Vector {
+  T v[N];
+};
+template <int N, class T>
+__device__ inline Vector<T, N> vector_at(const T* p) {
+  return *reinterpret_cast<const Vector<T, N>*>(p);
+}
+
+// tile[r][c] = source[(first + r) * row + c], zero outside, c < D.
+template <class T, int B, int D, int Pitch>
 __device__ inline void load_tile(T* tile, const T* source, int64_t row, int64_t first, int64_t rows, int size) {
-  const int thread = threadIdx.y * kSide + threadIdx.x;
-  for (int i = thread; i < B * size; i += kSide * kSide) {
-    const int r = i / size, c = i % size;
-    tile[r * Pitch + c] = first + r < rows ? source[(first + r) * row + c] : T(0);
+  constexpr int V = kVector<T>, kPerRow = D / V;
+  const bool whole = row % V == 0 && reinterpret_cast<uintptr_t>(source) % 16 == 0;
+  for (int i = threadIdx.y * kSide + threadIdx.x; i < B * kPerRow; i += kSide * kSide) {
+    const int r = i / kPerRow, c = i % kPerRow * V;
+    Vector<T, V> v{};
+    if (first + r < rows) {
+      const T* from = source + (first + r) * row + c;
+      if (whole && c + V <= size) {
+        v = vector_at<V>(from);
+      } else {
+#pragma unroll
+        for (int e = 0; e < V; ++e) v.v[e] = c + e < size ? from[e] : T(0);
+      }
+    }
+    *reinterpret_cast<Vector<T, V>*>(tile + r * Pitch + c) = v;
   }
 }
 
-// acc[i][j] += sum over d of a[row i][d] * b[column j][d]
+// The columns of a tile of width D that a thread owns: packs of kPack neighbours, 16 packs side by side.
+template <class T, int C>
+struct Columns {
+  static constexpr int kPack = C < kVector<T> ? C : kVector<T>;
+  __device__ static int at(int j) { return j / kPack * (kSide * kPack) + threadIdx.x * kPack + j % kPack; }
+};
+
+// acc[i][j] += sum over d of a[row i][d] * b[column tx + 16 j][d]; zeros beyond depth up to a vector.
 template <class T, int R, int C, int PitchA, int PitchB>
 __device__ inline void product_nt(T (&acc)[R][C], const T* a, const T* b, int depth) {
-  for (int d = 0; d < depth; ++d) {
-    T av[R], bv[C];
+  constexpr int V = kVector<T>;
+#pragma unroll 2
+  for (int d = 0; d < depth; d += V) {
+    Vector<T, V> av[R];
 #pragma unroll
-    for (int i = 0; i < R; ++i) av[i] = a[(threadIdx.y * R + i) * PitchA + d];
+    for (int i = 0; i < R; ++i) av[i] = vector_at<V>(a + (threadIdx.y * R + i) * PitchA + d);
 #pragma unroll
-    for (int j = 0; j < C; ++j) bv[j] = b[(threadIdx.x + kSide * j) * PitchB + d];
+    for (int j = 0; j < C; ++j) {
+      const Vector<T, V> bv = vector_at<V>(b + (threadIdx.x + kSide * j) * PitchB + d);
 #pragma unroll
-    for (int i = 0; i < R; ++i) {
+      for (int i = 0; i < R; ++i) {
 #pragma unroll
-      for (int j = 0; j < C; ++j) acc[i][j] += av[i] * bv[j];
+        for (int e = 0; e < V; ++e) acc[i][j] += av[i].v[e] * bv.v[e];
+      }
     }
   }
 }
-// acc[i][j] += sum over k of a(row i, k) * b[k][column j]; a is read across (Transposed: a[k][row]) or along.
-template <class T, int R, int C, int PitchA, int PitchB, bool Transposed>
-__device__ inline void product_nn(T (&acc)[R][C], const T* a, const T* b, int depth) {
-  for (int k = 0; k < depth; ++k) {
-    T av[R], bv[C];
+
+template <class T, int R, int C, int PitchB>
+__device__ inline void add_row(T (&acc)[R][C], const T (&av)[R], const T* row) {
+  constexpr int kPack = Columns<T, C>::kPack;
 #pragma unroll
-    for (int i = 0; i < R; ++i)
-      av[i] = Transposed ? a[k * PitchA + threadIdx.y * R + i] : a[(threadIdx.y * R + i) * PitchA + k];
-#pragma unroll
-    for (int j = 0; j < C; ++j) bv[j] = b[k * PitchB + threadIdx.x + kSide * j];
+  for (int j = 0; j < C; j += kPack) {
+    const Vector<T, kPack> bv = vector_at<kPack>(row + Columns<T, C>::at(j));
 #pragma unroll
     for (int i = 0; i < R; ++i) {
 #pragma unroll
-      for (int j = 0; j < C; ++j) acc[i][j] += av[i] * bv[j];
+      for (int e = 0; e < kPack; ++e) acc[i][j + e] += av[i] * bv.v[e];
+    }
+  }
+}
+// acc[i][j] += sum over k of a(row i, k) * b[k][column j], columns as in Columns; a is read across (Transposed:
+// a[k][row]) or along.
+template <class T, int R, int C, int PitchA, int PitchB, bool Transposed>
+__device__ inline void product_nn(T (&acc)[R][C], const T* a, const T* b, int depth) {
+  constexpr int V = kVector<T>;
+  for (int k = 0; k < depth; k += V) {
+    Vector<T, V> along[R];
+    if constexpr (!Transposed) {
+#pragma unroll
+      for (int i = 0; i < R; ++i) along[i] = vector_at<V>(a + (threadIdx.y * R + i) * PitchA + k);
+    }
+#pragma unroll
+    for (int e = 0; e < V; ++e) {
+      T av[R];
+      if constexpr (Transposed) {
+        constexpr int kPack = R < V ? R : V;
+#pragma unroll
+        for (int i = 0; i < R; i += kPack) {
+          const Vector<T, kPack> across = vector_at<kPack>(a + (k + e) * PitchA + threadIdx.y * R + i);
+#pragma unroll
+          for (int f = 0; f < kPack; ++f) av[i + f] = across.v[f];
+        }
+      } else {
+#pragma unroll
+        for (int i = 0; i < R; ++i) av[i] = along[i].v[e];
+      }
+      add_row<T, R, C, PitchB>(acc, av, b + (k + e) * PitchB);
     }
   }
 }
@@ -98,7 +159,8 @@ __device__ inline T row_max(T v) {
 template <class T, int D, int B>
 __global__ void __launch_bounds__(kSide* kSide)
     forward_kernel(const AttentionShape s, const T* query, const T* key, const T* value, T* output, T* log_sum) {
-  constexpr int R = B / kSide, Pitch = D + 1, ScorePitch = B + 1;
+  constexpr int R = B / kSide, Pitch = D + kVector<T>, ScorePitch = B + kVector<T>;
+  using Column = Columns<T, D / kSide>;
   extern __shared__ __align__(16) char memory[];
   T* tq = reinterpret_cast<T*>(memory);
   T* tk = tq + B * Pitch;
@@ -109,7 +171,7 @@ __global__ void __launch_bounds__(kSide* kSide)
   const T* k = head(key, s.key, b, h);
   const T* v = head(value, s.value, b, h);
   const int size = static_cast<int>(s.head_size), value_size = static_cast<int>(s.value_size);
-  load_tile<T, B, Pitch>(tq, q, s.query.row, first, s.queries, size);
+  load_tile<T, B, D, Pitch>(tq, q, s.query.row, first, s.queries, size);
   T out[R][D / kSide] = {};
   T most[R], total[R];
 #pragma unroll
@@ -117,8 +179,8 @@ __global__ void __launch_bounds__(kSide* kSide)
   const int64_t last = s.causal ? min(s.keys, first + B) : s.keys;
   for (int64_t k0 = 0; k0 < last; k0 += B) {
     __syncthreads();
-    load_tile<T, B, Pitch>(tk, k, s.key.row, k0, s.keys, size);
-    load_tile<T, B, Pitch>(tv, v, s.value.row, k0, s.keys, value_size);
+    load_tile<T, B, D, Pitch>(tk, k, s.key.row, k0, s.keys, size);
+    load_tile<T, B, D, Pitch>(tv, v, s.value.row, k0, s.keys, value_size);
     __syncthreads();
     T score[R][R] = {};
     product_nt<T, R, R, Pitch, Pitch>(score, tq, tk, size);
@@ -157,7 +219,7 @@ __global__ void __launch_bounds__(kSide* kSide)
     const T scale = total[i] > T(0) ? T(1) / total[i] : T(0);
 #pragma unroll
     for (int j = 0; j < D / kSide; ++j) {
-      const int c = threadIdx.x + kSide * j;
+      const int c = Column::at(j);
       if (c < value_size) o[row * s.output.row + c] = out[i][j] * scale;
     }
     if (threadIdx.x == 0)
@@ -211,7 +273,8 @@ __device__ inline void probabilities(const Backward<T>& a, int64_t b, int64_t h,
 
 template <class T, int D, int B>
 __global__ void __launch_bounds__(kSide* kSide) key_value_kernel(const Backward<T> a) {
-  constexpr int R = B / kSide, Pitch = D + 1, ScorePitch = B + 1;
+  constexpr int R = B / kSide, Pitch = D + kVector<T>, ScorePitch = B + kVector<T>;
+  using Column = Columns<T, D / kSide>;
   extern __shared__ __align__(16) char memory[];
   T* tk = reinterpret_cast<T*>(memory);
   T* tv = tk + B * Pitch;
@@ -222,13 +285,13 @@ __global__ void __launch_bounds__(kSide* kSide) key_value_kernel(const Backward<
   const AttentionShape& s = a.s;
   const int64_t b = blockIdx.y / s.heads, h = blockIdx.y % s.heads, k0 = blockIdx.x * int64_t{B};
   const int size = static_cast<int>(s.head_size), value_size = static_cast<int>(s.value_size);
-  load_tile<T, B, Pitch>(tk, head(a.key, s.key, b, h), s.key.row, k0, s.keys, size);
-  load_tile<T, B, Pitch>(tv, head(a.value, s.value, b, h), s.value.row, k0, s.keys, value_size);
+  load_tile<T, B, D, Pitch>(tk, head(a.key, s.key, b, h), s.key.row, k0, s.keys, size);
+  load_tile<T, B, D, Pitch>(tv, head(a.value, s.value, b, h), s.value.row, k0, s.keys, value_size);
   T dk[R][D / kSide] = {}, dv[R][D / kSide] = {};
   for (int64_t q0 = s.causal ? k0 / B * B : 0; q0 < s.queries; q0 += B) {
     __syncthreads();
-    load_tile<T, B, Pitch>(tq, head(a.query, s.query, b, h), s.query.row, q0, s.queries, size);
-    load_tile<T, B, Pitch>(tg, head(a.grad, a.gs, b, h), a.gs.row, q0, s.queries, value_size);
+    load_tile<T, B, D, Pitch>(tq, head(a.query, s.query, b, h), s.query.row, q0, s.queries, size);
+    load_tile<T, B, D, Pitch>(tg, head(a.grad, a.gs, b, h), a.gs.row, q0, s.queries, value_size);
     __syncthreads();
     T score[R][R] = {}, dp[R][R] = {};
     product_nt<T, R, R, Pitch, Pitch>(score, tq, tk, size);
@@ -246,7 +309,7 @@ __global__ void __launch_bounds__(kSide* kSide) key_value_kernel(const Backward<
     if (row >= s.keys) continue;
 #pragma unroll
     for (int j = 0; j < D / kSide; ++j) {
-      const int c = threadIdx.x + kSide * j;
+      const int c = Column::at(j);
       if (c < size) ok[row * a.dks.row + c] = dk[i][j];
       if (c < value_size) ov[row * a.dvs.row + c] = dv[i][j];
     }
@@ -255,7 +318,8 @@ __global__ void __launch_bounds__(kSide* kSide) key_value_kernel(const Backward<
 
 template <class T, int D, int B>
 __global__ void __launch_bounds__(kSide* kSide) query_kernel(const Backward<T> a) {
-  constexpr int R = B / kSide, Pitch = D + 1, ScorePitch = B + 1;
+  constexpr int R = B / kSide, Pitch = D + kVector<T>, ScorePitch = B + kVector<T>;
+  using Column = Columns<T, D / kSide>;
   extern __shared__ __align__(16) char memory[];
   T* tq = reinterpret_cast<T*>(memory);
   T* tg = tq + B * Pitch;
@@ -265,14 +329,14 @@ __global__ void __launch_bounds__(kSide* kSide) query_kernel(const Backward<T> a
   const AttentionShape& s = a.s;
   const int64_t b = blockIdx.y / s.heads, h = blockIdx.y % s.heads, q0 = blockIdx.x * int64_t{B};
   const int size = static_cast<int>(s.head_size), value_size = static_cast<int>(s.value_size);
-  load_tile<T, B, Pitch>(tq, head(a.query, s.query, b, h), s.query.row, q0, s.queries, size);
-  load_tile<T, B, Pitch>(tg, head(a.grad, a.gs, b, h), a.gs.row, q0, s.queries, value_size);
+  load_tile<T, B, D, Pitch>(tq, head(a.query, s.query, b, h), s.query.row, q0, s.queries, size);
+  load_tile<T, B, D, Pitch>(tg, head(a.grad, a.gs, b, h), a.gs.row, q0, s.queries, value_size);
   T dq[R][D / kSide] = {};
   const int64_t last = s.causal ? min(s.keys, q0 + B) : s.keys;
   for (int64_t k0 = 0; k0 < last; k0 += B) {
     __syncthreads();
-    load_tile<T, B, Pitch>(tk, head(a.key, s.key, b, h), s.key.row, k0, s.keys, size);
-    load_tile<T, B, Pitch>(tv, head(a.value, s.value, b, h), s.value.row, k0, s.keys, value_size);
+    load_tile<T, B, D, Pitch>(tk, head(a.key, s.key, b, h), s.key.row, k0, s.keys, size);
+    load_tile<T, B, D, Pitch>(tv, head(a.value, s.value, b, h), s.value.row, k0, s.keys, value_size);
     __syncthreads();
     T score[R][R] = {}, dp[R][R] = {};
     product_nt<T, R, R, Pitch, Pitch>(score, tq, tk, size);
@@ -288,7 +352,7 @@ __global__ void __launch_bounds__(kSide* kSide) query_kernel(const Backward<T> a
     if (row >= s.queries) continue;
 #pragma unroll
     for (int j = 0; j < D / kSide; ++j) {
-      const int c = threadIdx.x + kSide * j;
+      const int c = Column::at(j);
       if (c < size) o[row * a.dqs.row + c] = dq[i][j];
     }
   }
@@ -337,7 +401,7 @@ void forward(const AttentionShape& s, const T* query, const T* key, const T* val
   }
   with_size<T>(s, [&](auto d, auto b) {
     constexpr int D = d.value, B = b.value;
-    constexpr size_t bytes = (3 * B * (D + 1) + B * (B + 1)) * sizeof(T);
+    constexpr size_t bytes = (3 * B * (D + kVector<T>) + B * (B + kVector<T>)) * sizeof(T);
     allow_shared(forward_kernel<T, D, B>, bytes);
     const dim3 grid(static_cast<unsigned>((s.queries + B - 1) / B), static_cast<unsigned>(s.batch * s.heads));
     forward_kernel<T, D, B><<<grid, dim3(kSide, kSide), bytes, stream()>>>(s, query, key, value, output, log_sum);
@@ -358,8 +422,8 @@ void backward(const AttentionShape& s, const T* query, const T* key, const T* va
   const Backward<T> a{s, query, key, value, log_sum, grad_output, delta, gs, dq, dk, dv, dqs, dks, dvs};
   with_size<T>(s, [&](auto d, auto b) {
     constexpr int D = d.value, B = b.value;
-    constexpr size_t both = (4 * B * (D + 1) + 2 * B * (B + 1)) * sizeof(T),
-                     one = (4 * B * (D + 1) + B * (B + 1)) * sizeof(T);
+    constexpr size_t both = (4 * B * (D + kVector<T>) + 2 * B * (B + kVector<T>)) * sizeof(T),
+                     one = (4 * B * (D + kVector<T>) + B * (B + kVector<T>)) * sizeof(T);
     const auto heads = static_cast<unsigned>(s.batch * s.heads);
     if (s.keys) {
       allow_shared(key_value_kernel<T, D, B>, both);

@@ -254,46 +254,64 @@ void plain(const GemmArgs& g) {
   check_launch("matmul");
 }
 
-// to[t][r][c] = from[t * batch + r * row + c * col], for an operand whose strides cuBLASLt does not take (broadcast
-// ones, mostly).
+// An operand laid out densely, for what cuBLASLt does not take: broadcast strides, two batch strides.
+struct Gather {
+  int64_t batch, outer;          // numbers of problems
+  int64_t batch_step, outer_step;  // strides of `from`
+  int64_t lines, length, line;   // each problem: lines of `length` neighbours (or one value `length` times)
+  int64_t step;
+};
 template <class T>
-__global__ void pack_kernel(const T* from, int64_t batches, int64_t rows, int64_t cols, int64_t batch, int64_t row,
-                            int64_t col, T* to) {
+__global__ void gather_kernel(const T* from, const __grid_constant__ Gather g, T* to) {
   begin_early();
-  const int64_t total = batches * rows * cols;
-  for (int64_t at = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; at < total; at += int64_t{gridDim.x} * blockDim.x) {
-    to[at] = from[at / (rows * cols) * batch + at / cols % rows * row + at % cols * col];
+  const int64_t problem = blockIdx.y;
+  from += problem / g.batch * g.outer_step + problem % g.batch * g.batch_step;
+  to += problem * g.lines * g.length;
+  for (int64_t r = blockIdx.x * int64_t{blockDim.y} + threadIdx.y; r < g.lines; r += int64_t{gridDim.x} * blockDim.y) {
+    for (int64_t c = threadIdx.x; c < g.length; c += blockDim.x) to[r * g.length + c] = from[r * g.line + c * g.step];
   }
 }
+// The operand (rows, cols) of every problem in `to`; its new strides go to row and col.
 template <class T>
-void pack(const void* from, int64_t batches, int64_t rows, int64_t cols, int64_t batch, int64_t row, int64_t col,
-          T* to) {
-  launch<pack_kernel<T>>("matmul", blocks_for(batches * rows * cols, kThreads * 4), kThreads,
-                         static_cast<const T*>(from), batches, rows, cols, batch, row, col, to);
+void gather(const void* from, Gather g, int64_t rows, int64_t cols, int64_t& row, int64_t& col, T* to) {
+  const bool along_rows = row == 1 && col != 1;  // neighbours in memory stay neighbours
+  g.lines = along_rows ? cols : rows, g.length = along_rows ? rows : cols;
+  g.line = along_rows ? col : row, g.step = along_rows ? row : col;
+  const dim3 grid(static_cast<unsigned>(std::min<int64_t>((g.lines + 7) / 8, 4096)),
+                  static_cast<unsigned>(g.batch * g.outer));
+  launch<gather_kernel<T>>("matmul", grid, dim3(32, 8), static_cast<const T*>(from), g, to);
+  row = along_rows ? 1 : cols, col = along_rows ? rows : 1;
 }
 
 template <class T, class Acc>
 void product(const GemmArgs& g, Call call);
 
-// The product with A or B laid out densely first.
+// The product with A or B laid out densely first, and all problems in one batch.
 template <class T, class Acc>
-void packed_product(const GemmArgs& g, Call call, bool pack_a, bool pack_b) {
-  const int64_t a_batches = g.a_batch == 0 ? 1 : g.batch, b_batches = g.b_batch == 0 ? 1 : g.batch;
-  const size_t a_count = pack_a ? static_cast<size_t>(a_batches * g.m * g.k) : 0,
-               b_count = pack_b ? static_cast<size_t>(b_batches * g.k * g.n) : 0;
+void gathered_product(const GemmArgs& g, Call call, bool gather_a, bool gather_b) {
+  GemmArgs t = g;
+  const auto prepare_side = [&](int64_t& batch_step, int64_t& outer_step) {
+    Gather s{};
+    const bool shared = batch_step == 0 && outer_step == 0;  // one operand for all problems
+    s.batch = shared ? 1 : g.batch, s.outer = shared ? 1 : g.outer;
+    s.batch_step = batch_step, s.outer_step = outer_step;
+    return s;
+  };
+  const Gather a = prepare_side(t.a_batch, t.a_outer), b = prepare_side(t.b_batch, t.b_outer);
+  const size_t a_count = gather_a ? static_cast<size_t>(a.batch * a.outer * g.m * g.k) : 0,
+               b_count = gather_b ? static_cast<size_t>(b.batch * b.outer * g.k * g.n) : 0;
   const size_t b_start = (a_count * sizeof(T) + 255) / 256 * 256;  // cuBLASLt's fast kernels want alignment
   const Scratch scratch(b_start + b_count * sizeof(T));
-  GemmArgs t = g;
-  if (pack_a) {
-    T* dense = scratch.as<T>();
-    pack(g.a, a_batches, g.m, g.k, g.a_batch, g.a_row, g.a_col, dense);
-    t.a = dense, t.a_row = g.k, t.a_col = 1, t.a_batch = g.a_batch == 0 ? 0 : g.m * g.k;
+  if (gather_a) {
+    gather(g.a, a, g.m, g.k, t.a_row, t.a_col, scratch.as<T>());
+    t.a = scratch.as<T>(), t.a_batch = a.batch * a.outer == 1 ? 0 : g.m * g.k;
   }
-  if (pack_b) {
+  if (gather_b) {
     T* dense = reinterpret_cast<T*>(scratch.as<char>() + b_start);
-    pack(g.b, b_batches, g.k, g.n, g.b_batch, g.b_row, g.b_col, dense);
-    t.b = dense, t.b_row = g.n, t.b_col = 1, t.b_batch = g.b_batch == 0 ? 0 : g.k * g.n;
+    gather(g.b, b, g.k, g.n, t.b_row, t.b_col, dense);
+    t.b = dense, t.b_batch = b.batch * b.outer == 1 ? 0 : g.k * g.n;
   }
+  t.batch = g.batch * g.outer, t.outer = 1;
   product<T, Acc>(t, call);
 }
 
@@ -314,7 +332,7 @@ void product(const GemmArgs& g, Call call) {
   const Operand b = operand(g.n, g.k, g.b_col, g.b_row), a = operand(g.k, g.m, g.a_col, g.a_row),
                 c = operand(g.n, g.m, g.c_col, g.c_row);
   if (!c.ok || c.transposed || g.bias_m || g.pack_b || g.batch > 65535) return plain<T, Acc>(g);
-  if (!a.ok || !b.ok) return packed_product<T, Acc>(g, call, !a.ok, !b.ok);
+  if (!a.ok || !b.ok) return gathered_product<T, Acc>(g, call, !a.ok, !b.ok);
   Cache& cache = cache_of(current_device());
   const std::lock_guard lock(cache.mutex);
   const Prepared& p = prepare(cache, g, call, a, b, c);
@@ -332,9 +350,24 @@ void product(const GemmArgs& g, Call call) {
   check_launch("matmul");
 }
 
-// Each of the `outer` products, which cuBLASLt's one batch stride cannot reach.
+// Whether one stride walks over all of batch and outer.
+bool one_batch(const GemmArgs& g, int64_t batch_step, int64_t outer_step) { return outer_step == g.batch * batch_step; }
+
+// The `outer` x `batch` products, for which cuBLASLt has one batch stride: in one call where the strides allow or an
+// operand is laid out anew, else one call for each of `outer`.
 template <class T, class Acc>
 void products(const GemmArgs& g, Call call) {
+  if (g.outer == 1) return call.bytes ? product<T, Acc>(g, call) : plain<T, Acc>(g);
+  const bool a_even = one_batch(g, g.a_batch, g.a_outer), b_even = one_batch(g, g.b_batch, g.b_outer);
+  if (call.bytes && one_batch(g, g.c_batch, g.c_outer) && g.batch * g.outer <= 65535 && g.k > 0) {
+    // Small problems: our kernel reads them where they lie.
+    const bool small = g.m <= 512 && g.n <= 512 && g.k <= 512;
+    if (call.type == CUDA_R_32F && call.compute == lt::kCompute32F && small && gemm_f32_fits(g)) {
+      const Scratch scratch(gemm_f32_scratch(g));
+      return gemm_f32(g, scratch.as<void>());
+    }
+    return gathered_product<T, Acc>(g, call, !a_even, !b_even);
+  }
   GemmArgs one = g;
   one.outer = 1;
   for (int64_t o = 0; o < g.outer; ++o) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "kernels/table.h"
 
 namespace tensorgrad::gpu {
 namespace {
@@ -41,10 +42,13 @@ void* find_library(const char* name) {
       rest = colon == std::string::npos ? "" : rest.substr(colon + 1);
     }
   }
-  places.emplace_back(name);
+  // Wheels before the system: they were installed for this environment, and are mostly the newer ones.
   for (const char* up : {"/..", "/../.."}) add_matches(places, own_folder() + up + "/nvidia/*/lib/" + name);
-  if (const char* venv = std::getenv("VIRTUAL_ENV"))
-    add_matches(places, std::string(venv) + "/lib/python3*/site-packages/nvidia/*/lib/" + name);
+  const char* venv = std::getenv("VIRTUAL_ENV");
+  for (const std::string& prefix : {detail::python_prefix(), std::string(venv ? venv : "")}) {
+    if (!prefix.empty()) add_matches(places, prefix + "/lib/python3*/site-packages/nvidia/*/lib/" + name);
+  }
+  places.emplace_back(name);
   for (const char* root : {"/usr/local/cuda/lib64/", "/usr/lib/x86_64-linux-gnu/"})
     places.push_back(std::string(root) + name);
   for (const std::string& place : places) {

@@ -243,6 +243,20 @@ __global__ void column_kernel(const __grid_constant__ Job j, A* partials, unsign
   }
 }
 
+// A thread an output: many outputs of few elements.
+template <class A, bool Same>
+__global__ void few_kernel(const __grid_constant__ Job j) {
+  begin_early();
+  for (int64_t o = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; o < j.kept.count;
+       o += int64_t{gridDim.x} * blockDim.x) {
+    int64_t in_offset, out_offset;
+    j.kept.offsets(o, in_offset, out_offset);
+    const A center = j.center ? load<A>(j.center, j.in_dtype, out_offset) : A(0);
+    const A v = partial<A, Same>(j, in_offset, center, 0, j.reduced.count, 1);
+    store(j.out, j.out_dtype, out_offset, finished(j, v));
+  }
+}
+
 template <class A, bool Same>
 void run_as(Job& j) {
   bool rows = j.reduced.ndim > 0;
@@ -251,6 +265,11 @@ void run_as(Job& j) {
     for (int d = 0; d < j.kept.ndim; ++d) kept_step = std::min(kept_step, std::abs(j.kept.in[d]));
     rows = std::abs(j.reduced.in[j.reduced.ndim - 1]) <= kept_step || j.kept.count < 8;
   }
+  // Neighbouring threads read neighbours, or all the same: then a thread is enough for an output.
+  const int64_t reduced_step = j.reduced.ndim > 0 ? std::abs(j.reduced.in[j.reduced.ndim - 1]) : 0;
+  const int64_t enough = reduced_step == 0 ? 1024 : int64_t{132} * 1024;
+  if ((!rows || reduced_step == 0) && j.reduced.count <= 256 && j.kept.count >= enough)
+    return launch<few_kernel<A, Same>>("reduction", blocks_for(j.kept.count, kThreads), kThreads, j);
   const int64_t groups = rows ? j.kept.count : (j.kept.count + 31) / 32;
   // The split depends on the sizes alone (132 is the multiprocessors of one card, not of this one).
   const int64_t wanted = std::max<int64_t>(1, 132 * 8 / std::max<int64_t>(groups, 1));
