@@ -1,6 +1,9 @@
 """Operations, gradients and training on a CUDA device against the CPU: NMSE 1e-7 in float32, gradients to 1e-4, twenty
 training steps to 1e-4. Skipped without a device. `python -m parity --device cuda` runs PyTorch's own samples."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorgrad as tg
@@ -79,6 +82,31 @@ CASES = {
         lambda a, w, b: F.batch_norm(a, None, None, w, b, training=True),
         [(5, 7, 6, 9), (7,), (7,)],
     ),
+    **{
+        f"batch_norm of {shape}": (
+            lambda a, w, b: F.batch_norm(a * 0.1 + 30, None, None, w, b, training=True),
+            [shape, (shape[1],), (shape[1],)],
+        )
+        for shape in [(300, 5, 28, 28), (1, 3, 130, 131), (500, 33), (40, 2, 7, 7), (6, 300, 4, 4)]
+    },
+    "batch_norm with given statistics": (
+        lambda a, m, w, b: F.batch_norm(a, m.detach(), m.detach() ** 2 + 0.1, w, b),
+        [(5, 7, 6, 8), (7,), (7,), (7,)],
+    ),
+    "mean of few": (lambda a: a.mean(1), [(32, 8, 128, 128)]),
+    "sum of few odd": (lambda a: a.sum(0), [(3, 150001)]),
+    "matmul of many heads": (
+        lambda a, b: a.transpose(1, 2) @ b.transpose(1, 2).transpose(2, 3),
+        [(9, 130, 4, 24), (9, 70, 4, 24)],
+    ),
+    "matmul of long heads": (
+        lambda a, b: a.transpose(1, 2).transpose(2, 3) @ b.transpose(1, 2),
+        [(3, 1000, 2, 40), (3, 1000, 2, 33)],
+    ),
+    "matmul of large heads": (
+        lambda a, b: a.transpose(1, 2) @ b.transpose(1, 2),
+        [(3, 600, 2, 530), (3, 530, 2, 20)],
+    ),
     "max_pool2d": (lambda a: F.max_pool2d(a, 3, 2, 1), [(2, 3, 17, 19)]),
     "avg_pool2d": (lambda a: F.avg_pool2d(a, 2), [(2, 3, 16, 18)]),
     "adaptive_avg_pool2d": (lambda a: F.adaptive_avg_pool2d(a, (3, 5)), [(2, 3, 16, 18)]),
@@ -87,6 +115,14 @@ CASES = {
         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
         [(2, 3, 33, 16), (2, 3, 33, 16), (2, 3, 33, 16)],
     ),
+    **{
+        f"attention of heads of {d}": (
+            lambda q, k, v: F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v))),
+            [(2, 70, 3, d), (2, 131, 3, d), (2, 131, 3, d)],
+        )
+        for d in (3, 20, 32, 64, 100, 130)
+    },
+    "attention of unlike heads": (F.scaled_dot_product_attention, [(2, 3, 70, 18), (2, 3, 90, 18), (2, 3, 90, 35)]),
     "mse_loss": (F.mse_loss, [(33, 65), (33, 65)]),
     "permute and reshape": (lambda a: a.permute(2, 0, 1).reshape(-1), [(5, 6, 7)]),
     "cat": (lambda a, b: tg.cat([a, b], 1), [(5, 6), (5, 9)]),
@@ -127,6 +163,41 @@ def test_operation_agrees_with_the_cpu(name, random):
     found = tg.autograd.grad(ours, on_cuda, g.to("cuda"), allow_unused=True)
     for a, b in zip(found, wanted, strict=True):
         agree(a, b, gradient=True)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_attention_with_weights_agrees_with_the_cpu(batch_first):
+    tg.manual_seed(3)
+    layer = tg.nn.MultiheadAttention(48, 6, batch_first=batch_first)
+    x = tg.randn(5, 33, 48)
+    y, w = layer(x, x, x)
+    (y.sum() + (w * w).sum()).backward()
+    wanted = [y, w], [p.grad for p in layer.parameters()]
+    layer.zero_grad()
+    layer.to("cuda")
+    x = x.to("cuda")
+    y, w = layer(x, x, x)
+    (y.sum() + (w * w).sum()).backward()
+    for ours, expected in zip([y, w], wanted[0], strict=True):
+        agree(ours, expected)
+    for p, expected in zip(layer.parameters(), wanted[1], strict=True):
+        agree(p.grad, expected, gradient=True)
+
+
+def test_a_program_without_pytorch():
+    """The libraries that it needs are opened by itself; in the other tests PyTorch may have brought them already."""
+    code = """
+import tensorgrad as tg
+layers = tg.nn.Sequential(tg.nn.Conv2d(1, 32, 3, padding=1), tg.nn.BatchNorm2d(32), tg.nn.ReLU(), tg.nn.Flatten(),
+                          tg.nn.Linear(32 * 28 * 28, 10)).to("cuda")
+layers(tg.randn(64, 1, 28, 28, device="cuda")).sum().backward()
+with tg.autocast("cuda", dtype=tg.bfloat16):
+    layers(tg.randn(64, 1, 28, 28, device="cuda")).sum().backward()
+q = tg.randn(2, 4, 64, 64, device="cuda").bfloat16()
+print(float(tg.nn.functional.scaled_dot_product_attention(q, q, q).sum().isfinite()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.strip() == "1.0", done.stderr
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 5), (5, 0), (3, 0, 4)])

@@ -15,6 +15,7 @@
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/library.h"
 #include "kernels/cuda/plan_key.h"
+#include "kernels/cuda/planes.cuh"
 #include "kernels/cuda/reduce_rows.cuh"
 #include "tensorgrad/cuda.h"
 
@@ -180,47 +181,24 @@ bool run(const ConvShape& s, Direction direction, int type, const void* x, const
   return true;
 }
 
-// Packs of W elements; divisions in 32 bits where the sizes allow.
-template <class T, int W>
-struct alignas(W * sizeof(T)) Pack {
-  T v[W];
-};
-
-// output (batch, channels, area) += bias per channel, then ReLU; area and total count packs.
-template <class T, int W, class Index>
-__global__ void add_bias_kernel(Pack<T, W>* output, const T* bias, Index channels, Index area, Index total, bool relu) {
-  begin_early();
-  for (Index i = blockIdx.x * blockDim.x + threadIdx.x; i < total; i += gridDim.x * blockDim.x) {
-    Pack<T, W> p = output[i];
-    const T b = bias ? bias[i / area % channels] : T(0);
+// output += bias per channel, then ReLU
+template <class T>
+struct AddBias {
+  T* output;
+  const T* bias;
+  bool relu;
+  template <int W, class Index>
+  __device__ void operator()(Index i, Index c) const {
+    const T b = bias ? bias[c] : T(0);
+    Pack<T, W> p = pack_at<W>(output, i);
 #pragma unroll
     for (int k = 0; k < W; ++k) {
       if (bias) p.v[k] += b;
       if (relu && p.v[k] < T(0)) p.v[k] = T(0);
     }
-    output[i] = p;
+    put_pack(output, i, p);
   }
-}
-template <class T, int W>
-void add_bias_packs(T* output, const T* bias, int64_t channels, int64_t area, int64_t total, bool relu) {
-  auto* packs = reinterpret_cast<Pack<T, W>*>(output);
-  const unsigned blocks = blocks_for(total / W, kThreads);
-  if (total / W < int64_t{1} << 30) {
-    launch<add_bias_kernel<T, W, uint32_t>>("convolution's bias", blocks, kThreads, packs, bias,
-                                            static_cast<uint32_t>(channels), static_cast<uint32_t>(area / W),
-                                            static_cast<uint32_t>(total / W), relu);
-  } else {
-    launch<add_bias_kernel<T, W, int64_t>>("convolution's bias", blocks, kThreads, packs, bias, channels, area / W,
-                                           total / W, relu);
-  }
-}
-template <class T>
-void add_bias(T* output, const T* bias, int64_t channels, int64_t area, int64_t total, bool relu) {
-  constexpr int kWide = 16 / sizeof(T);
-  const bool wide = area % kWide == 0 && reinterpret_cast<uintptr_t>(output) % 16 == 0;
-  wide ? add_bias_packs<T, kWide>(output, bias, channels, area, total, relu)
-       : add_bias_packs<T, 1>(output, bias, channels, area, total, relu);
-}
+};
 
 template <class T>
 bool forward_as(int type, const ConvShape& s, const T* input, const T* weight, const T* bias, bool relu, T* output) {
@@ -231,7 +209,8 @@ bool forward_as(int type, const ConvShape& s, const T* input, const T* weight, c
   } else if (!run(s, kOutput, type, input, weight, output)) {
     return false;
   }
-  if (bias || relu) add_bias(output, bias, s.out_channels, area, total, relu);
+  if (bias || relu)
+    over_planes<T>("convolution's bias", s.batch, s.out_channels, area, {output}, AddBias<T>{output, bias, relu});
   return true;
 }
 

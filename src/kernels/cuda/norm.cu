@@ -1,7 +1,8 @@
-// Layer, RMS, group and batch norm. A block takes a row: the mean, then the squares around it (a large mean costs no
+// Layer, RMS and group norm. A block takes a row: the mean, then the squares around it (a large mean costs no
 // digits), both mostly from the cache. The gradients of the weights are column sums over fixed groups of rows, added in
 // order.
 
+#include "kernels/cuda/batch_norm.h"
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/layer_norm.h"
@@ -143,112 +144,6 @@ void layer_backward(int64_t rows, int64_t n, const T* g, const T* x, const T* me
                     bool centre, T* dx, T* dweight, T* dbias) {
   centre ? layer_backward_as<T, true>(rows, n, g, x, mean, rstd, weight, dx, dweight, dbias)
          : layer_backward_as<T, false>(rows, n, g, x, mean, rstd, weight, dx, dweight, dbias);
-}
-
-// ---- by channel: one block a channel of (batch, channels, spatial)
-
-// Walks the channel's elements: f(position).
-template <class F>
-__device__ inline void each_of_channel(int64_t batch, int64_t channels, int64_t spatial, int64_t c, F f) {
-  const int64_t total = batch * spatial;
-  for (int64_t i = threadIdx.x; i < total; i += blockDim.x) f((i / spatial * channels + c) * spatial + i % spatial);
-}
-
-template <class T>
-__global__ void channel_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, T eps, T momentum,
-                              T* running_mean, T* running_var, T* mean_out, T* rstd_out) {
-  begin_early();
-  const int64_t c = blockIdx.x;
-  const T count = static_cast<T>(batch * spatial);
-  T sum = T(0);
-  each_of_channel(batch, channels, spatial, c, [&](int64_t i) { sum += x[i]; });
-  const T mean = block_sum(sum) / count;
-  T squares = T(0);
-  each_of_channel(batch, channels, spatial, c, [&](int64_t i) { squares += (x[i] - mean) * (x[i] - mean); });
-  squares = block_sum(squares);
-  if (threadIdx.x != 0) return;
-  mean_out[c] = mean;
-  rstd_out[c] = T(1) / sqrt(squares / count + eps);
-  if (running_mean) running_mean[c] = (T(1) - momentum) * running_mean[c] + momentum * mean;
-  if (running_var) running_var[c] = (T(1) - momentum) * running_var[c] + momentum * squares / (count - T(1));
-}
-
-template <class T>
-__global__ void channel_apply(int64_t channels, int64_t spatial, int64_t total, const T* x, const T* mean,
-                              const T* rstd, const T* weight, const T* bias, T* y) {
-  begin_early();
-  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < total; i += int64_t{gridDim.x} * blockDim.x) {
-    const int64_t c = i / spatial % channels;
-    const T v = (x[i] - mean[c]) * rstd[c];
-    y[i] = (weight ? v * weight[c] : v) + (bias ? bias[c] : T(0));
-  }
-}
-
-// Per channel: sum of g and of g * x^.
-template <class T>
-__global__ void channel_sums(int64_t batch, int64_t channels, int64_t spatial, const T* g, const T* x, const T* mean,
-                             const T* rstd, T* sums) {
-  begin_early();
-  const int64_t c = blockIdx.x;
-  const T m = mean[c], r = rstd[c];
-  T sg = T(0), sgx = T(0);
-  each_of_channel(batch, channels, spatial, c, [&](int64_t i) {
-    sg += g[i];
-    sgx += g[i] * (x[i] - m) * r;
-  });
-  sg = block_sum(sg);
-  sgx = block_sum(sgx);
-  if (threadIdx.x == 0) sums[c] = sg, sums[channels + c] = sgx;
-}
-template <class T>
-__global__ void channel_dx(int64_t channels, int64_t spatial, int64_t total, T count, const T* g, const T* x,
-                           const T* mean, const T* rstd, const T* weight, const T* sums, T* dx) {
-  begin_early();
-  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < total; i += int64_t{gridDim.x} * blockDim.x) {
-    const int64_t c = i / spatial % channels;
-    const T w = (weight ? weight[c] : T(1)) * rstd[c];
-    dx[i] = sums ? w * (g[i] - sums[c] / count - (x[i] - mean[c]) * rstd[c] * sums[channels + c] / count) : w * g[i];
-  }
-}
-
-template <class T>
-void batch_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, double eps, double momentum,
-                 T* running_mean, T* running_var, T* mean, T* rstd) {
-  if (channels == 0) return;
-  launch<channel_stats<T>>("batch_norm", static_cast<unsigned>(channels), 512, batch, channels, spatial, x,
-                           static_cast<T>(eps), static_cast<T>(momentum), running_mean, running_var, mean, rstd);
-  check_launch("batch_norm");
-}
-template <class T>
-void batch_apply(int64_t batch, int64_t channels, int64_t spatial, const T* x, const T* mean, const T* rstd,
-                 const T* weight, const T* bias, T* y) {
-  const int64_t total = batch * channels * spatial;
-  if (total == 0) return;
-  launch<channel_apply<T>>("batch_norm", blocks_for(total, kThreads * 4), kThreads, channels, spatial, total, x, mean,
-                           rstd, weight, bias, y);
-  check_launch("batch_norm");
-}
-template <class T>
-void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g, const T* x, const T* mean,
-                    const T* rstd, const T* weight, bool batch_statistics, T* dx, T* dweight, T* dbias) {
-  const int64_t total = batch * channels * spatial;
-  if (channels == 0) return;
-  const bool need_sums = dweight || dbias || batch_statistics;
-  const Scratch scratch(static_cast<size_t>(2 * channels) * sizeof(T));
-  T* sums = scratch.as<T>();
-  if (need_sums)
-    launch<channel_sums<T>>("batch_norm backward", static_cast<unsigned>(channels), 512, batch, channels, spatial, g, x,
-                            mean, rstd, sums);
-  const auto bytes = static_cast<size_t>(channels) * sizeof(T);
-  if (dbias) check(cudaMemcpyAsync(dbias, sums, bytes, cudaMemcpyDeviceToDevice, stream()), "batch_norm backward");
-  if (dweight)
-    check(cudaMemcpyAsync(dweight, sums + channels, bytes, cudaMemcpyDeviceToDevice, stream()), "batch_norm backward");
-  if (dx && total) {
-    launch<channel_dx<T>>("batch_norm backward", blocks_for(total, kThreads * 4), kThreads, channels, spatial, total,
-                          static_cast<T>(batch * spatial), g, x, mean, rstd, weight, batch_statistics ? sums : nullptr,
-                          dx);
-  }
-  check_launch("batch_norm backward");
 }
 
 // ---- group norm: rows of (channels / groups) * spatial

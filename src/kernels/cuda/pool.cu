@@ -20,6 +20,11 @@ struct Place {
   int64_t plane, y, x;
 };
 __device__ inline Place place(int64_t i, int64_t height, int64_t width) {
+  if (i < INT32_MAX && height * width < INT32_MAX) {  // division in 32 bits is several times as fast
+    const auto j = static_cast<uint32_t>(i), w = static_cast<uint32_t>(width), row = j / w;
+    const auto h = static_cast<uint32_t>(height), plane = row / h;
+    return {plane, row - plane * h, j - row * w};
+  }
   return {i / (height * width), i / width % height, i % width};
 }
 

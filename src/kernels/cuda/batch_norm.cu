@@ -1,0 +1,216 @@
+// Batch norm by channel. Several blocks share a channel: each takes a part of its elements, first their mean, then the
+// squares around it (from the cache; a large mean costs no digits), and the last block of a channel puts the parts
+// together in order.
+
+#include "kernels/cuda/batch_norm.h"
+#include "kernels/cuda/planes.cuh"
+#include "kernels/cuda/reduce_rows.cuh"
+
+namespace tensorgrad::gpu {
+namespace {
+
+constexpr int kBlock = 256, kMostParts = 64;
+
+// Where the parts of the sums lie, and who counts them. parts == 1: nowhere.
+template <class T>
+struct Parts {
+  int parts;
+  T* sums;  // (channels, parts, 3)
+  unsigned* tickets;
+};
+
+// As many blocks as fill the card, each with work. Depends on the sizes alone.
+int parts_of(int64_t batch, int64_t channels, int64_t spatial) {
+  if (channels > kTickets || batch * spatial < 4096) return 1;
+  const int64_t wanted = std::max<int64_t>(1, 132 * 6 / channels), worth = batch * spatial / 2048;
+  return static_cast<int>(std::min({wanted, worth, int64_t{kMostParts}}));
+}
+
+// The part of a channel's batch * spatial elements that a block takes.
+struct Range {
+  int64_t begin, end;
+  __device__ Range(int64_t batch, int64_t spatial, int part, int parts)
+      : begin(batch * spatial * part / parts), end(batch * spatial * (part + 1) / parts) {}
+};
+
+// f(position) for the elements of channel c in this block's part.
+template <class F>
+__device__ inline void each_of_part(int64_t batch, int64_t channels, int64_t spatial, int64_t c, F f) {
+  const Range r(batch, spatial, blockIdx.y, gridDim.y);
+  if (spatial < blockDim.x / 2) {  // short planes: threads over all of the images at once
+    const auto count = static_cast<uint32_t>(r.end - r.begin), width = static_cast<uint32_t>(spatial);
+    const int64_t image = r.begin / spatial;
+    const auto first = static_cast<uint32_t>(r.begin - image * spatial);
+#pragma unroll 4
+    for (uint32_t i = threadIdx.x; i < count; i += blockDim.x)
+      f(((image + (first + i) / width) * channels + c) * spatial + (first + i) % width);
+    return;
+  }
+  for (int64_t n = r.begin / spatial; n * spatial < r.end; ++n) {
+    const int64_t from = max(r.begin - n * spatial, int64_t{0}), to = min(r.end - n * spatial, spatial);
+    const int64_t start = (n * channels + c) * spatial;
+#pragma unroll 4
+    for (int64_t i = from + threadIdx.x; i < to; i += blockDim.x) f(start + i);
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kBlock)
+    stats_kernel(int64_t batch, int64_t channels, int64_t spatial, const T* x, T eps, T momentum, T* running_mean,
+                 T* running_var, T* mean_out, T* rstd_out, const Parts<T> p) {
+  begin_early();
+  const int64_t c = blockIdx.x;
+  T sum = T(0), squares = T(0);
+  each_of_part(batch, channels, spatial, c, [&](int64_t i) { sum += x[i]; });
+  const Range range(batch, spatial, blockIdx.y, gridDim.y);
+  T mean = block_sum(sum) / static_cast<T>(range.end - range.begin);
+  each_of_part(batch, channels, spatial, c, [&](int64_t i) {
+    const T d = x[i] - mean;
+    squares += d * d;
+  });
+  squares = block_sum(squares);
+  T count = static_cast<T>(batch * spatial);
+  if (p.parts > 1) {
+    T* mine = p.sums + c * p.parts * 2;
+    if (threadIdx.x == 0) mine[blockIdx.y * 2] = mean, mine[blockIdx.y * 2 + 1] = squares;
+    if (!last_of(p.tickets + c, gridDim.y)) return;
+    // The mean of all, and the squares around it: those of each part, and of the parts' means.
+    const int at = threadIdx.x;
+    const bool in = at < p.parts;
+    const Range part(batch, spatial, at, p.parts);
+    const T n = in ? static_cast<T>(part.end - part.begin) : T(0);
+    const T part_mean = in ? __ldcg(mine + at * 2) : T(0), part_squares = in ? __ldcg(mine + at * 2 + 1) : T(0);
+    mean = block_sum(n * part_mean) / count;
+    squares = block_sum(part_squares + n * (part_mean - mean) * (part_mean - mean));
+  }
+  if (threadIdx.x != 0) return;
+  mean_out[c] = mean;
+  rstd_out[c] = T(1) / sqrt(squares / count + eps);
+  if (running_mean) running_mean[c] = (T(1) - momentum) * running_mean[c] + momentum * mean;
+  if (running_var) running_var[c] = (T(1) - momentum) * running_var[c] + momentum * squares / (count - T(1));
+}
+
+// dbias: the sums of g; dweight: those of g * x^.
+template <class T>
+__global__ void __launch_bounds__(kBlock)
+    sums_kernel(int64_t batch, int64_t channels, int64_t spatial, const T* g, const T* x, const T* mean, const T* rstd,
+                T* dweight, T* dbias, const Parts<T> p) {
+  begin_early();
+  const int64_t c = blockIdx.x;
+  const T m = mean[c], r = rstd[c];
+  T sg = T(0), sgx = T(0);
+  each_of_part(batch, channels, spatial, c, [&](int64_t i) {
+    const T v = g[i];
+    sg += v;
+    sgx += v * (x[i] - m);
+  });
+  sg = block_sum(sg);
+  sgx = block_sum(sgx) * r;
+  if (p.parts > 1) {
+    T* mine = p.sums + c * p.parts * 2;
+    if (threadIdx.x == 0) mine[blockIdx.y * 2] = sg, mine[blockIdx.y * 2 + 1] = sgx;
+    if (!last_of(p.tickets + c, gridDim.y)) return;
+    const bool in = threadIdx.x < p.parts;
+    sg = block_sum(in ? __ldcg(mine + threadIdx.x * 2) : T(0));
+    sgx = block_sum(in ? __ldcg(mine + threadIdx.x * 2 + 1) : T(0));
+  }
+  if (threadIdx.x == 0) dbias[c] = sg, dweight[c] = sgx;
+}
+
+template <class T>
+struct Apply {
+  const T *x, *mean, *rstd, *weight, *bias;
+  T* y;
+  template <int W, class Index>
+  __device__ void operator()(Index i, Index c) const {
+    const T scale = weight ? weight[c] * rstd[c] : rstd[c], m = mean[c], b = bias ? bias[c] : T(0);
+    Pack<T, W> p = pack_at<W>(x, i);
+#pragma unroll
+    for (int k = 0; k < W; ++k) p.v[k] = (p.v[k] - m) * scale + b;
+    put_pack(y, i, p);
+  }
+};
+// sums (null: the statistics are constants)
+template <class T>
+struct Slope {
+  const T *g, *x, *mean, *rstd, *weight, *sum_g, *sum_gx;
+  T count;
+  T* dx;
+  template <int W, class Index>
+  __device__ void operator()(Index i, Index c) const {
+    const T r = rstd[c], w = (weight ? weight[c] : T(1)) * r;
+    Pack<T, W> p = pack_at<W>(g, i);
+    if (sum_g) {
+      const T m = mean[c], a = sum_g[c] / count, b = sum_gx[c] / count * r;
+      const Pack<T, W> of_x = pack_at<W>(x, i);
+#pragma unroll
+      for (int k = 0; k < W; ++k) p.v[k] = w * (p.v[k] - a - (of_x.v[k] - m) * b);
+    } else {
+#pragma unroll
+      for (int k = 0; k < W; ++k) p.v[k] *= w;
+    }
+    put_pack(dx, i, p);
+  }
+};
+
+template <class T, class Body>
+void with_parts(int64_t batch, int64_t channels, int64_t spatial, Body body) {
+  const int parts = parts_of(batch, channels, spatial);
+  const dim3 grid(static_cast<unsigned>(channels), static_cast<unsigned>(parts));
+  if (parts == 1) return body(grid, Parts<T>{1, nullptr, nullptr});
+  const Scratch scratch(static_cast<size_t>(channels * parts * 2) * sizeof(T));
+  body(grid, Parts<T>{parts, scratch.as<T>(), tickets()});
+}
+
+}  // namespace
+
+template <class T>
+void batch_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, double eps, double momentum,
+                 T* running_mean, T* running_var, T* mean, T* rstd) {
+  if (channels == 0) return;
+  with_parts<T>(batch, channels, spatial, [&](dim3 grid, const Parts<T>& p) {
+    launch<stats_kernel<T>>("batch_norm", grid, kBlock, batch, channels, spatial, x, static_cast<T>(eps),
+                            static_cast<T>(momentum), running_mean, running_var, mean, rstd, p);
+  });
+}
+template <class T>
+void batch_apply(int64_t batch, int64_t channels, int64_t spatial, const T* x, const T* mean, const T* rstd,
+                 const T* weight, const T* bias, T* y) {
+  over_planes<T>("batch_norm", batch, channels, spatial, {x, y}, Apply<T>{x, mean, rstd, weight, bias, y});
+}
+template <class T>
+void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g, const T* x, const T* mean,
+                    const T* rstd, const T* weight, bool batch_statistics, T* dx, T* dweight, T* dbias) {
+  if (channels == 0) return;
+  const Scratch scratch(static_cast<size_t>(2 * channels) * sizeof(T));
+  if (!dbias) dbias = scratch.as<T>();
+  const bool sums = dweight || batch_statistics || dbias != scratch.as<T>();
+  if (!dweight) dweight = scratch.as<T>() + channels;
+  if (sums) {
+    with_parts<T>(batch, channels, spatial, [&](dim3 grid, const Parts<T>& p) {
+      launch<sums_kernel<T>>("batch_norm backward", grid, kBlock, batch, channels, spatial, g, x, mean, rstd, dweight,
+                             dbias, p);
+    });
+  }
+  if (!dx) return;
+  const Slope<T> slope{g,
+                       x,
+                       mean,
+                       rstd,
+                       weight,
+                       batch_statistics ? dbias : nullptr,
+                       batch_statistics ? dweight : nullptr,
+                       static_cast<T>(batch * spatial),
+                       dx};
+  over_planes<T>("batch_norm backward", batch, channels, spatial, {g, x, dx}, slope);
+}
+
+#define TENSORGRAD_BATCH_NORM(T)                                                                                      \
+  template void batch_stats<T>(int64_t, int64_t, int64_t, const T*, double, double, T*, T*, T*, T*);                  \
+  template void batch_apply<T>(int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, const T*, T*);      \
+  template void batch_backward<T>(int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, const T*, bool, T*, \
+                                  T*, T*);
+TENSORGRAD_BATCH_NORM(float)
+TENSORGRAD_BATCH_NORM(double)
+
+}  // namespace tensorgrad::gpu

@@ -1,0 +1,54 @@
+#pragma once
+
+// Element by element over arrays (batch, channels, area) with one number per channel: packs of 16 bytes where the area
+// allows, divisions in 32 bits where the sizes do.
+
+#include "kernels/cuda/launch.cuh"
+
+namespace tensorgrad::gpu {
+
+template <class T, int W>
+struct alignas(W * sizeof(T)) Pack {
+  T v[W];
+};
+
+// f.template operator()<W>(pack number, channel) for every pack of W elements.
+template <int W, class Index, class F>
+__global__ void planes_kernel(Index channels, Index area, Index total, const __grid_constant__ F f) {
+  begin_early();
+  for (Index i = blockIdx.x * blockDim.x + threadIdx.x; i < total; i += gridDim.x * blockDim.x)
+    f.template operator()<W>(i, i / area % channels);
+}
+
+template <int W, class F>
+void launch_planes(const char* what, int64_t batch, int64_t channels, int64_t area, const F& f) {
+  const int64_t packs = area / W, total = batch * channels * packs;
+  if (total < int64_t{1} << 30) {
+    launch<planes_kernel<W, uint32_t, F>>(what, blocks_for(total, kThreads), kThreads, static_cast<uint32_t>(channels),
+                                          static_cast<uint32_t>(packs), static_cast<uint32_t>(total), f);
+  } else {
+    launch<planes_kernel<W, int64_t, F>>(what, blocks_for(total, kThreads), kThreads, channels, packs, total, f);
+  }
+}
+// The arrays that f reads and writes in packs are `pointers`, of element T.
+template <class T, class F>
+void over_planes(const char* what, int64_t batch, int64_t channels, int64_t area,
+                 std::initializer_list<const void*> pointers, const F& f) {
+  if (batch * channels * area == 0) return;
+  uintptr_t bits = 0;
+  for (const void* p : pointers) bits |= reinterpret_cast<uintptr_t>(p);
+  constexpr int kWide = 16 / sizeof(T);
+  if (area % kWide == 0 && bits % 16 == 0) return launch_planes<kWide>(what, batch, channels, area, f);
+  launch_planes<1>(what, batch, channels, area, f);
+}
+
+template <int W, class T, class Index>
+__device__ inline Pack<T, W> pack_at(const T* p, Index i) {
+  return reinterpret_cast<const Pack<T, W>*>(p)[i];
+}
+template <int W, class T, class Index>
+__device__ inline void put_pack(T* p, Index i, const Pack<T, W>& v) {
+  reinterpret_cast<Pack<T, W>*>(p)[i] = v;
+}
+
+}  // namespace tensorgrad::gpu
