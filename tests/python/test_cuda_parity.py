@@ -84,7 +84,7 @@ CASES = {
     ),
     **{
         f"batch_norm of {shape}": (
-            lambda a, w, b: F.batch_norm(a * 0.1 + 30, None, None, w, b, training=True),
+            lambda a, w, b: F.batch_norm(a, None, None, w, b, training=True),
             [shape, (shape[1],), (shape[1],)],
         )
         for shape in [(300, 5, 28, 28), (1, 3, 130, 131), (500, 33), (40, 2, 7, 7), (6, 300, 4, 4)]
@@ -93,6 +93,7 @@ CASES = {
         lambda a, m, w, b: F.batch_norm(a, m.detach(), m.detach() ** 2 + 0.1, w, b),
         [(5, 7, 6, 8), (7,), (7,), (7,)],
     ),
+    "batch_norm far from zero": (lambda a: F.batch_norm(a * 0.1 + 30, None, None, training=True), [(64, 8, 14, 14)]),
     "mean of few": (lambda a: a.mean(1), [(32, 8, 128, 128)]),
     "sum of few odd": (lambda a: a.sum(0), [(3, 150001)]),
     "matmul of many heads": (
@@ -162,7 +163,8 @@ def test_operation_agrees_with_the_cpu(name, random):
     wanted = tg.autograd.grad(expected, on_cpu, g, allow_unused=True)
     found = tg.autograd.grad(ours, on_cuda, g.to("cuda"), allow_unused=True)
     for a, b in zip(found, wanted, strict=True):
-        agree(a, b, gradient=True)
+        if b is not None:
+            agree(a, b, gradient=True)
 
 
 @pytest.mark.parametrize("batch_first", [True, False])

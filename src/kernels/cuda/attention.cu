@@ -1,7 +1,7 @@
 // Attention by tiles in shared memory with an online softmax: forward, and a backward in two kernels (keys and values;
 // queries) that recompute the scores from the saved logarithms, so that nothing of size queries x keys touches memory
-// and no atomics are needed (the same bits every run). A block is 16 x 16 threads; a thread owns rows ty*R .. and
-// columns tx, tx+16, ... of each tile.
+// and no atomics are needed (the same bits every run). A block is 16 x 8 threads; a thread owns rows ty*R .. and of the
+// scores the columns tx, tx+16, ..., of what has the width of a head packs of neighbours.
 
 #include "kernels/attention.h"
 #include "kernels/cuda/fill.h"
@@ -10,7 +10,7 @@
 namespace tensorgrad::gpu {
 namespace {
 
-constexpr int kSide = 16;
+constexpr int kSide = 16, kRows = 8, kBlock = kSide * kRows;
 
 __device__ inline float exponential(float x) { return __expf(x); }
 __device__ inline double exponential(double x) { return exp(x); }
@@ -43,7 +43,7 @@ template <class T, int B, int D, int Pitch>
 __device__ inline void load_tile(T* tile, const T* source, int64_t row, int64_t first, int64_t rows, int size) {
   constexpr int V = kVector<T>, kPerRow = D / V;
   const bool whole = row % V == 0 && reinterpret_cast<uintptr_t>(source) % 16 == 0;
-  for (int i = threadIdx.y * kSide + threadIdx.x; i < B * kPerRow; i += kSide * kSide) {
+  for (int i = threadIdx.y * kSide + threadIdx.x; i < B * kPerRow; i += kBlock) {
     const int r = i / kPerRow, c = i % kPerRow * V;
     Vector<T, V> v{};
     if (first + r < rows) {
@@ -157,9 +157,9 @@ __device__ inline T row_max(T v) {
 }
 
 template <class T, int D, int B>
-__global__ void __launch_bounds__(kSide* kSide)
+__global__ void __launch_bounds__(kBlock)
     forward_kernel(const AttentionShape s, const T* query, const T* key, const T* value, T* output, T* log_sum) {
-  constexpr int R = B / kSide, Pitch = D + kVector<T>, ScorePitch = B + kVector<T>;
+  constexpr int R = B / kRows, S = B / kSide, Pitch = D + kVector<T>, ScorePitch = B + kVector<T>;
   using Column = Columns<T, D / kSide>;
   extern __shared__ __align__(16) char memory[];
   T* tq = reinterpret_cast<T*>(memory);
@@ -182,14 +182,14 @@ __global__ void __launch_bounds__(kSide* kSide)
     load_tile<T, B, D, Pitch>(tk, k, s.key.row, k0, s.keys, size);
     load_tile<T, B, D, Pitch>(tv, v, s.value.row, k0, s.keys, value_size);
     __syncthreads();
-    T score[R][R] = {};
-    product_nt<T, R, R, Pitch, Pitch>(score, tq, tk, size);
+    T score[R][S] = {};
+    product_nt<T, R, S, Pitch, Pitch>(score, tq, tk, size);
 #pragma unroll
     for (int i = 0; i < R; ++i) {
       const int64_t row = first + threadIdx.y * R + i;
       T m = most[i];
 #pragma unroll
-      for (int j = 0; j < R; ++j) {
+      for (int j = 0; j < S; ++j) {
         score[i][j] = masked(s, score[i][j], b, h, row, k0 + threadIdx.x + kSide * j);
         m = fmax(m, score[i][j]);
       }
@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(kSide* kSide)
       const T shrink = exponential(most[i] - base);
       T sum = T(0);
 #pragma unroll
-      for (int j = 0; j < R; ++j) {
+      for (int j = 0; j < S; ++j) {
         const T p = exponential(score[i][j] - base);
         sum += p;
         tp[(threadIdx.y * R + i) * ScorePitch + threadIdx.x + kSide * j] = p;
@@ -251,9 +251,9 @@ struct Backward {
 };
 
 // P and dS of one tile from the scores and dP. `rows` of the tile are queries.
-template <class T, int R, int ScorePitch>
+template <class T, int R, int S, int ScorePitch>
 __device__ inline void probabilities(const Backward<T>& a, int64_t b, int64_t h, int64_t q0, int64_t k0,
-                                     T (&score)[R][R], T (&dp)[R][R], T* tp, T* ts) {
+                                     T (&score)[R][S], T (&dp)[R][S], T* tp, T* ts) {
 #pragma unroll
   for (int i = 0; i < R; ++i) {
     const int64_t row = q0 + threadIdx.y * R + i;
@@ -261,7 +261,7 @@ __device__ inline void probabilities(const Backward<T>& a, int64_t b, int64_t h,
     const bool inside = row < a.s.queries;
     const T lse = inside ? a.log_sum[at] : T(INFINITY), delta = inside ? a.delta[at] : T(0);
 #pragma unroll
-    for (int j = 0; j < R; ++j) {
+    for (int j = 0; j < S; ++j) {
       const int c = threadIdx.x + kSide * j;
       const T m = masked(a.s, score[i][j], b, h, row, k0 + c);
       const T p = m == T(-INFINITY) || lse == T(INFINITY) ? T(0) : exponential(m - lse);
@@ -272,8 +272,8 @@ __device__ inline void probabilities(const Backward<T>& a, int64_t b, int64_t h,
 }
 
 template <class T, int D, int B>
-__global__ void __launch_bounds__(kSide* kSide) key_value_kernel(const Backward<T> a) {
-  constexpr int R = B / kSide, Pitch = D + kVector<T>, ScorePitch = B + kVector<T>;
+__global__ void __launch_bounds__(kBlock) key_value_kernel(const Backward<T> a) {
+  constexpr int R = B / kRows, S = B / kSide, Pitch = D + kVector<T>, ScorePitch = B + kVector<T>;
   using Column = Columns<T, D / kSide>;
   extern __shared__ __align__(16) char memory[];
   T* tk = reinterpret_cast<T*>(memory);
@@ -293,10 +293,10 @@ __global__ void __launch_bounds__(kSide* kSide) key_value_kernel(const Backward<
     load_tile<T, B, D, Pitch>(tq, head(a.query, s.query, b, h), s.query.row, q0, s.queries, size);
     load_tile<T, B, D, Pitch>(tg, head(a.grad, a.gs, b, h), a.gs.row, q0, s.queries, value_size);
     __syncthreads();
-    T score[R][R] = {}, dp[R][R] = {};
-    product_nt<T, R, R, Pitch, Pitch>(score, tq, tk, size);
-    product_nt<T, R, R, Pitch, Pitch>(dp, tg, tv, value_size);
-    probabilities<T, R, ScorePitch>(a, b, h, q0, k0, score, dp, tp, ts);
+    T score[R][S] = {}, dp[R][S] = {};
+    product_nt<T, R, S, Pitch, Pitch>(score, tq, tk, size);
+    product_nt<T, R, S, Pitch, Pitch>(dp, tg, tv, value_size);
+    probabilities<T, R, S, ScorePitch>(a, b, h, q0, k0, score, dp, tp, ts);
     __syncthreads();
     product_nn<T, R, D / kSide, ScorePitch, Pitch, true>(dv, tp, tg, B);
     product_nn<T, R, D / kSide, ScorePitch, Pitch, true>(dk, ts, tq, B);
@@ -317,8 +317,8 @@ __global__ void __launch_bounds__(kSide* kSide) key_value_kernel(const Backward<
 }
 
 template <class T, int D, int B>
-__global__ void __launch_bounds__(kSide* kSide) query_kernel(const Backward<T> a) {
-  constexpr int R = B / kSide, Pitch = D + kVector<T>, ScorePitch = B + kVector<T>;
+__global__ void __launch_bounds__(kBlock) query_kernel(const Backward<T> a) {
+  constexpr int R = B / kRows, S = B / kSide, Pitch = D + kVector<T>, ScorePitch = B + kVector<T>;
   using Column = Columns<T, D / kSide>;
   extern __shared__ __align__(16) char memory[];
   T* tq = reinterpret_cast<T*>(memory);
@@ -338,10 +338,10 @@ __global__ void __launch_bounds__(kSide* kSide) query_kernel(const Backward<T> a
     load_tile<T, B, D, Pitch>(tk, head(a.key, s.key, b, h), s.key.row, k0, s.keys, size);
     load_tile<T, B, D, Pitch>(tv, head(a.value, s.value, b, h), s.value.row, k0, s.keys, value_size);
     __syncthreads();
-    T score[R][R] = {}, dp[R][R] = {};
-    product_nt<T, R, R, Pitch, Pitch>(score, tq, tk, size);
-    product_nt<T, R, R, Pitch, Pitch>(dp, tg, tv, value_size);
-    probabilities<T, R, ScorePitch>(a, b, h, q0, k0, score, dp, static_cast<T*>(nullptr), ts);
+    T score[R][S] = {}, dp[R][S] = {};
+    product_nt<T, R, S, Pitch, Pitch>(score, tq, tk, size);
+    product_nt<T, R, S, Pitch, Pitch>(dp, tg, tv, value_size);
+    probabilities<T, R, S, ScorePitch>(a, b, h, q0, k0, score, dp, static_cast<T*>(nullptr), ts);
     __syncwarp();
     product_nn<T, R, D / kSide, ScorePitch, Pitch, false>(dq, ts, tk, B);
   }
@@ -404,7 +404,7 @@ void forward(const AttentionShape& s, const T* query, const T* key, const T* val
     constexpr size_t bytes = (3 * B * (D + kVector<T>) + B * (B + kVector<T>)) * sizeof(T);
     allow_shared(forward_kernel<T, D, B>, bytes);
     const dim3 grid(static_cast<unsigned>((s.queries + B - 1) / B), static_cast<unsigned>(s.batch * s.heads));
-    forward_kernel<T, D, B><<<grid, dim3(kSide, kSide), bytes, stream()>>>(s, query, key, value, output, log_sum);
+    forward_kernel<T, D, B><<<grid, dim3(kSide, kRows), bytes, stream()>>>(s, query, key, value, output, log_sum);
   });
   check_launch("attention");
 }
@@ -428,38 +428,20 @@ void backward(const AttentionShape& s, const T* query, const T* key, const T* va
     if (s.keys) {
       allow_shared(key_value_kernel<T, D, B>, both);
       key_value_kernel<T, D, B>
-          <<<dim3(static_cast<unsigned>((s.keys + B - 1) / B), heads), dim3(kSide, kSide), both, stream()>>>(a);
+          <<<dim3(static_cast<unsigned>((s.keys + B - 1) / B), heads), dim3(kSide, kRows), both, stream()>>>(a);
     }
     if (s.queries) {
       allow_shared(query_kernel<T, D, B>, one);
       query_kernel<T, D, B>
-          <<<dim3(static_cast<unsigned>((s.queries + B - 1) / B), heads), dim3(kSide, kSide), one, stream()>>>(a);
+          <<<dim3(static_cast<unsigned>((s.queries + B - 1) / B), heads), dim3(kSide, kRows), one, stream()>>>(a);
     }
   });
   check_launch("attention backward");
 }
 
-// A warp's lanes read neighbouring columns; 8 warps share the rows of 32 columns.
-template <class T>
-__global__ void column_sums_kernel(int64_t rows, int64_t n, const T* x, int64_t stride, T* out) {
-  const int64_t c = blockIdx.x * int64_t{32} + threadIdx.x;
-  T sum = T(0);
-  if (c < n) {
-    for (int64_t r = threadIdx.y; r < rows; r += blockDim.y) sum += x[r * stride + c];
-  }
-  __shared__ T parts[32][33];
-  parts[threadIdx.y][threadIdx.x] = sum;
-  __syncthreads();
-  if (threadIdx.y == 0 && c < n) {
-    for (int i = 1; i < blockDim.y; ++i) sum += parts[i][threadIdx.x];
-    out[c] = sum;
-  }
-}
 template <class T>
 void column_sums(int64_t rows, int64_t n, const T* x, int64_t stride, T* out) {
-  if (n == 0) return;
-  column_sums_kernel<<<static_cast<unsigned>((n + 31) / 32), dim3(32, 32), 0, gpu::stream()>>>(rows, n, x, stride, out);
-  check_launch("column sums");
+  sum_rows(sizeof(T) == 4 ? DType::float32 : DType::float64, rows, n, x, stride, 1, out);
 }
 
 }  // namespace

@@ -45,6 +45,9 @@ bool capturing();
 // Raises where a graph is being recorded: the operation (detail::Waiting names it, else `what`) waits for the device.
 void check_can_wait(const char* what);
 
+// TENSORGRAD_CUDA_TRIALS=1: what is tried to choose an algorithm is printed, with its time.
+bool trials_are_shown();
+
 // A stretch of work that is run and timed at once, to choose an algorithm: on the current stream, or while that is
 // being recorded on one of its own, with the recording unharmed.
 class Trial {

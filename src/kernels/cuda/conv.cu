@@ -4,6 +4,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <cstdio>
 #include <mutex>
 #include <string>
 #include <unordered_map>
@@ -127,7 +128,7 @@ float time_plan(Trial& trial, dnn::Handle handle, const Plan& plan, const void* 
   });
 }
 
-constexpr int kTries = 8;
+constexpr int kTries = 16;
 constexpr int64_t kMostWorkspace = int64_t{4} << 30;
 
 Plan choose(dnn::Handle handle, const ConvShape& s, Direction direction, int type, bool tf32, const void* x,
@@ -139,11 +140,14 @@ Plan choose(dnn::Handle handle, const ConvShape& s, Direction direction, int typ
   const dnn::Desc graph = make_graph(handle, s, direction, type);
   for (int mode : {dnn::kModeA, dnn::kModeFallback}) {
     if (best) break;
-    for (dnn::Desc& config : dnn::suggestions(graph, mode, 16)) {
+    for (dnn::Desc& config : dnn::suggestions(graph, mode, 24)) {
       if (type == dnn::kFloat && !tf32 && uses_tensor_core(config)) continue;
       Plan plan = dnn::make_plan(handle, std::move(config));
       if (!plan || plan.workspace > kMostWorkspace) continue;
       const float ms = time_plan(trial, handle, plan, x, w, y);
+      if (trials_are_shown())
+        std::fprintf(stderr, "convolution %d, direction %d, plan %d: %.1f us\n", static_cast<int>(s.out_channels),
+                     direction, tried, static_cast<double>(ms) * 1e3);
       if (ms < best_ms) {
         best_ms = ms;
         best = std::move(plan);

@@ -3,6 +3,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <cstdio>
 #include <mutex>
 #include <string>
 #include <unordered_map>
@@ -146,6 +147,14 @@ int call_lt(Cache& cache, const Prepared& p, const GemmArgs& g, const Call& call
                       workspace ? kWorkspaceBytes : 0, stream());
 }
 
+// suggestion -1: our own kernel
+void show_trial(const GemmArgs& g, int suggestion, float ms) {
+  if (!trials_are_shown()) return;
+  std::fprintf(stderr, "product %lld x %lld x %lld, batch %lld, suggestion %d: %.1f us\n", static_cast<long long>(g.m),
+               static_cast<long long>(g.n), static_cast<long long>(g.k), static_cast<long long>(g.batch), suggestion,
+               static_cast<double>(ms) * 1e3);
+}
+
 constexpr int kSuggestions = 24;
 
 // Times the suggestions on the real data: the call overwrites C anyway (beta 0), so trying costs only time.
@@ -167,14 +176,17 @@ void choose(Cache& cache, Prepared& p, const GemmArgs& g, const Call& call, lt::
       return ok;
     };
     const float ms = trial.time(work < 1e11 ? 4 : 2, body);
+    show_trial(g, i, ms / static_cast<float>(repeats));
     if (ms < best) best = ms, p.best = found[i];
   }
   if (call.type == CUDA_R_32F && call.compute == lt::kCompute32F && work < 1e11 && gemm_f32_fits(g)) {
     const Scratch scratch(gemm_f32_scratch(g) + 1);
-    p.ours = trial.time(4, [&] {
+    const float ms = trial.time(4, [&] {
       for (int r = 0; r < repeats; ++r) gemm_f32(g, scratch.as<void>());
       return true;
-    }) < best;
+    });
+    show_trial(g, -1, ms / static_cast<float>(repeats));
+    p.ours = ms < best;
   }
 }
 
@@ -268,7 +280,8 @@ __global__ void gather_kernel(const T* from, const __grid_constant__ Gather g, T
   from += problem / g.batch * g.outer_step + problem % g.batch * g.batch_step;
   to += problem * g.lines * g.length;
   for (int64_t r = blockIdx.x * int64_t{blockDim.y} + threadIdx.y; r < g.lines; r += int64_t{gridDim.x} * blockDim.y) {
-    for (int64_t c = threadIdx.x; c < g.length; c += blockDim.x) to[r * g.length + c] = from[r * g.line + c * g.step];
+    for (int64_t c = blockIdx.z * int64_t{blockDim.x} + threadIdx.x; c < g.length; c += int64_t{gridDim.z} * blockDim.x)
+      to[r * g.length + c] = from[r * g.line + c * g.step];
   }
 }
 // The operand (rows, cols) of every problem in `to`; its new strides go to row and col.
@@ -278,7 +291,8 @@ void gather(const void* from, Gather g, int64_t rows, int64_t cols, int64_t& row
   g.lines = along_rows ? cols : rows, g.length = along_rows ? rows : cols;
   g.line = along_rows ? col : row, g.step = along_rows ? row : col;
   const dim3 grid(static_cast<unsigned>(std::min<int64_t>((g.lines + 7) / 8, 4096)),
-                  static_cast<unsigned>(g.batch * g.outer));
+                  static_cast<unsigned>(g.batch * g.outer),
+                  static_cast<unsigned>(std::clamp<int64_t>(g.length / 128, 1, 64)));
   launch<gather_kernel<T>>("matmul", grid, dim3(32, 8), static_cast<const T*>(from), g, to);
   row = along_rows ? 1 : cols, col = along_rows ? rows : 1;
 }

@@ -28,6 +28,44 @@ __global__ void copy_kernel(const __grid_constant__ StridedArgs a) {
   }
 }
 
+// One value to n neighbours, 16 bytes at a time.
+template <class Word>
+__global__ void spread_kernel(const Word* from, Word* to, int64_t n) {
+  begin_early();
+  constexpr int kCount = 16 / sizeof(Word);
+  struct alignas(16) Pack {
+    Word v[kCount];
+  } pack;
+  const Word value = *from;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) pack.v[i] = value;
+  const int64_t first = blockIdx.x * int64_t{blockDim.x} + threadIdx.x, packs = n / kCount;
+  for (int64_t i = first; i < packs; i += int64_t{gridDim.x} * blockDim.x) reinterpret_cast<Pack*>(to)[i] = pack;
+  if (packs * kCount + first < n) to[packs * kCount + first] = value;
+}
+template <class Word>
+bool spread(const StridedArgs& s) {
+  if (s.ndim != 1 || s.strides[0][0] != 1 || s.strides[1][0] != 0 || reinterpret_cast<uintptr_t>(s.out) % 16 != 0)
+    return false;
+  gpu::launch<spread_kernel<Word>>("copy", blocks_for(s.n, kThreads * int64_t{16 / sizeof(Word)}), kThreads,
+                                   static_cast<const Word*>(s.in[0]), static_cast<Word*>(s.out), s.n);
+  return true;
+}
+bool spread_words(const StridedArgs& s, size_t item) {
+  switch (item) {
+    case 1:
+      return spread<uint8_t>(s);
+    case 2:
+      return spread<uint16_t>(s);
+    case 4:
+      return spread<uint32_t>(s);
+    case 8:
+      return spread<uint64_t>(s);
+    default:
+      return false;
+  }
+}
+
 // The same copy in words of `count` elements; false where rows, strides or addresses do not allow it.
 bool in_words(StridedArgs& s, int64_t count, size_t item) {
   if (s.ndim == 0) return false;
@@ -56,6 +94,7 @@ bool copy_words(const PointwiseArgs& args) {
   if (args.flat || !args.in[0].strides || args.in[0].dtype != args.out.dtype) return false;
   const size_t item = itemsize(args.out.dtype);
   StridedArgs s = strided_args(args, 1);
+  if (spread_words(s, item)) return true;
   for (size_t bytes = 16; bytes > item; bytes /= 2) {
     if (!in_words(s, static_cast<int64_t>(bytes / item), item)) continue;
     if (bytes == 16) launch<uint4>(s);

@@ -166,6 +166,39 @@ __device__ inline A partial(const Job& j, int64_t base, A center, int64_t first,
   return v;
 }
 
+// The sum of x[begin .. end) over the block's threads, each its part: 16 bytes at a time where they are aligned.
+template <class A>
+__device__ inline A sum_of_span(const A* x, int64_t begin, int64_t end) {
+  constexpr int V = 16 / sizeof(A);
+  struct alignas(16) Pack {
+    A v[V];
+  };
+  const auto misplaced = static_cast<int64_t>(reinterpret_cast<uintptr_t>(x + begin) / sizeof(A) % V);
+  const int64_t inner = min(end, begin + (V - misplaced) % V), packs = (end - inner) / V;
+  A v = A(0);
+  if (begin + threadIdx.x < inner) v += x[begin + threadIdx.x];
+  if (inner + packs * V + threadIdx.x < end) v += x[inner + packs * V + threadIdx.x];
+  const auto* from = reinterpret_cast<const Pack*>(x + inner);
+  Pack sums[4] = {};
+  int64_t i = threadIdx.x;
+  for (; i + 3 * blockDim.x < packs; i += 4 * blockDim.x) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const Pack p = from[i + k * blockDim.x];
+#pragma unroll
+      for (int e = 0; e < V; ++e) sums[k].v[e] += p.v[e];
+    }
+  }
+  for (; i < packs; i += blockDim.x) {
+    const Pack p = from[i];
+#pragma unroll
+    for (int e = 0; e < V; ++e) sums[0].v[e] += p.v[e];
+  }
+#pragma unroll
+  for (int e = 0; e < V; ++e) v += (sums[0].v[e] + sums[1].v[e]) + (sums[2].v[e] + sums[3].v[e]);
+  return v;
+}
+
 template <class A>
 __device__ inline A block_combine(ReduceOp op, A v) {
   __shared__ A parts[32];
@@ -191,7 +224,9 @@ __global__ void row_kernel(const __grid_constant__ Job j, A* partials, unsigned*
     j.kept.offsets(o, in_offset, out_offset);
     const A center = j.center ? load<A>(j.center, j.in_dtype, out_offset) : A(0);
     const int64_t begin = blockIdx.y * j.per_split, end = min(j.reduced.count, begin + j.per_split);
-    A v = block_combine(j.op, partial<A, Same>(j, in_offset, center, begin + threadIdx.x, end, blockDim.x));
+    const bool span = Same && j.op == ReduceOp::sum && j.reduced.ndim == 1 && j.reduced.in[0] == 1;
+    A v = block_combine(j.op, span ? sum_of_span(static_cast<const A*>(j.in) + in_offset, begin, end)
+                                   : partial<A, Same>(j, in_offset, center, begin + threadIdx.x, end, blockDim.x));
     if (partials) {
       A* parts = partials + o * j.splits;
       if (threadIdx.x == 0) parts[blockIdx.y] = v;

@@ -91,6 +91,14 @@ void check_can_wait(const char* what) {
       "do; move it out of the captured work");
 }
 
+bool trials_are_shown() {
+  static const bool shown = [] {
+    const char* wanted = std::getenv("TENSORGRAD_CUDA_TRIALS");
+    return wanted && std::string_view(wanted) == "1";
+  }();
+  return shown;
+}
+
 Trial::Trial() : recording_(capturing()), before_(stream()) {
   if (recording_) {
     cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
