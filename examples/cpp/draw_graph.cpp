@@ -10,16 +10,18 @@
 
 using namespace tensorgrad;
 
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   support::Options options(argc, argv, "Draws gradient graphs as SVG and DOT.");
   const std::string out = options.text("out", "graphs", "folder for the pictures");
+  const Device device(options.text("device", "cpu", "where it is computed: cpu or cuda"));
   options.flag("quick", "for tests: the same");
   options.finish();
   support::make_folder(out);
   manual_seed(0);
 
   // A formula of three numbers.
-  Tensor a = tensor(2.0).requires_grad_(), b = tensor(-3.0).requires_grad_(), c = tensor(10.0).requires_grad_();
+  Tensor a = tensor(2.0).to(device).requires_grad_(), b = tensor(-3.0).to(device).requires_grad_();
+  Tensor c = tensor(10.0).to(device).requires_grad_();
   set_name(a, "a");
   set_name(b, "b");
   set_name(c, "c");
@@ -33,8 +35,9 @@ int main(int argc, char** argv) {
 
   // A network of two layers and its loss.
   nn::Sequential model{nn::Linear(4, 8), nn::ReLU(), nn::Linear(8, 3)};
+  model.to(device);
   for (auto& [name, parameter] : model.named_parameters()) set_name(parameter, name);
-  Tensor loss = cross_entropy(model(randn({5, 4})), tensor({0, 1, 2, 1, 0}));
+  Tensor loss = cross_entropy(model(randn({5, 4}).to(device)), tensor({0, 1, 2, 1, 0}).to(device));
   set_name(loss, "loss");
   loss.backward({}, true);
   render(loss, out + "/network.svg");
@@ -45,3 +48,5 @@ int main(int argc, char** argv) {
               out.c_str(), out.c_str());
   return 0;
 }
+
+int main(int argc, char** argv) { return support::run_example(run, argc, argv); }

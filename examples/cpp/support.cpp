@@ -147,6 +147,15 @@ void Progress::close() {
 namespace {
 volatile std::sig_atomic_t g_interrupted = 0;
 }
+int run_example(int (*run)(int argc, char** argv), int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const Error& error) {
+    std::fprintf(stderr, "%s: %s\n", argv[0], error.what());
+    return 1;
+  }
+}
+
 void catch_interrupt() {
   struct sigaction action {};
   action.sa_handler = [](int) { g_interrupted = 1; };

@@ -53,6 +53,9 @@ class Progress {
   std::chrono::steady_clock::time_point start_, last_;
 };
 
+// run(argc, argv); an Error of the library ends the program with its text and status 1.
+int run_example(int (*run)(int argc, char** argv), int argc, char** argv);
+
 // From here on Ctrl-C only sets a mark; a second one ends the program.
 void catch_interrupt();
 bool interrupted();

@@ -10,20 +10,22 @@
 
 using namespace tensorgrad;
 
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   support::Options options(argc, argv, "Trains a network of two layers on exclusive or.");
   int64_t steps = options.integer("steps", 500, "gradient steps");
   const double lr = options.number("lr", 0.05, "learning rate of Adam");
   const int64_t seed = options.integer("seed", 0, "seed of the random numbers");
+  const Device device(options.text("device", "cpu", "cpu or cuda"));
   const std::string out = options.text("out", "", "folder to save the model in");
   if (options.flag("quick", "few steps, for tests")) steps = 200;
   options.finish();
 
   manual_seed(static_cast<uint64_t>(seed));
-  Tensor x = tensor({{0., 0.}, {0., 1.}, {1., 0.}, {1., 1.}});
-  Tensor y = tensor({{0.}, {1.}, {1.}, {0.}});
+  Tensor x = tensor({{0., 0.}, {0., 1.}, {1., 0.}, {1., 1.}}).to(device);
+  Tensor y = tensor({{0.}, {1.}, {1.}, {0.}}).to(device);
 
   nn::Sequential model{nn::Linear(2, 16), nn::Tanh(), nn::Linear(16, 1), nn::Sigmoid()};
+  model.to(device);
   std::puts(model.repr().c_str());
   optim::Adam optimizer(model.parameters(), {.lr = lr});
 
@@ -46,3 +48,5 @@ int main(int argc, char** argv) {
   std::puts(learnt ? "learnt" : "not learnt: try more --steps");
   return learnt ? 0 : 1;
 }
+
+int main(int argc, char** argv) { return support::run_example(run, argc, argv); }

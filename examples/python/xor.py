@@ -17,6 +17,7 @@ def main():
     options.add_argument("--steps", type=int, default=500, help="gradient steps")
     options.add_argument("--lr", type=float, default=0.05, help="learning rate of Adam")
     options.add_argument("--seed", type=int, default=0, help="seed of the random numbers")
+    options.add_argument("--device", default="cpu", help="cpu or cuda")
     options.add_argument("--out", default="", help="folder to save the model in")
     options.add_argument("--quick", action="store_true", help="few steps, for tests")
     options = options.parse_args()
@@ -24,10 +25,10 @@ def main():
         options.steps = 200
 
     torch.manual_seed(options.seed)
-    x = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-    y = torch.tensor([[0.0], [1.0], [1.0], [0.0]])
+    x = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], device=options.device)
+    y = torch.tensor([[0.0], [1.0], [1.0], [0.0]], device=options.device)
 
-    model = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 1), nn.Sigmoid())
+    model = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 1), nn.Sigmoid()).to(options.device)
     print(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=options.lr)
 

@@ -46,8 +46,8 @@ Tensor prepared(const Tensor& t, DType dtype) {
 void run_forward(const ConvGeometry& q, const Tensor& input, const Tensor& weight, const Tensor& bias, Tensor& out) {
   const ConvKernels& k = kernels(input.device()).conv;
   const auto run = [&]<class T>(const ConvFunctions<T>& functions) {
-    require_kernel(functions.forward, "convolution", input.device())(
-        q.shape, pointer<T>(input), pointer<T>(weight), pointer<T>(bias), false, target<T>(out));
+    require_kernel(functions.forward, "convolution", input.device())(q.shape, pointer<T>(input), pointer<T>(weight),
+                                                                     pointer<T>(bias), false, target<T>(out));
   };
   if (input.dtype() == DType::float32) return run(k.f32);
   if (input.dtype() == DType::float64) return run(k.f64);
@@ -66,9 +66,9 @@ void run_backward(const ConvGeometry& q, const Tensor& g, const Tensor& input, c
                   const Grads<3>& grads) {
   const ConvKernels& k = kernels(g.device()).conv;
   const auto run = [&]<class T>(const ConvFunctions<T>& functions) {
-    require_kernel(functions.backward, "convolution backward", g.device())(
-        q.shape, pointer<T>(g), pointer<T>(input), pointer<T>(weight), target<T>(grads[0]), target<T>(grads[1]),
-        target<T>(grads[2]));
+    require_kernel(functions.backward, "convolution backward", g.device())(q.shape, pointer<T>(g), pointer<T>(input),
+                                                                           pointer<T>(weight), target<T>(grads[0]),
+                                                                           target<T>(grads[1]), target<T>(grads[2]));
   };
   if (g.dtype() == DType::float32) return run(k.f32);
   if (g.dtype() == DType::float64) return run(k.f64);

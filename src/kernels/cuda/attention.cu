@@ -401,7 +401,7 @@ void forward(const AttentionShape& s, const T* query, const T* key, const T* val
   }
   with_size<T>(s, [&](auto d, auto b) {
     constexpr int D = d.value, B = b.value;
-    constexpr size_t bytes = (3 * B * (D + kVector<T>) + B * (B + kVector<T>)) * sizeof(T);
+    constexpr size_t bytes = (3 * B * (D + kVector<T>)+B * (B + kVector<T>)) * sizeof(T);
     allow_shared(forward_kernel<T, D, B>, bytes);
     const dim3 grid(static_cast<unsigned>((s.queries + B - 1) / B), static_cast<unsigned>(s.batch * s.heads));
     forward_kernel<T, D, B><<<grid, dim3(kSide, kRows), bytes, stream()>>>(s, query, key, value, output, log_sum);
@@ -422,8 +422,8 @@ void backward(const AttentionShape& s, const T* query, const T* key, const T* va
   const Backward<T> a{s, query, key, value, log_sum, grad_output, delta, gs, dq, dk, dv, dqs, dks, dvs};
   with_size<T>(s, [&](auto d, auto b) {
     constexpr int D = d.value, B = b.value;
-    constexpr size_t both = (4 * B * (D + kVector<T>) + 2 * B * (B + kVector<T>)) * sizeof(T),
-                     one = (4 * B * (D + kVector<T>) + B * (B + kVector<T>)) * sizeof(T);
+    constexpr size_t both = (4 * B * (D + kVector<T>)+2 * B * (B + kVector<T>)) * sizeof(T),
+                     one = (4 * B * (D + kVector<T>)+B * (B + kVector<T>)) * sizeof(T);
     const auto heads = static_cast<unsigned>(s.batch * s.heads);
     if (s.keys) {
       allow_shared(key_value_kernel<T, D, B>, both);

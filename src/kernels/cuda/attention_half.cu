@@ -25,7 +25,7 @@ using dnn::Plan;
 struct Cache {
   std::mutex mutex;
   dnn::Handle handle = nullptr;
-  bool absent = false;  // there is no cuDNN
+  bool absent = false;                               // there is no cuDNN
   std::unordered_map<Key, Plan, PlanKeyHash> plans;  // an empty one: cuDNN does not take the shape
 };
 Cache& current_cache() {

@@ -205,11 +205,11 @@ void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g
   over_planes<T>("batch_norm backward", batch, channels, spatial, {g, x, dx}, slope);
 }
 
-#define TENSORGRAD_BATCH_NORM(T)                                                                                      \
-  template void batch_stats<T>(int64_t, int64_t, int64_t, const T*, double, double, T*, T*, T*, T*);                  \
-  template void batch_apply<T>(int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, const T*, T*);      \
-  template void batch_backward<T>(int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, const T*, bool, T*, \
-                                  T*, T*);
+#define TENSORGRAD_BATCH_NORM(T)                                                                                     \
+  template void batch_stats<T>(int64_t, int64_t, int64_t, const T*, double, double, T*, T*, T*, T*);                 \
+  template void batch_apply<T>(int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, const T*, T*);     \
+  template void batch_backward<T>(int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, const T*, bool, \
+                                  T*, T*, T*);
 TENSORGRAD_BATCH_NORM(float)
 TENSORGRAD_BATCH_NORM(double)
 

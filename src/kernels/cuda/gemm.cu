@@ -268,9 +268,9 @@ void plain(const GemmArgs& g) {
 
 // An operand laid out densely, for what cuBLASLt does not take: broadcast strides, two batch strides.
 struct Gather {
-  int64_t batch, outer;          // numbers of problems
+  int64_t batch, outer;            // numbers of problems
   int64_t batch_step, outer_step;  // strides of `from`
-  int64_t lines, length, line;   // each problem: lines of `length` neighbours (or one value `length` times)
+  int64_t lines, length, line;     // each problem: lines of `length` neighbours (or one value `length` times)
   int64_t step;
 };
 template <class T>

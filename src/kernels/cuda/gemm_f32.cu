@@ -181,7 +181,8 @@ bool gemm_f32_fits(const GemmArgs& g) {
   const int64_t most = int64_t{1} << 24;
   return g.beta == 0 && !g.bias_m && !g.pack_b && g.c_col == 1 && g.m < most && g.n < most && g.k < most &&
          g.batch * g.outer * slices_of(g) <= 65535 && tiles(g.m) <= 65535 &&
-         (slices_of(g) == 1 || all_tiles(g) <= kTickets) && (g.a_col == 1 || g.a_row == 1) && (g.b_col == 1 || g.b_row == 1);
+         (slices_of(g) == 1 || all_tiles(g) <= kTickets) && (g.a_col == 1 || g.a_row == 1) &&
+         (g.b_col == 1 || g.b_row == 1);
 }
 size_t gemm_f32_scratch(const GemmArgs& g) {
   if (slices_of(g) == 1) return 0;

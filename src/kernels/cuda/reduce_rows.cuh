@@ -60,8 +60,8 @@ using Wide = std::conditional_t<sizeof(T) == 2, float, T>;
 
 // A block takes a channel of every gridDim.y-th image; the last block of a channel adds the parts up in order.
 template <class T>
-__global__ void sum_channels_kernel(const T* x, T* out, int64_t batch, int64_t channels, int64_t area, Wide<T>* partials,
-                                    unsigned* tickets) {
+__global__ void sum_channels_kernel(const T* x, T* out, int64_t batch, int64_t channels, int64_t area,
+                                    Wide<T>* partials, unsigned* tickets) {
   begin_early();
   const int64_t c = blockIdx.x;
   Wide<T> sum[4] = {};
