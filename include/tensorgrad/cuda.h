@@ -31,6 +31,10 @@ struct DeviceProperties {  // what the driver says about a device
 TENSORGRAD_API DeviceProperties get_device_properties(int index = 0);  // DeviceError for an index out of range
 TENSORGRAD_API int current_device();        // the one that Device("cuda") means in this thread
 TENSORGRAD_API void set_device(int index);  // DeviceError for an index out of range
+struct MemoryInfo {                         // bytes, of all programs on the device, as the driver counts them
+  size_t free = 0, total = 0;
+};
+TENSORGRAD_API MemoryInfo memory_info(int index = -1);
 // Waits for all work on the device.
 TENSORGRAD_API void synchronize(int index = -1);
 // Seeds the generators of all CUDA devices.
@@ -72,7 +76,7 @@ class TENSORGRAD_API Stream {
   bool owned_ = true;
 };
 
-// Makes a stream current in a scope.
+// Makes a stream and its device current in a scope.
 class TENSORGRAD_API StreamGuard {
  public:
   explicit StreamGuard(const Stream& stream);
@@ -82,7 +86,7 @@ class TENSORGRAD_API StreamGuard {
 
  private:
   void* before_;
-  int device_;
+  int device_, device_before_;
 };
 
 // A point in a stream's work.
@@ -97,10 +101,11 @@ class TENSORGRAD_API Event {
   void synchronize() const;
   bool query() const;
   double elapsed_time(const Event& end) const;  // milliseconds
-  void* handle() const { return handle_; }
+  void* handle() const { return handle_; }      // null until it is recorded
 
  private:
-  void* handle_;
+  void* handle_ = nullptr;
+  bool timing_;
 };
 
 // A copy in page-locked memory of the CPU, to and from which copies to a device run on their own:

@@ -91,6 +91,10 @@ void add_cuda(nb::module_& m) {
   m.def("_cuda_unavailable_reason", &cuda::unavailable_reason);
   m.def("_cuda_current_device", &cuda::current_device);
   m.def("_cuda_set_device", &cuda::set_device, "index"_a);
+  m.def("_cuda_memory_info", [](int index) {
+    const cuda::MemoryInfo info = cuda::memory_info(index);
+    return nb::make_tuple(info.free, info.total);
+  });
   m.def("_cuda_manual_seed", &cuda::manual_seed, "seed"_a);
   m.def("_cuda_synchronize", &cuda::synchronize, "index"_a = -1, nb::call_guard<nb::gil_scoped_release>());
   m.def("_cuda_properties", [](int index) {

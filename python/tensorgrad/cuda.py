@@ -63,6 +63,29 @@ def set_device(device):
     _C._cuda_set_device(_index(device))
 
 
+class device:
+    """A context in which "cuda" means this device (an index, "cuda:1" or a device); None changes nothing."""
+
+    def __init__(self, device):
+        self.idx = -1 if device is None else _index(device)
+
+    def __enter__(self):
+        self._before = current_device() if self.idx >= 0 else -1
+        if self.idx >= 0:
+            set_device(self.idx)
+
+    def __exit__(self, *args):
+        if self._before >= 0:
+            set_device(self._before)
+
+
+class device_of(device):
+    """A context in which "cuda" means the device of a tensor; a tensor on the CPU changes nothing."""
+
+    def __init__(self, obj):
+        super().__init__(obj.device if obj.device.type == "cuda" else None)
+
+
 def get_device_properties(device=None):
     """Name, major, minor, total_memory (bytes), multi_processor_count, L2_cache_size (bytes) of a device."""
     return SimpleNamespace(**_C._cuda_properties(_index(device)))
@@ -128,6 +151,16 @@ def reset_peak_memory_stats(device=None):
     """The peaks start again from what is in use now."""
     if is_available():
         _C._reset_peak_memory_stats(f"cuda:{_index(device)}")
+
+
+def mem_get_info(device=None):
+    """Free and total bytes of the device's memory, of all programs, as the driver counts them."""
+    return _C._cuda_memory_info(_index(device))
+
+
+def is_bf16_supported():
+    """Whether the device multiplies bfloat16 (compute capability 8.0 and above)."""
+    return is_available() and get_device_capability()[0] >= 8
 
 
 def is_initialized():

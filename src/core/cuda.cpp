@@ -9,11 +9,18 @@
 #include "tensorgrad/autograd.h"
 #include "tensorgrad/random.h"
 
+namespace tensorgrad {
+namespace {
+thread_local int t_chosen = 0;
+}  // namespace
+int detail::chosen_device() { return t_chosen; }
+}  // namespace tensorgrad
+
 namespace tensorgrad::cuda {
 namespace {
 const detail::DeviceRuntime& rt() { return *detail::cuda_half().runtime; }
 std::atomic<bool> g_tf32_matmul{false}, g_tf32_conv{true};
-int device_or_current(int index) { return index < 0 ? rt().current_device() : index; }
+int device_or_current(int index) { return index < 0 ? detail::chosen_device() : index; }
 }  // namespace
 
 bool is_available() { return detail::cuda_missing_reason() == nullptr; }
@@ -27,8 +34,15 @@ DeviceProperties get_device_properties(int index) {
   TENSORGRAD_CHECK(index >= 0 && index < count, DeviceError, "get_device_properties: device ", index, " of ", count);
   return rt().properties(index);
 }
-int current_device() { return rt().current_device(); }
-void set_device(int index) { rt().set_device(index); }
+int current_device() {
+  rt();  // raises where there is none
+  return detail::chosen_device();
+}
+void set_device(int index) {
+  rt().set_device(index);
+  t_chosen = index;
+}
+MemoryInfo memory_info(int index) { return rt().memory_info(device_or_current(index)); }
 void synchronize(int index) { rt().synchronize(Device(DeviceType::cuda, device_or_current(index))); }
 void manual_seed(uint64_t seed) {
   for (int i = 0; i < device_count(); ++i) default_generator(Device(DeviceType::cuda, i)).manual_seed(seed);
@@ -51,9 +65,20 @@ Stream Stream::current(int device) {
 }
 Stream Stream::default_stream(int device) { return Stream(nullptr, device_or_current(device), false); }
 Stream Stream::external(void* handle, int device) { return Stream(handle, device_or_current(device), false); }
-void Stream::synchronize() const { rt().stream_synchronize(handle_); }
-bool Stream::query() const { return rt().stream_query(handle_); }
-void Stream::wait_event(const Event& event) const { rt().stream_wait_event(handle_, event.handle()); }
+// The default stream's handle is null on every device: which one is meant is said first.
+void Stream::synchronize() const {
+  rt().set_device(device_);
+  rt().stream_synchronize(handle_);
+}
+bool Stream::query() const {
+  rt().set_device(device_);
+  return rt().stream_query(handle_);
+}
+void Stream::wait_event(const Event& event) const {
+  if (!event.handle()) return;  // never recorded: nothing to wait for
+  rt().set_device(device_);
+  rt().stream_wait_event(handle_, event.handle());
+}
 void Stream::wait_stream(const Stream& other) const {
   Event e;
   e.record(other);
@@ -61,18 +86,32 @@ void Stream::wait_stream(const Stream& other) const {
 }
 
 StreamGuard::StreamGuard(const Stream& stream)
-    : before_(rt().current_stream(stream.device())), device_(stream.device()) {
+    : before_(rt().current_stream(stream.device())), device_(stream.device()), device_before_(detail::chosen_device()) {
   rt().set_current_stream(device_, stream.handle());
+  t_chosen = device_;
 }
-StreamGuard::~StreamGuard() { rt().set_current_stream(device_, before_); }
+StreamGuard::~StreamGuard() {
+  rt().set_current_stream(device_, before_);
+  t_chosen = device_before_;
+}
 
-Event::Event(bool enable_timing) : handle_(rt().event_create(enable_timing)) {}
-Event::~Event() { rt().event_destroy(handle_); }
-void Event::record() { rt().event_record(handle_, rt().current_stream(rt().current_device())); }
-void Event::record(const Stream& stream) { rt().event_record(handle_, stream.handle()); }
-void Event::synchronize() const { rt().event_synchronize(handle_); }
-bool Event::query() const { return rt().event_query(handle_); }
+Event::Event(bool enable_timing) : timing_(enable_timing) { rt(); }
+Event::~Event() {
+  if (handle_) rt().event_destroy(handle_);
+}
+void Event::record() { record(Stream::current()); }
+void Event::record(const Stream& stream) {
+  rt().set_device(stream.device());  // an event belongs to the device of its first stream
+  if (!handle_) handle_ = rt().event_create(timing_);
+  rt().event_record(handle_, stream.handle());
+}
+void Event::synchronize() const {
+  if (handle_) rt().event_synchronize(handle_);
+}
+bool Event::query() const { return !handle_ || rt().event_query(handle_); }
 double Event::elapsed_time(const Event& end) const {
+  TENSORGRAD_CHECK(handle_ && end.handle_, ValueError,
+                   "Event.elapsed_time: both events must have been recorded; call record() on each first");
   return static_cast<double>(rt().event_elapsed_ms(handle_, end.handle_));
 }
 

@@ -1,6 +1,7 @@
 #include "tensorgrad/device.h"
 
 #include "core/check.h"
+#include "core/runtime.h"
 
 namespace tensorgrad {
 
@@ -15,7 +16,10 @@ Device::Device(std::string_view text) {
   } else {
     TENSORGRAD_RAISE(DeviceError, "device: '", text, "' is not one of 'cpu', 'cuda' and 'cuda:N'");
   }
-  if (rest.empty()) return;
+  if (rest.empty()) {
+    if (type == DeviceType::cuda) index = static_cast<int8_t>(detail::chosen_device());
+    return;
+  }
   int number = 0;
   bool good = rest[0] == ':' && rest.size() > 1 && rest.size() <= 3;
   for (size_t i = 1; i < rest.size() && good; ++i) {

@@ -28,8 +28,8 @@ struct DeviceRuntime {
 
   int (*device_count)();
   cuda::DeviceProperties (*properties)(int index);
-  int (*current_device)();
-  void (*set_device)(int index);
+  cuda::MemoryInfo (*memory_info)(int index);
+  void (*set_device)(int index);  // where what follows is launched; every operation says so first
 
   Storage* (*allocate_pinned)(size_t bytes);  // host memory that copies reach without staging
   bool (*is_pinned)(const void* host);
@@ -74,6 +74,9 @@ class TENSORGRAD_API Waiting {
  private:
   bool outermost_;
 };
+
+// The device that "cuda" without a number means in this thread: the last of cuda::set_device, at first 0.
+TENSORGRAD_API int chosen_device();
 
 // The device's runtime; throws DeviceError that says what is missing when there is none.
 TENSORGRAD_API const DeviceRuntime& runtime(Device device);

@@ -307,7 +307,33 @@ bool is_pinned(const void* host) {
   return a.type == cudaMemoryTypeHost;
 }
 
+// Between devices: on the destination's stream, behind what the source's stream has queued and before what it gets
+// next.
+void copy_across(void* to, Device to_device, const void* from, Device from_device, size_t bytes) {
+  struct Mark {
+    cudaEvent_t event;
+    Mark() {
+      check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "copy");
+      check(cudaEventRecord(event, stream()), "copy");
+    }
+    ~Mark() { cudaEventDestroy(event); }
+  };
+  TENSORGRAD_CHECK(!capturing(), AutogradError, "copy from ", from_device, " to ", to_device,
+                   ": a CUDA graph is captured on one device; move it out of the captured work");
+  set_device(from_device.index);
+  const Mark written;
+  set_device(to_device.index);
+  check(cudaStreamWaitEvent(stream(), written.event), "copy");
+  check(cudaMemcpyPeerAsync(to, to_device.index, from, from_device.index, bytes, stream()), "copy");
+  const Mark copied;
+  set_device(from_device.index);
+  check(cudaStreamWaitEvent(stream(), copied.event), "copy");
+  set_device(to_device.index);
+}
+
 void copy(void* to, Device to_device, const void* from, Device from_device, size_t bytes, bool non_blocking) {
+  if (to_device.is_cuda() && from_device.is_cuda() && !(to_device == from_device))
+    return copy_across(to, to_device, from, from_device, bytes);
   set_device(to_device.is_cuda() ? to_device.index : from_device.index);
   const bool host = to_device.is_cpu() || from_device.is_cpu();
   // A recorded copy reads the CPU's memory again at every replay: allowed where the caller says that it stays.
@@ -425,7 +451,12 @@ detail::DeviceRuntime make_runtime() {
   r.empty_cache = empty_cache;
   r.device_count = device_count;
   r.properties = properties;
-  r.current_device = [] { return t.device; };
+  r.memory_info = [](int index) {
+    set_device(index);
+    cuda::MemoryInfo m;
+    check(cudaMemGetInfo(&m.free, &m.total), "mem_get_info");
+    return m;
+  };
   r.set_device = set_device;
   r.allocate_pinned = allocate_pinned;
   r.is_pinned = is_pinned;
