@@ -61,9 +61,8 @@ void add_conversions(Ops& ops) {
         return convert(a.t(0), a.has(1) ? std::optional(a.device(1)) : std::nullopt, a.opt_dtype(2), a.b(3), a.b(4));
       });
   ops.method("cpu(Tensor self, object? memory_format=None)", [](Args& a) -> Result { return a.t(0).cpu(); });
-  ops.method(
-      "cuda(Tensor self, device? device=None, bool non_blocking=False, *, object? memory_format=None)",
-      [](Args& a) -> Result { return a.t(0).to(a.has(1) ? a.device(1) : Device(DeviceType::cuda), a.b(2), false); });
+  ops.method("cuda(Tensor self, device? device=None, bool non_blocking=False, *, object? memory_format=None)",
+             [](Args& a) -> Result { return a.t(0).to(a.has(1) ? a.device(1) : Device("cuda"), a.b(2), false); });
 #define TENSORGRAD_CAST(NAME, DTYPE)                              \
   ops.method(NAME "(Tensor self, *, object? memory_format=None)", \
              [](Args& a) -> Result { return a.t(0).to(DType::DTYPE); })

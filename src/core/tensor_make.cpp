@@ -289,6 +289,22 @@ DType result_type(const Tensor& t, Scalar s) {
   return p.result();
 }
 
+namespace {
+[[noreturn]] void raise_devices(const char* op, const Tensor& a, const Tensor& b) {
+  TENSORGRAD_RAISE(DeviceError, op, ": Expected all tensors to be on the same device, but found ", a.device(),
+                   " (shape ", a.sizes(), ") and ", b.device(), " (shape ", b.sizes(), "); move one with .to()");
+}
+}  // namespace
+
+void same_device(const char* op, std::initializer_list<const Tensor*> operands) {
+  const Tensor* first = nullptr;
+  for (const Tensor* t : operands) {
+    if (!t->defined()) continue;
+    if (!first) first = t;
+    if (!(t->device() == first->device())) raise_devices(op, *first, *t);
+  }
+}
+
 Device common_device(const char* op, std::initializer_list<const Tensor*> operands) {
   Device device{};
   const Tensor* first = nullptr;
@@ -297,10 +313,8 @@ Device common_device(const char* op, std::initializer_list<const Tensor*> operan
     if (!first) {
       first = t;
       device = t->device();
-    } else {
-      TENSORGRAD_CHECK(t->device() == device, DeviceError, op,
-                       ": Expected all tensors to be on the same device, but found ", device, " (shape ",
-                       first->sizes(), ") and ", t->device(), " (shape ", t->sizes(), "); move one with .to()");
+    } else if (!(t->device() == device)) {
+      raise_devices(op, *first, *t);
     }
   }
   return device;

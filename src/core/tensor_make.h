@@ -57,5 +57,8 @@ TENSORGRAD_API DType result_type(const Tensor& t, Scalar s);
 
 // All operands on one device (0-d CPU tensors may join any); DeviceError naming both otherwise.
 TENSORGRAD_API Device common_device(const char* op, std::initializer_list<const Tensor*> operands);
+// DeviceError unless all are on one device; undefined ones do not count. For operations that hand addresses to a
+// kernel.
+void same_device(const char* op, std::initializer_list<const Tensor*> operands);
 
 }  // namespace tensorgrad::detail

@@ -145,7 +145,7 @@ void check_arguments(const Tensor& q, const Tensor& k, const Tensor& v, const Te
   TENSORGRAD_CHECK(q.dtype() == k.dtype() && q.dtype() == v.dtype(), DTypeError, op,
                    ": expected query, key and value to have one dtype, got ", q.dtype(), ", ", k.dtype(), " and ",
                    v.dtype());
-  detail::common_device(op, {&q, &k, &v});
+  detail::same_device(op, {&q, &k, &v, &mask});
   TENSORGRAD_CHECK(q.dim() >= 2 && k.dim() >= 2 && v.dim() >= 2, ShapeError, op,
                    ": expected query, key and value to be at least 2-dimensional, got ", q.sizes(), ", ", k.sizes(),
                    " and ", v.sizes());

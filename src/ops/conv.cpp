@@ -201,7 +201,7 @@ Tensor conv_nd(const char* op, int dims, const Tensor& input, const Tensor& weig
     if (const AutocastCall cast{AutocastRule::lower, {&input, &weight, &bias}})
       return conv_nd(op, dims, cast[0], cast[1], cast[2], stride, padding, dilation, groups);
   }
-  detail::common_device(op, {&input, &weight, bias.defined() ? &bias : &weight});
+  detail::same_device(op, {&input, &weight, &bias});
   const Tensor x = batched(op, dims, input);
   ConvGeometry q = detail::conv_geometry(op, dims, x, weight, bias, stride, padding, dilation, groups);
   const DType dtype = convolution_dtype(x);
@@ -218,7 +218,7 @@ Tensor conv_transpose_nd(const char* op, int dims, const Tensor& input, const Te
     if (const AutocastCall cast{AutocastRule::lower, {&input, &weight, &bias}})
       return conv_transpose_nd(op, dims, cast[0], cast[1], cast[2], stride, padding, output_padding, groups, dilation);
   }
-  detail::common_device(op, {&input, &weight, bias.defined() ? &bias : &weight});
+  detail::same_device(op, {&input, &weight, &bias});
   const Tensor x = batched(op, dims, input);
   const ConvGeometry q =
       detail::conv_transpose_geometry(op, dims, x, weight, bias, stride, padding, output_padding, groups, dilation);

@@ -58,7 +58,7 @@ Tensor embedding(const Tensor& indices, const Tensor& weight, std::optional<int6
                    weight.sizes());
   TENSORGRAD_CHECK(indices.dtype() == int64 || indices.dtype() == int32, DTypeError,
                    "embedding: expected indices of dtype int64 or int32, got ", indices.dtype());
-  detail::common_device("embedding", {&indices, &weight});
+  detail::same_device("embedding", {&indices, &weight});
   const int64_t rows = weight.size(0), size = weight.size(1);
   int64_t padding = -1;
   if (padding_idx) {

@@ -20,6 +20,7 @@ namespace {
 void check_gather(const char* op, const Tensor& x, int64_t d, const Tensor& index, const Tensor* other) {
   TENSORGRAD_CHECK(index.dtype() == DType::int64 || index.dtype() == DType::int32, DTypeError, op,
                    ": Expected dtype int64 for index, got ", index.dtype());
+  detail::same_device(op, {&x, &index, other ? other : &x});
   if (index.numel() == 0) return;
   const auto dims = std::max<int64_t>(x.dim(), 1);
   TENSORGRAD_CHECK(std::max<int64_t>(index.dim(), 1) == dims, ShapeError, op,
@@ -217,6 +218,7 @@ detail::IndexPlan row_plan(const char* op, const Tensor& x, int64_t d, const Ten
 }
 
 void check_rows(const char* op, const Tensor& x, int64_t d, const Tensor& index, const Tensor& source) {
+  detail::same_device(op, {&x, &index, &source});
   TENSORGRAD_CHECK(x.dtype() == source.dtype(), DTypeError, op, ": self (", x.dtype(), ") and source (", source.dtype(),
                    ") must have the same scalar type");
   const int64_t rows = source.dim() == 0 ? 1 : d < source.dim() ? source.size(d) : -1;
@@ -251,6 +253,7 @@ void index_add_op(Tensor& self, int64_t dim, const Tensor& index, const Tensor& 
 
 Tensor index_select(const Tensor& x, int64_t dim, const Tensor& index) {
   const int64_t d = wrap_dim(dim, x.dim(), "index_select");
+  detail::same_device("index_select", {&x, &index});
   return detail::index_by_plan(x, row_plan("index_select", x, d, index, should_record(x)));
 }
 
@@ -275,6 +278,7 @@ Tensor index_copy(const Tensor& x, int64_t dim, const Tensor& index, const Tenso
 
 Tensor index_fill(const Tensor& x, int64_t dim, const Tensor& index, Scalar value) {
   const int64_t d = wrap_dim(dim, x.dim(), "index_fill");
+  detail::same_device("index_fill", {&x, &index});
   if (x.dim() == 0) return index.numel() ? x.mul(0).add(full_like(x.detach(), value)) : x.clone();
   std::vector<TensorIndex> where(static_cast<size_t>(d), TensorIndex(Slice()));
   where.push_back(index.reshape({-1}));
@@ -283,6 +287,7 @@ Tensor index_fill(const Tensor& x, int64_t dim, const Tensor& index, Scalar valu
 
 Tensor take(const Tensor& x, const Tensor& index) {
   TENSORGRAD_CHECK(x.numel() > 0 || index.numel() == 0, IndexError, "take: tried to take from an empty tensor");
+  detail::same_device("take", {&x, &index});
   const Tensor where = wrapped_index(index, x.numel(), 0, "take");
   return index_select(x.reshape({-1}), 0, where.reshape({-1})).reshape(index.sizes());
 }
@@ -292,6 +297,7 @@ Tensor take(const Tensor& x, const Tensor& index) {
 Tensor masked_select(const Tensor& x, const Tensor& mask) {
   TENSORGRAD_CHECK(mask.dtype() == DType::boolean, DTypeError, "masked_select: expected BoolTensor for mask, got ",
                    mask.dtype());
+  detail::same_device("masked_select", {&x, &mask});
   const Shape sizes = broadcast_shapes(x.sizes(), mask.sizes(), "masked_select");
   Tensor out, wide_mask;
   {
@@ -320,6 +326,7 @@ Tensor masked_scatter(const Tensor& x, const Tensor& mask, const Tensor& source)
   TENSORGRAD_CHECK(x.dtype() == source.dtype(), DTypeError,
                    "masked_scatter: expected self and source to have same dtypes but got ", x.dtype(), " and ",
                    source.dtype());
+  detail::same_device("masked_scatter", {&x, &mask, &source});
   const Shape sizes = broadcast_shapes(x.sizes(), mask.sizes(), "masked_scatter");
   Tensor out, wide_mask;
   {

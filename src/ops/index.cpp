@@ -206,10 +206,10 @@ void add_mask(Parsed& p, int64_t& d, const Tensor& mask) {
   }
   if (mask.dim() == 0) {  // True or False as a tensor: a new dim of that length
     p.view = p.view.unsqueeze(d);
-    add_tensor(p, d++, zeros({mask.item<bool>() ? 1 : 0}, {.dtype = DType::int64, .device = mask.device()}));
+    add_tensor(p, d++, zeros({mask.item<bool>() ? 1 : 0}, {.dtype = DType::int64, .device = p.view.device()}));
     return;
   }
-  for (const Tensor& index : nonzero_as_tuple(mask)) add_tensor(p, d++, index);
+  for (const Tensor& index : nonzero_as_tuple(mask)) add_tensor(p, d++, index.to(p.view.device()));
 }
 
 Parsed parse(const Tensor& x, const std::vector<TensorIndex>& indices) {
@@ -226,7 +226,7 @@ Parsed parse(const Tensor& x, const std::vector<TensorIndex>& indices) {
   p.view = x;
   if (indices.size() == 1 && indices[0].kind == TensorIndex::Kind::tensor) {
     const Tensor& mask = indices[0].tensor;
-    if (mask.dtype() == DType::boolean && mask.dim() > 0 && mask.sizes() == x.sizes()) p.mask = mask;
+    if (mask.dtype() == DType::boolean && mask.dim() > 0 && mask.sizes() == x.sizes()) p.mask = mask.to(x.device());
   }
   int64_t d = 0;
   for (const TensorIndex& i : indices) {

@@ -25,9 +25,9 @@ Tensor reduced(const Tensor& losses, Reduction reduction) {
   return losses;
 }
 
-void check_pair(const char* op, const Tensor& input, const Tensor& target) {
+void check_pair(const char* op, const Tensor& input, const Tensor& target, const Tensor& weight = {}) {
   TENSORGRAD_CHECK(input.defined() && target.defined(), ValueError, op, ": input or target is undefined");
-  detail::common_device(op, {&input, &target});
+  detail::same_device(op, {&input, &target, &weight});
 }
 
 // ---- classes --------------------------------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ struct ClassProblem {
 ClassProblem class_problem(const char* op, const Tensor& input, const Tensor& target, const Tensor& weight,
                            Reduction reduction, int64_t ignore) {
   check_floating(op, "input", input);
-  check_pair(op, input, target);
+  check_pair(op, input, target, weight);
   TENSORGRAD_CHECK(input.dim() >= 1, ShapeError, op, ": expected an input of at least one dimension, got ",
                    input.sizes());
   TENSORGRAD_CHECK(target.dtype() == int64, DTypeError, op, ": expected class numbers of dtype int64, got ",

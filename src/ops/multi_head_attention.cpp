@@ -290,6 +290,9 @@ bool fits_one_node(const Arguments& a) {
 }
 
 void check_arguments(const Arguments& a) {
+  detail::same_device(kOp, {&a.query, &a.key, &a.value, &a.in_proj_weight, &a.in_proj_bias, &a.out_proj_weight,
+                            &a.out_proj_bias, &a.bias_k, &a.bias_v, &a.key_padding_mask, &a.attn_mask, &a.q_proj_weight,
+                            &a.k_proj_weight, &a.v_proj_weight});
   check_floating(kOp, "query", a.query);
   check_floating(kOp, "key", a.key);
   check_floating(kOp, "value", a.value);

@@ -62,6 +62,7 @@ Tensor layer_or_rms(const char* op, const Tensor& input, IntArrayRef shape, cons
   TENSORGRAD_CHECK(input.dim() >= k && IntArrayRef(input.sizes().data() + (input.dim() - k), shape.size()) == shape,
                    ShapeError, op, ": normalized_shape ", shape, " is not the end of the input's shape ",
                    input.sizes());
+  detail::same_device(op, {&input, &weight, &bias});
   if (is_half(input.dtype())) {
     return layer_or_rms(op, input.to(float32), shape, to_dtype(weight, float32), to_dtype(bias, float32), eps, centre)
         .to(input.dtype());
@@ -177,6 +178,7 @@ Tensor group_norm(const Tensor& input, int64_t num_groups, const Tensor& weight,
   }
   check_floating("group_norm", "input", input);
   const ChannelShape s = channel_shape("group_norm", input);
+  detail::same_device("group_norm", {&input, &weight, &bias});
   TENSORGRAD_CHECK(num_groups > 0 && s.channels % num_groups == 0, ValueError, "group_norm: ", s.channels,
                    " channels do not split into ", num_groups, " groups");
   if (is_half(input.dtype())) {
@@ -227,6 +229,7 @@ Tensor group_norm(const Tensor& input, int64_t num_groups, const Tensor& weight,
 Tensor batch_norm(const Tensor& input, const Tensor& running_mean, const Tensor& running_var, const Tensor& weight,
                   const Tensor& bias, bool training, double momentum, double eps) {
   check_floating("batch_norm", "input", input);
+  detail::same_device("batch_norm", {&input, &running_mean, &running_var, &weight, &bias});
   if (input.dim() == 1 && input.numel() == 0) {  // as PyTorch takes it: nothing to normalise, and gradients of zeros
     Tensor out = input.clone();
     if (weight.defined()) out = out * weight.select(0, 0);
@@ -318,6 +321,7 @@ Tensor batch_norm(const Tensor& input, const Tensor& running_mean, const Tensor&
 Tensor instance_norm(const Tensor& input, const Tensor& running_mean, const Tensor& running_var, const Tensor& weight,
                      const Tensor& bias, bool use_input_stats, double momentum, double eps) {
   check_floating("instance_norm", "input", input);
+  detail::same_device("instance_norm", {&input, &running_mean, &running_var, &weight, &bias});
   const ChannelShape s = channel_shape("instance_norm", input);
   if (!use_input_stats) return batch_norm(input, running_mean, running_var, weight, bias, false, momentum, eps);
   TENSORGRAD_CHECK(s.spatial != 1, ValueError, "instance_norm: expected more than 1 spatial element, got input size ",

@@ -171,6 +171,7 @@ Tensor searchsorted(const Tensor& boundaries, const Tensor& v, bool right) {
       "searchsorted: boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor ",
       "and input value tensor must match, but we got boundaries tensor ", boundaries.sizes(),
       " and input value tensor ", v.sizes());
+  detail::same_device("searchsorted", {&boundaries, &v});
   const NoGradGuard guard;
   const bool real = boundaries.is_floating_point() || v.is_floating_point();
   const DType type = real ? DType::float64 : DType::int64;
@@ -199,6 +200,7 @@ Tensor bincount(const Tensor& x, const Tensor& weights, int64_t minlength) {
                    "bincount: weights should be 1-d and have the same length "
                    "as input, got ",
                    x.sizes(), " and ", weights.defined() ? weights.sizes() : IntArrayRef());
+  detail::same_device("bincount", {&x, &weights});
   const NoGradGuard guard;
   const Tensor at = x.detach().to(DType::int64);
   TENSORGRAD_CHECK(x.numel() == 0 || at.min().item<int64_t>() >= 0, ValueError,

@@ -1,5 +1,5 @@
-"""Several CUDA devices: work goes where the tensors are, copies between devices keep the order of both, "cuda" means the
-chosen device. Skipped where there are fewer than two."""
+"""Several CUDA devices: work goes where the tensors are, copies between devices keep the order of both, "cuda" means
+the chosen device. Skipped where there are fewer than two."""
 
 import pytest
 import tensorgrad as tg

@@ -1,7 +1,7 @@
 // Attention by tiles in shared memory with an online softmax: forward, and a backward in two kernels (keys and values;
 // queries) that recompute the scores from the saved logarithms, so that nothing of size queries x keys touches memory
-// and no atomics are needed (the same bits every run). A block is 16 x 8 threads; a thread owns rows ty*R .. and of the
-// scores the columns tx, tx+16, ..., of what has the width of a head packs of neighbours.
+// and no atomics are needed (the same bits every run). A block is 16 x 16 threads; a thread owns rows ty*R .. and of
+// the scores the columns tx, tx+16, ..., of what has the width of a head packs of neighbours.
 
 #include "kernels/attention.h"
 #include "kernels/cuda/fill.h"
@@ -10,7 +10,7 @@
 namespace tensorgrad::gpu {
 namespace {
 
-constexpr int kSide = 16, kRows = 8, kBlock = kSide * kRows;
+constexpr int kSide = 16, kRows = 16, kBlock = kSide * kRows;
 
 __device__ inline float exponential(float x) { return __expf(x); }
 __device__ inline double exponential(double x) { return exp(x); }

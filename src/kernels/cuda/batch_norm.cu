@@ -64,11 +64,15 @@ __global__ void __launch_bounds__(kBlock)
   each_of_part(batch, channels, spatial, c, [&](int64_t i) { sum += x[i]; });
   const Range range(batch, spatial, blockIdx.y, gridDim.y);
   T mean = block_sum(sum) / static_cast<T>(range.end - range.begin);
+  T rest = T(0);  // what the sum of the differences misses of 0 corrects the mean
   each_of_part(batch, channels, spatial, c, [&](int64_t i) {
     const T d = x[i] - mean;
+    rest += d;
     squares += d * d;
   });
-  squares = block_sum(squares);
+  rest = block_sum(rest) / static_cast<T>(range.end - range.begin);
+  squares = max(block_sum(squares) - static_cast<T>(range.end - range.begin) * rest * rest, T(0));
+  mean += rest;
   T count = static_cast<T>(batch * spatial);
   if (p.parts > 1) {
     T* mine = p.sums + c * p.parts * 2;

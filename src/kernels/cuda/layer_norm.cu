@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(Warp ? 32 * kWarps : 512)
         hat[i].v[k] = (hat[i].v[k] - mean) * rstd;
         dw[i].v[k] += up[i].v[k] * hat[i].v[k];
         db[i].v[k] += up[i].v[k];
-        up[i].v[k] *= w.v[k];
+        up[i].v[k] = rounded_product(up[i].v[k], w.v[k]);
         su += up[i].v[k];
         sux += up[i].v[k] * hat[i].v[k];
       }

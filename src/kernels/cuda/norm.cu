@@ -49,7 +49,7 @@ __global__ void row_backward(int64_t n, const T* g, const T* x, const T* mean_in
   g += row * n, x += row * n, dx += row * n;
   const T mean = Centre ? mean_in[row] : T(0), rstd = rstd_in[row];
   const int64_t first = row % rows_per_cycle * (n / step);
-  const auto upstream = [&](int64_t i) { return weight ? g[i] * weight[first + i / step] : g[i]; };
+  const auto upstream = [&](int64_t i) { return weight ? rounded_product(g[i], weight[first + i / step]) : g[i]; };
   T su = T(0), sux = T(0);
   for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
     const T u = upstream(i);

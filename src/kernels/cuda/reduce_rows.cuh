@@ -8,6 +8,10 @@
 
 namespace tensorgrad::gpu {
 
+// a * b rounded, never part of a fused addition: what cancels it elsewhere was rounded too.
+__device__ inline float rounded_product(float a, float b) { return __fmul_rn(a, b); }
+__device__ inline double rounded_product(double a, double b) { return __dmul_rn(a, b); }
+
 // Four elements read or written at a time.
 template <class T>
 struct alignas(16) Quad {

@@ -14,6 +14,12 @@ DEVICE = os.environ.get("PARITY_DEVICE", "cpu")
 WIDER = {torch.bfloat16: torch.float32, torch.float16: torch.float32}
 
 
+def wait() -> None:
+    """A device's work is asynchronous: a bad index is raised by the next wait."""
+    if DEVICE != "cpu":
+        tensorgrad.cuda.synchronize()
+
+
 def on_device(array: np.ndarray) -> Any:
     """A copy of the array."""
     tensor = tensorgrad.from_numpy(array.copy())
@@ -71,6 +77,8 @@ class Converter:
             return self.tensor(value)
         if isinstance(value, torch.dtype | torch.memory_format | torch.layout):
             return getattr(tensorgrad, dtype_name(value))
+        if isinstance(value, str) and value == "cpu":
+            return DEVICE
         if isinstance(value, torch.device):
             return tensorgrad.device(DEVICE if str(value) == "cpu" else str(value))
         if isinstance(value, torch.Generator):

@@ -43,6 +43,7 @@ def check(info: Any, sample: Any, dtype: torch.dtype, training: bool) -> None:
         raise compare.Difference(f"state_dict has {sorted(ours.state_dict())}, not {sorted(theirs.state_dict())}")
     if SAME_TEXT and repr(ours) != repr(theirs):
         raise compare.Difference(f"printed as {ours!r}, not {theirs!r}")
+    ours.to(convert.DEVICE)
     copy_state(theirs, ours)
     forward = sample.forward_input
     their_args = (forward.args, forward.kwargs)

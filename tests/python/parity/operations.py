@@ -231,7 +231,9 @@ def check_refusal(function: Callable[..., Any], bad: Any) -> None:
 
     def call() -> Any:  # what cannot even be made is refused too
         x, args, kwargs = convert.from_torch((sample.input, sample.args, sample.kwargs))
-        return function(x, *args, **kwargs)
+        result = function(x, *args, **kwargs)
+        convert.wait()
+        return result
 
     _, error = attempt(call)
     if not error:

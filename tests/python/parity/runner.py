@@ -3,11 +3,13 @@ catalogues: a crash or a hang is a failure of that operation and not the end of 
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import select
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -31,13 +33,14 @@ class Report:
         self.passed[kind] = self.passed.get(kind, 0) + ok
 
 
-def _child(job: Callable[[], Iterator[Any]], pipe: int) -> None:
+def _child(job: Callable[[], Iterator[Any]], pipe: int, errors: int) -> None:
     """Writes one line an outcome. Never returns."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
     if not os.environ.get("PARITY_STDERR"):
-        os.dup2(null, 2)
+        os.dup2(errors, 2)
+    faulthandler.enable()
     code = 0
     with os.fdopen(pipe, "w") as out:
         try:
@@ -58,12 +61,13 @@ class _Running:
     def __init__(self, name: str, job: Callable[[], Iterator[Any]]):
         self.report = Report(name)
         self.begin = time.monotonic()
+        self.errors = tempfile.TemporaryFile()
         read, write = os.pipe()
         sys.stdout.flush()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(read)
-            _child(job, write)
+            _child(job, write, self.errors.fileno())
         os.close(write)
         self.pipe = read
         self.text = b""
@@ -85,6 +89,12 @@ class _Running:
                 self.report.problems.append(f"{outcome['what']}: {outcome['problem']}")
         return bool(data)
 
+    def last_words(self) -> str:
+        """The end of what the child wrote to stderr: Python's stack, where it crashed."""
+        self.errors.seek(0)
+        text = self.errors.read().decode(errors="replace").strip()
+        return "\n" + text[-2000:] if text else ""
+
     def finish(self, why: str = "") -> Report:
         os.close(self.pipe)
         if why:
@@ -94,7 +104,7 @@ class _Running:
             if os.WIFSIGNALED(status) and not why:
                 why = f"crashed with signal {os.WTERMSIG(status)}"
             self.report.count("crash", False)
-            self.report.problems.append(f"{why or 'ended early'} after {self.last}")
+            self.report.problems.append(f"{why or 'ended early'} after {self.last}{self.last_words()}")
         self.report.seconds = time.monotonic() - self.begin
         return self.report
 
