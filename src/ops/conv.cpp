@@ -206,8 +206,8 @@ Tensor conv_nd(const char* op, int dims, const Tensor& input, const Tensor& weig
   ConvGeometry q = detail::conv_geometry(op, dims, x, weight, bias, stride, padding, dilation, groups);
   const DType dtype = convolution_dtype(x);
   q.shape.channels_last = stays_channels_last(q, x);
-  const Tensor out = convolve(q, q.shape.channels_last ? x : prepared(x, dtype), prepared(weight, dtype),
-                              prepared(bias, dtype));
+  const Tensor out =
+      convolve(q, q.shape.channels_last ? x : prepared(x, dtype), prepared(weight, dtype), prepared(bias, dtype));
   return finished(out, x.dtype(), input.dim() == dims + 2);
 }
 
