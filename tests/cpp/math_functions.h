@@ -8,7 +8,7 @@
 #define TENSORGRAD_MATH_UNARY(X) \
   X(exp) X(expm1) X(exp2) X(log) X(log1p) X(log2) X(log10) X(tanh) X(sigmoid) X(erf) X(erfc) X(sin) \
   X(cos) X(tan) X(asin) X(acos) X(atan) X(sinh) X(cosh) X(asinh) X(acosh) X(atanh) X(lgamma) \
-  X(digamma)
+  X(digamma) X(trigamma) X(erfinv)
 // clang-format on
 
 namespace tensorgrad::cpu {
@@ -18,7 +18,8 @@ enum class MathFunction {
   TENSORGRAD_MATH_UNARY(TENSORGRAD_NAME)
 #undef TENSORGRAD_NAME
       pow,
-  atan2
+  atan2,
+  hypot
 };
 
 #define TENSORGRAD_DECLARE(isa)                                                                 \

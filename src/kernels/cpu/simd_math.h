@@ -225,6 +225,31 @@ TENSORGRAD_INLINE Vec<T> exp_bounded(Vec<T> x) {
   const Vec<T> r = (x - n.value * F::ln2_hi) - n.value * F::ln2_lo;
   return scale(fma(fma(exp_tail(r), r, T(1)), r, T(1)), n);
 }
+// exp(x) / 2, for whose argument e^x alone may overflow.
+template <class T>
+TENSORGRAD_INLINE Vec<T> exp_halved(Vec<T> x) {
+  using F = Format<T>;
+  x = min(Vec<T>(F::exp_max + T(2)), x);
+  const auto n = nearest(x * T(1.44269504088896340736));
+  const Vec<T> r = (x - n.value * F::ln2_hi) - n.value * F::ln2_lo;
+  return scale(fma(fma(exp_tail(r), r, T(1)), r, T(1)), Whole<T>{n.value - T(1), n.integer - Bits<T>{1}});
+}
+
+// A number as the sum of two, the second at most half a unit in the last place of the first.
+struct Pair {
+  Vec<double> high, low;
+};
+TENSORGRAD_INLINE Pair pair_of(Vec<double> high, Vec<double> low) {  // |high| >= |low|
+  const Vec<double> sum = high + low;
+  return {sum, (high - sum) + low};
+}
+// e^(high + low), low being far smaller.
+TENSORGRAD_INLINE Vec<double> exp_of_sum(Vec<double> high, Vec<double> low) {
+  using F = Format<double>;
+  const auto n = nearest(high * 1.44269504088896340736);
+  const Pair r = pair_of(high - n.value * F::ln2_hi, low - n.value * F::ln2_lo);
+  return scale(fma(r.high * r.high, exp_tail(r.high), r.low) + r.high + 1., n);
+}
 }  // namespace math_detail
 
 template <class T>
@@ -247,11 +272,12 @@ TENSORGRAD_INLINE Vec<T> expm1(Vec<T> x) {
   using F = math_detail::Format<T>;
   const Vec<T> bounded = max(Vec<T>(sizeof(T) == 4 ? T(-20) : T(-40)), min(Vec<T>(F::exp_max), x));
   const auto n = math_detail::nearest(bounded * T(1.44269504088896340736));
-  const Vec<T> r = (bounded - n.value * F::ln2_hi) - n.value * F::ln2_lo;
-  const Vec<T> p = fma(r * r, math_detail::exp_tail(r), r);
-  // 2^n p + (2^n - 1), halved throughout so that n = 128 (1024) does not overflow early.
+  const Vec<T> high = bounded - n.value * F::ln2_hi, r = high - n.value * F::ln2_lo;
+  const Vec<T> lost = (high - r) - n.value * F::ln2_lo;  // by the rounding of r
+  const Vec<T> tail = fma(r * r, math_detail::exp_tail(r), lost), p = r + tail;
+  // 2^n (r + tail) + (2^n - 1), halved throughout so that n = 128 (1024) does not overflow early.
   const Vec<T> half = as_float((n.integer + (F::bias - 1)) << F::mantissa);
-  const Vec<T> scaled = fma(half, p, half - T(0.5)) * T(2);
+  const Vec<T> scaled = fma(half, tail, fma(half, r, half - T(0.5))) * T(2);
   const Vec<T> result = select(n.value == T(0), p, scaled);
   return select(abs(x) < (sizeof(T) == 4 ? T(1e-8) : T(1e-17)), x, result);  // keeps -0 and subnormal values
 }
@@ -363,41 +389,119 @@ TENSORGRAD_INLINE Vec<T> erf(Vec<T> x) {
   return copysign(select(a < (sizeof(T) == 4 ? T(0.93) : T(1)), small, large), x);
 }
 
+namespace math_detail {
+// e^(a^2) erfc(a) (1 + 2a) - c0 as a polynomial in t = (a - 4) / (a + 4), and c0 with what its rounding lost.
+TENSORGRAD_INLINE Vec<double> erfc_scaled(Vec<double> t) {
+  return t * horner(t, -0.13962111684056287, 0.015379652102619923, 0.068097054254735228, -0.10103906603630879,
+                    0.093732834996864665, -0.066330365812416824, 0.037167515561313044, -0.016197734049916588,
+                    0.005031969767346863, -0.00075777339584891017, -0.00019925557638953048, 0.0001506224373745032,
+                    -2.4402906586718559e-5, -1.1225200643869367e-5, 5.717252573108148e-6, 3.018338582251501e-7,
+                    -8.3422349219638916e-7, 6.2492196304340742e-8, 1.1457601816502302e-7, -7.8174444816959247e-9,
+                    -1.3399113425605488e-8, -1.7163156592813124e-9);
+}
+inline constexpr double kErfc0 = 1.2329951186255525, kErfc0Low = -4.6e-17;
+}  // namespace math_detail
+
 // 1 - erf(x), to full relative precision in the far tail.
 inline Vec<double> erfc(Vec<double> x) {
+  using namespace math_detail;
   const Vec<double> a = min(Vec<double>(28.), abs(x));
-  // e^(a^2) erfc(a) (1 + 2a) as a polynomial in (a - 4) / (a + 4).
-  const Vec<double> t = (a - 4.) / (a + 4.);
-  const Vec<double> p = math_detail::horner(
-      t, 1.2329951186255525, -0.13962111684056287, 0.015379652102619923, 0.068097054254735228, -0.10103906603630879,
-      0.093732834996864665, -0.066330365812416824, 0.037167515561313044, -0.016197734049916588, 0.005031969767346863,
-      -0.00075777339584891017, -0.00019925557638953048, 0.0001506224373745032, -2.4402906586718559e-5,
-      -1.1225200643869367e-5, 5.717252573108148e-6, 3.018338582251501e-7, -8.3422349219638916e-7, 6.2492196304340742e-8,
-      1.1457601816502302e-7, -7.8174444816959247e-9, -1.3399113425605488e-8, -1.7163156592813124e-9);
+  const Vec<double> above = erfc_scaled((a - 4.) / (a + 4.)), p = above + kErfc0;
   // e^(-a^2): a = hi + lo with hi^2 exact.
   const Vec<double> hi = as_float(bits(a) & int64_t{-1} << 27);
   const Vec<double> lo = a - hi;
-  const Vec<double> tail = exp(-(hi * hi)) * (p / (fma(a, 2., Vec<double>(1.))));
-  const Vec<double> r = fma(tail, expm1(-(lo * (a + hi))), tail);
+  const Vec<double> e = exp_of_sum(-(hi * hi), -(lo * (a + hi)));
+  // p / (1 + 2a), and with fused operations what the roundings of p, divisor and quotient lost.
+  const Vec<double> twice = a + a, divisor = twice + 1., q = p / divisor;
+#if defined(__FMA__)
+  const Vec<double> p_low = ((kErfc0 - p) + above) + kErfc0Low;
+  const Vec<double> lost = fma(-q, twice - (divisor - 1.), fma(-q, divisor, p) + p_low) / divisor;
+  const Vec<double> r = fma(e, q, e * lost);
+#else
+  const Vec<double> r = e * q;
+#endif
   // Near 0 the product above would lose digits: 1 - erf(x).
   const Vec<double> z = x * x;
-  const Vec<double> near_zero = 1. - fma(x, math_detail::erf_tail(z), x);
+  const Vec<double> near_zero = 1. - fma(x, erf_tail(z), x);
   return select(a < 0.5, near_zero, select(x < 0., 2. - r, r));
 }
+// The square of a float is exact in double.
 inline Vec<float> erfc(Vec<float> x) {
   return math_detail::by_double(
-      x, [](Vec<double> v) __attribute__((always_inline)) { return erfc(v); });
+      x, [](Vec<double> v) __attribute__((always_inline)) {
+        const Vec<double> a = min(Vec<double>(28.), abs(v));
+        const Vec<double> p = math_detail::erfc_scaled((a - 4.) / (a + 4.)) + math_detail::kErfc0;
+        const Vec<double> r = math_detail::exp_bounded(-(a * a)) * p / fma(a, 2., Vec<double>(1.));
+        return select(v < 0., 2. - r, r);
+      });
 }
 
 // ---- powers -------------------------------------------------------------------------------------------------------
 
+#if defined(__FMA__)
+namespace math_detail {
+// a * b + c, certainly in one rounding: of fma(a, b, -(a * b)) the compiler would make a difference of equal products.
+TENSORGRAD_INLINE Vec<double> fused(Vec<double> a, Vec<double> b, Vec<double> c) {
+#if defined(__AVX512F__)
+  return Vec<double>((Raw<double>)_mm512_fmadd_pd((__m512d)a.v, (__m512d)b.v, (__m512d)c.v));
+#else
+  return Vec<double>((Raw<double>)_mm256_fmadd_pd((__m256d)a.v, (__m256d)b.v, (__m256d)c.v));
+#endif
+}
+
+// log(x) for normal or subnormal x > 0 to about 2^-66 of itself. With s = f / (2 + f) it is
+// e ln(2) + 2 s (1 + s^2 / 3 + s^4 / 5 + ...), of which the first two terms need more than 53 bits.
+TENSORGRAD_INLINE Pair log_pair(Vec<double> x) {
+  using F = Format<double>;
+  const auto [e, f] = split_any(x);
+  const Vec<double> t = f + 2., t_low = f - (t - 2.), s = f / t;
+  const Vec<double> s_low = fma(-s, t_low, fused(-s, t, f)) / t;
+  const Vec<double> z = s * s, z_low = fma(s + s, s_low, fused(s, s, -z));
+  // (atanh(s) / s - 1 - z / 3) / z^2
+  const Vec<double> rest =
+      horner(z, 0.2, 0.14285714285714684, 0.11111111110827271, 0.090909091678374797, 0.076922974671715683,
+             0.066674030683619939, 0.058530998654920621, 0.058617716167012126);
+  constexpr double third = 0.33333333333333333, third_low = 1.850371707708594e-17;
+  const Vec<double> u = z * third;
+  const Vec<double> u_low = fma(z * z, rest, fma(z_low, third, fma(z, third_low, fused(z, third, -u))));
+  const Vec<double> d = s + s, p = d * u;
+  const Vec<double> p_low = fma(d, u_low, fma(s_low + s_low, u, fused(d, u, -p))) + (s_low + s_low);
+  const Pair m = pair_of(d, p);
+  const Pair sum = pair_of(e * F::ln2_hi, m.high);
+  return pair_of(sum.high, sum.low + fma(e, F::ln2_lo, m.low + p_low));
+}
+
+// a^y for normal or subnormal a > 0 and finite y.
+TENSORGRAD_INLINE Vec<double> pow_positive(Vec<double> a, Vec<double> y) {
+  using F = Format<double>;
+  const Pair l = log_pair(a);
+  const Vec<double> product = y * l.high;
+  const Vec<double> high = max(Vec<double>(F::exp_min), min(Vec<double>(F::exp_max), product));
+  const Vec<double> low = select(high == product, fma(y, l.low, fused(y, l.high, -product)), Vec<double>(0.));
+  return exp_of_sum(high, low);
+}
+}  // namespace math_detail
+#endif
+
 // x^y with C's rules: pow(x, 0) = pow(1, y) = 1 even for NaN, a negative x needs a whole y.
 inline Vec<double> pow(Vec<double> x, Vec<double> y) {
-  double a[kLanes<double>], b[kLanes<double>];
-  store(a, x);
-  store(b, y);
-  for (int i = 0; i < kLanes<double>; ++i) a[i] = __builtin_pow(a[i], b[i]);
-  return load(static_cast<const double*>(a));
+  const auto by_libm = [&](int lane) { return __builtin_pow(x[lane], y[lane]); };
+#if defined(__FMA__)
+  const Vec<double> a = abs(x);
+  const Mask<double> whole = round_even(y) == y;
+  const Vec<double> half = y * 0.5;
+  const Mask<double> negative = x < 0.;
+  Vec<double> r = math_detail::pow_positive(a, y);
+  r = select(negative & whole & (round_even(half) != half), -r, r);
+  r = select(negative & ~whole, Vec<double>(math_detail::kNaN<double>), r);
+  const Mask<double> usual =
+      (a > 0.) & (a < math_detail::kInf<double>)&(abs(y) < math_detail::kInf<double>);
+  return math_detail::patch(r, ~usual, by_libm);
+#else
+  double r[kLanes<double>];
+  for (int i = 0; i < kLanes<double>; ++i) r[i] = by_libm(i);
+  return load(static_cast<const double*>(r));
+#endif
 }
 inline Vec<float> pow(Vec<float> x, Vec<float> y) {
   using math_detail::kInf;

@@ -1,7 +1,7 @@
 #pragma once
 
-// The second half of simd_math.h (include that one): trigonometric and hyperbolic functions and their inverses. All are
-// computed in double; the float forms go through it. sin, cos and tan of |x| >= 1e6 are left to libm, lane by lane.
+// The second half of simd_math.h (include that one): trigonometric and hyperbolic functions and their inverses. sinh and cosh
+// have a float form, the others are computed in double. sin, cos and tan of |x| >= 1e6 are left to libm, lane by lane.
 
 #include "kernels/cpu/simd_math.h"
 
@@ -148,18 +148,29 @@ inline Vec<double> acos(Vec<double> x) {
 
 // ---- hyperbolic functions -----------------------------------------------------------------------------------------
 
-inline Vec<double> sinh(Vec<double> x) {
-  const Vec<double> a = abs(x);
-  const Vec<double> t = expm1(a);
-  const Vec<double> half = exp(a * 0.5);  // e^a alone overflows before sinh does
-  const Vec<double> r = select(a < 22., (t + t / (t + 1.)) * 0.5, half * 0.5 * half);
-  return copysign(r, x);
+namespace math_detail {
+// (sinh(x) - x) / x^3 in z = x^2, |x| < 1: the series.
+template <class T>
+TENSORGRAD_INLINE Vec<T> sinh_tail(Vec<T> z) {
+  if constexpr (sizeof(T) == 4)
+    return horner(z, 1. / 6, 1. / 120, 1. / 5040, 1. / 362880, 1. / 39916800);
+  else
+    return horner(z, 1. / 6, 1. / 120, 1. / 5040, 1. / 362880, 1. / 39916800, 1. / 6227020800., 1. / 1307674368000.,
+                  1. / 355687428096000., 1. / 121645100408832000.);
 }
-inline Vec<double> cosh(Vec<double> x) {
-  const Vec<double> a = abs(x);
-  const Vec<double> half = exp(a * 0.5);
-  const Vec<double> e = exp(a);
-  return select(a < 22., e * 0.5 + 0.5 / e, half * 0.5 * half);
+}  // namespace math_detail
+
+template <class T>
+TENSORGRAD_INLINE Vec<T> sinh(Vec<T> x) {
+  const Vec<T> a = abs(x), z = x * x;
+  const Vec<T> half = math_detail::exp_halved(a);
+  const Vec<T> large = half - T(0.25) / half;
+  return copysign(select(a < T(1), fma(a * z, math_detail::sinh_tail(z), a), large), x);
+}
+template <class T>
+TENSORGRAD_INLINE Vec<T> cosh(Vec<T> x) {
+  const Vec<T> half = math_detail::exp_halved(abs(x));
+  return half + T(0.25) / half;
 }
 inline Vec<double> asinh(Vec<double> x) {
   const Vec<double> a = abs(x), square = a * a;
@@ -189,8 +200,6 @@ TENSORGRAD_FLOAT_BY_DOUBLE(tan)
 TENSORGRAD_FLOAT_BY_DOUBLE(asin)
 TENSORGRAD_FLOAT_BY_DOUBLE(acos)
 TENSORGRAD_FLOAT_BY_DOUBLE(atan)
-TENSORGRAD_FLOAT_BY_DOUBLE(sinh)
-TENSORGRAD_FLOAT_BY_DOUBLE(cosh)
 TENSORGRAD_FLOAT_BY_DOUBLE(asinh)
 TENSORGRAD_FLOAT_BY_DOUBLE(acosh)
 TENSORGRAD_FLOAT_BY_DOUBLE(atanh)

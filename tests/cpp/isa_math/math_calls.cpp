@@ -1,6 +1,6 @@
-// The functions of kernels/cpu/simd_math.h over arrays, compiled once per instruction set for test_simd_math.cpp.
+// The functions of kernels/cpu/simd_math.h and pointwise_math.h over arrays, compiled once per instruction set for test_simd_math.cpp.
 #include "../math_functions.h"
-#include "kernels/cpu/simd_math.h"
+#include "kernels/cpu/pointwise_math.h"
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
 namespace {
@@ -26,6 +26,8 @@ void call(MathFunction which, const T* x, const T* y, T* out, int64_t n) {
       return over(x, y, out, n, [](Vec<T> a, Vec<T> b) { return pow(a, b); });
     case MathFunction::atan2:
       return over(x, y, out, n, [](Vec<T> a, Vec<T> b) { return atan2(a, b); });
+    case MathFunction::hypot:
+      return over(x, y, out, n, [](Vec<T> a, Vec<T> b) { return hypot(a, b); });
   }
 }
 
