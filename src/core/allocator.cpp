@@ -220,7 +220,7 @@ struct LargeCache {
     if (kWatched) {
       std::free(p);
     } else {
-      free.emplace(it->second, p);
+      free.emplace_hint(free.lower_bound(it->second), it->second, p);  // before its equals: the warmest goes out first
     }
     sizes_.erase(it);
   }

@@ -93,7 +93,8 @@ struct Pool {
   // The current job; written by the owner while no chunk is unclaimed and pending == 0.
   alignas(64) Body body = nullptr;
   void* context = nullptr;
-  int64_t begin = 0, end = 0, chunk = 0;
+  int64_t begin = 0, end = 0, chunk = 0, chunks = 0;
+  bool backwards = false;  // each half from the middle outwards
   std::atomic<bool> failed{false};
   std::exception_ptr error;
 
@@ -139,6 +140,12 @@ int default_threads() {
   return n > kMaxThreads ? kMaxThreads : n;
 }
 
+// The i-th chunk of each half, counted from the middle of the whole instead of from its end.
+int64_t mirrored(int64_t i, int64_t chunks) {
+  const int64_t half = chunks / 2;
+  return i < half ? half - 1 - i : half + (chunks - 1 - i);
+}
+
 // Claims and runs chunks of the current job, at most `most`, until none is left; returns how many this thread ran.
 int32_t run_chunks(Pool& p, int32_t most, End end) {
   int32_t ran = 0;
@@ -148,7 +155,8 @@ int32_t run_chunks(Pool& p, int32_t most, End end) {
     if (u.left == 0) break;
     const uint64_t rest = end == End::front ? u.without_first() : u.without_last();
     if (!p.remaining.compare_exchange_weak(word, rest, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
-    const int64_t index = end == End::front ? u.first : int64_t{u.first} + u.left - 1;
+    const int64_t claimed = end == End::front ? u.first : int64_t{u.first} + u.left - 1;
+    const int64_t index = p.backwards ? mirrored(claimed, p.chunks) : claimed;
     const int64_t b = p.begin + index * p.chunk;
     const int64_t e = p.end - b > p.chunk ? b + p.chunk : p.end;
     if (!p.failed.load(std::memory_order_relaxed)) {
@@ -351,33 +359,49 @@ void set_num_threads(int n) {
   pool().wanted.store(n > kMaxThreads ? kMaxThreads : n);  // the workers follow at the next parallel_for
 }
 
-namespace detail {
+namespace {
 
-void parallel_run(int64_t begin, int64_t end, int64_t grain, Body body, void* context) {
-  if (end <= begin) return;
+// A range cut into whole multiples of the grain, at most kChunksPerThread a thread.
+struct Cut {
+  Cut(int64_t begin, int64_t end, int64_t grain, int threads) {
+    if (grain < 1) grain = 1;
+    const int64_t grains = (end - begin - 1) / grain + 1, most = kChunksPerThread * threads;
+    const int64_t per_chunk = grains <= most ? 1 : (grains - 1) / most + 1;
+    chunks = (grains - 1) / per_chunk + 1;
+    size = per_chunk * grain;
+  }
+  int64_t size, chunks;
+};
+
+void run_job(int64_t begin, int64_t end, int64_t grain, bool backwards, Body body, void* context) {
   Pool& p = pool();
   const int threads = get_num_threads();
-  if (threads == 1 || p.closed.load(std::memory_order_relaxed)) return body(context, begin, end);
+  if (p.closed.load(std::memory_order_relaxed)) return body(context, begin, end);
+  if (threads == 1) {
+    if (!backwards) return body(context, begin, end);
+    const Cut cut(begin, end, grain, 1);
+    for (int64_t i = cut.chunks; i-- > 0;) {
+      const int64_t b = begin + i * cut.size;
+      body(context, b, end - b > cut.size ? b + cut.size : end);
+    }
+    return;
+  }
   Ownership ownership(p);
   if (!ownership.held) return body(context, begin, end);
   if (p.started_for != threads) start_workers(p, threads);
-
-  // Chunks are whole multiples of the grain, at most kChunksPerThread a thread.
-  if (grain < 1) grain = 1;
-  const int64_t grains = (end - begin - 1) / grain + 1;
-  const int64_t most = kChunksPerThread * threads;
-  const int64_t per_chunk = grains <= most ? 1 : (grains - 1) / most + 1;
-  const int64_t chunks = (grains - 1) / per_chunk + 1;
-  if (chunks == 1 || p.worker_count == 0) return body(context, begin, end);
+  const Cut cut(begin, end, grain, threads);
+  if (cut.chunks == 1 || p.worker_count == 0) return body(context, begin, end);
 
   p.body = body;
   p.context = context;
   p.begin = begin;
   p.end = end;
-  p.chunk = per_chunk * grain;
+  p.chunk = cut.size;
+  p.chunks = cut.chunks;
+  p.backwards = backwards;
   p.failed.store(false, std::memory_order_relaxed);
-  p.pending.store(static_cast<int32_t>(chunks), std::memory_order_relaxed);
-  p.remaining.store(static_cast<uint32_t>(chunks));
+  p.pending.store(static_cast<int32_t>(cut.chunks), std::memory_order_relaxed);
+  p.remaining.store(static_cast<uint32_t>(cut.chunks));
   int32_t ran = p.sleepers.load() > 0 ? run_one_and_wake(p) : 0;
   ran += run_chunks(p, INT32_MAX, End::front);
   finish_chunks(p, ran);
@@ -387,6 +411,21 @@ void parallel_run(int64_t begin, int64_t end, int64_t grain, Body body, void* co
     p.error = nullptr;
     std::rethrow_exception(std::move(error));
   }
+}
+
+}  // namespace
+
+namespace detail {
+
+void parallel_run(int64_t begin, int64_t end, int64_t grain, Body body, void* context) {
+  if (end > begin) run_job(begin, end, grain, false, body, context);
+}
+
+void parallel_sweep_run(int64_t begin, int64_t end, int64_t grain, Body body, void* context) {
+  thread_local bool backwards = false;
+  if (end <= begin) return;
+  if (!inside) backwards = !backwards;
+  run_job(begin, end, grain, backwards, body, context);
 }
 
 }  // namespace detail

@@ -19,7 +19,7 @@ int64_t grain_of(int64_t n) { return n >= kGrain ? 1 : kGrain / (n > 0 ? n : 1);
 template <class Bad>
 int64_t first_bad(const int64_t* values, int64_t n, Bad bad) {
   int found = 0;
-  parallel_for(0, n, 4 * kGrain, [&](int64_t b, int64_t e) {
+  parallel_sweep(0, n, 4 * kGrain, [&](int64_t b, int64_t e) {
     int64_t any = 0;
     for (int64_t i = b; i < e; ++i) any |= bad(values[i]);
     if (any) __atomic_store_n(&found, 1, __ATOMIC_RELAXED);
@@ -145,7 +145,7 @@ void strip_loss(const ClassLoss& s, const T* x, const int64_t* target, int64_t c
 template <class T, class Body>
 void strips(const ClassLoss& s, Body body) {
   const int64_t per_batch = (s.spatial + kLanes<T> - 1) / kLanes<T>;
-  parallel_for(0, s.batch * per_batch, grain_of(s.classes * kLanes<T>), [&](int64_t b, int64_t e) {
+  parallel_sweep(0, s.batch * per_batch, grain_of(s.classes * kLanes<T>), [&](int64_t b, int64_t e) {
     for (int64_t i = b; i < e; ++i) {
       const int64_t at = i % per_batch * kLanes<T>, batch = i / per_batch;
       body(batch * s.spatial + at, s.spatial - at < kLanes<T> ? s.spatial - at : int64_t{kLanes<T>},
@@ -161,7 +161,7 @@ int64_t cross_entropy_forward(const ClassLoss& s, const T* x, T* log_sum, T* out
   const int64_t count = s.batch * s.spatial;
   T* losses = s.reduce ? scratch_of<T>(ScratchSlot::shared, count) : out;
   if (s.spatial == 1) {
-    parallel_for(0, count, grain_of(s.classes), [=](int64_t b, int64_t e) {
+    parallel_sweep(0, count, grain_of(s.classes), [=](int64_t b, int64_t e) {
       for (int64_t i = b; i < e; ++i) losses[i] = row_loss(s, x + i * s.classes, s.target[i], log_sum + i);
     });
   } else {
@@ -179,7 +179,7 @@ void cross_entropy_backward(const ClassLoss& s, const T* x, const T* log_sum, co
   const T e = static_cast<T>(s.smoothing), each = e / static_cast<T>(s.classes);
   const T all = e != T(0) ? class_weight_sum<T>(s) * each : T(0);
   if (s.spatial == 1) {
-    parallel_for(0, s.batch, grain_of(s.classes), [=](int64_t begin, int64_t end) {
+    parallel_sweep(0, s.batch, grain_of(s.classes), [=](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t t = s.target[i];
         T* to = dx + i * s.classes;
@@ -237,7 +237,7 @@ int64_t nll_forward(const ClassLoss& s, const T* x, T* out, T* total_weight) {
   if (bad >= 0) return bad;
   const int64_t count = s.batch * s.spatial;
   T* losses = s.reduce ? scratch_of<T>(ScratchSlot::shared, count) : out;
-  parallel_for(0, count, kGrain, [=](int64_t b, int64_t e) {
+  parallel_sweep(0, count, kGrain, [=](int64_t b, int64_t e) {
     for (int64_t i = b; i < e; ++i) {
       const int64_t t = s.target[i];
       losses[i] = counts(s, t) ? -weight_of<T>(s, t) * x[place(s, i, t)] : T(0);
@@ -250,7 +250,7 @@ int64_t nll_forward(const ClassLoss& s, const T* x, T* out, T* total_weight) {
 template <class T>
 void nll_backward(const ClassLoss& s, const T* grad, const T* total_weight, T* dx) {
   const int64_t sample = s.classes * s.spatial;
-  parallel_for(0, s.batch, grain_of(sample), [=](int64_t b, int64_t e) {
+  parallel_sweep(0, s.batch, grain_of(sample), [=](int64_t b, int64_t e) {
     __builtin_memset(dx + b * sample, 0, static_cast<size_t>((e - b) * sample) * sizeof(T));
     for (int64_t i = b * s.spatial; i < e * s.spatial; ++i) {
       const int64_t t = s.target[i];
@@ -268,7 +268,7 @@ int64_t embedding_forward(int64_t count, int64_t rows, int64_t size, const T* we
         return static_cast<uint64_t>(t) >= static_cast<uint64_t>(rows);
       });
   if (bad >= 0) return bad;
-  parallel_for(0, count, grain_of(size), [=](int64_t b, int64_t e) {
+  parallel_sweep(0, count, grain_of(size), [=](int64_t b, int64_t e) {
     for (int64_t i = b; i < e; ++i)
       copy_bytes(out + i * size, weight + index[i] * size, size * static_cast<int64_t>(sizeof(T)));
   });
@@ -278,7 +278,7 @@ int64_t embedding_forward(int64_t count, int64_t rows, int64_t size, const T* we
 template <class T>
 void embedding_backward(int64_t count, int64_t rows, int64_t size, const T* grad, const int64_t* index, int64_t padding,
                         bool by_frequency, T* dweight) {
-  parallel_for(0, rows, grain_of(size), [=](int64_t b, int64_t e) {
+  parallel_sweep(0, rows, grain_of(size), [=](int64_t b, int64_t e) {
     __builtin_memset(dweight + b * size, 0, static_cast<size_t>((e - b) * size) * sizeof(T));
   });
   int64_t* times = nullptr;
@@ -289,7 +289,7 @@ void embedding_backward(int64_t count, int64_t rows, int64_t size, const T* grad
   }
   // A thread has some columns and all indices: every row is summed in the order of the indices.
   constexpr int64_t strip = 64 / sizeof(T);
-  parallel_for(0, (size + strip - 1) / strip, grain_of(count * strip), [=](int64_t b, int64_t e) {
+  parallel_sweep(0, (size + strip - 1) / strip, grain_of(count * strip), [=](int64_t b, int64_t e) {
     const int64_t first = b * strip, n = (e * strip < size ? e * strip : size) - first;
     for (int64_t i = 0; i < count; ++i) {
       if (index[i] == padding) continue;

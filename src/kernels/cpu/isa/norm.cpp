@@ -78,7 +78,7 @@ void affine_row(const T* x, T mean, T rstd, const T* weight, const T* bias, T* y
 template <class T>
 void layer_forward(int64_t rows, int64_t n, const T* x, const T* weight, const T* bias, double eps, bool centre, T* y,
                    T* mean, T* rstd) {
-  parallel_for(0, rows, grain_of(n), [=](int64_t b, int64_t e) {
+  parallel_sweep(0, rows, grain_of(n), [=](int64_t b, int64_t e) {
     for (int64_t r = b; r < e; ++r) {
       const T* in = x + r * n;
       const T m = centre ? mean_of(in, n) : T(0);
@@ -123,7 +123,7 @@ void layer_backward(int64_t rows, int64_t n, const T* g, const T* x, const T* me
   const int64_t groups = rows * n < 2 * kGrain || rows < 2 ? 1 : rows < 16 ? rows : 16;
   const bool sums = dweight || dbias;
   T* partial = sums ? scratch_of<T>(ScratchSlot::shared, groups * 2 * n) : nullptr;
-  parallel_for(0, groups, 1, [=](int64_t b, int64_t e) {
+  parallel_sweep(0, groups, 1, [=](int64_t b, int64_t e) {
     for (int64_t k = b; k < e; ++k) {
       T* dw = dweight ? partial + k * 2 * n : nullptr;
       T* db = dbias ? partial + k * 2 * n + n : nullptr;
@@ -244,7 +244,7 @@ template <class T>
 void group_forward(int64_t batch, int64_t channels, int64_t spatial, int64_t groups, const T* x, const T* weight,
                    const T* bias, double eps, T* y, T* mean, T* rstd) {
   const int64_t per_group = channels / groups, n = per_group * spatial;
-  parallel_for(0, batch * groups, grain_of(n), [=](int64_t begin, int64_t end) {
+  parallel_sweep(0, batch * groups, grain_of(n), [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const T* in = x + r * n;
       double sum = 0, square = 0;
@@ -268,7 +268,7 @@ void group_backward(int64_t batch, int64_t channels, int64_t spatial, int64_t gr
   const int64_t per_group = channels / groups, n = per_group * spatial;
   // Of each (sample, channel): the sums of g * x^ and of g.
   T* sums = scratch_of<T>(ScratchSlot::shared, batch * channels * 2);
-  parallel_for(0, batch * groups, grain_of(n), [=](int64_t begin, int64_t end) {
+  parallel_sweep(0, batch * groups, grain_of(n), [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const T m = mean[r], s = rstd[r];
       double mean_u = 0, mean_ux = 0;
@@ -309,7 +309,7 @@ void group_backward(int64_t batch, int64_t channels, int64_t spatial, int64_t gr
 template <class T, class Body>
 void channel_strips(int64_t batch, int64_t channels, Body body) {
   const int64_t strips = (channels + kLanes<T> - 1) / kLanes<T>;
-  parallel_for(0, strips, grain_of(batch * kLanes<T>), [&](int64_t b, int64_t e) {
+  parallel_sweep(0, strips, grain_of(batch * kLanes<T>), [&](int64_t b, int64_t e) {
     for (int64_t i = b; i < e; ++i) {
       const int64_t c = i * kLanes<T>;
       body(c, channels - c < kLanes<T> ? channels - c : int64_t{kLanes<T>});
@@ -359,7 +359,7 @@ void batch_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, d
     });
     return;
   }
-  parallel_for(0, channels, grain_of(batch * spatial), [=](int64_t b, int64_t e) {
+  parallel_sweep(0, channels, grain_of(batch * spatial), [=](int64_t b, int64_t e) {
     for (int64_t c = b; c < e; ++c) {
       const T shift = x[c * spatial];
       double sum = 0, square = 0;
@@ -384,7 +384,7 @@ void batch_apply(int64_t batch, int64_t channels, int64_t spatial, const T* x, c
     });
     return;
   }
-  parallel_for(0, batch * channels, grain_of(spatial), [=](int64_t b, int64_t e) {
+  parallel_sweep(0, batch * channels, grain_of(spatial), [=](int64_t b, int64_t e) {
     for (int64_t i = b; i < e; ++i) {
       const int64_t c = i % channels;
       scale_run(x + i * spatial, mean[c], weight ? rstd[c] * weight[c] : rstd[c], bias ? bias[c] : T(0),
@@ -419,7 +419,7 @@ void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g
   if (spatial == 1)
     return batch_backward_rows(batch, channels, g, x, mean, rstd, weight, batch_statistics, dx, dweight, dbias);
   const double count = static_cast<double>(batch * spatial);
-  parallel_for(0, channels, grain_of(batch * spatial), [=](int64_t begin, int64_t end) {
+  parallel_sweep(0, channels, grain_of(batch * spatial), [=](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; ++c) {
       double sum_g = 0, sum_gx = 0;
       if (batch_statistics || dweight || dbias) {

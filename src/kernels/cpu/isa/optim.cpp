@@ -31,7 +31,7 @@ template <class Body>
 TENSORGRAD_INLINE void for_items(const OptimItem* items, int64_t count, const Body& body) {
   if (count == 0) return;
   const int64_t all = items[count - 1].begin + items[count - 1].n;
-  parallel_for(0, all, kGrain, [&](int64_t b, int64_t e) { walk(items, count, b, e, body); });
+  parallel_sweep(0, all, kGrain, [&](int64_t b, int64_t e) { walk(items, count, b, e, body); });
 }
 
 // Applies step(load, store) to whole vectors, then to the rest of n.
@@ -167,7 +167,7 @@ double sum_squares(const OptimItem* items, int64_t count) {
   int64_t block_of[kBatch], item_of[kBatch], filled = 0;
   int64_t elements = 0;
   auto flush = [&] {
-    parallel_for(0, filled, elements < 2 * kGrain ? filled : 1, [&](int64_t b, int64_t e) {
+    parallel_sweep(0, filled, elements < 2 * kGrain ? filled : 1, [&](int64_t b, int64_t e) {
       for (int64_t k = b; k < e; ++k) {
         const OptimItem& item = items[item_of[k]];
         const int64_t from = block_of[k] * kBlock, n = item.n - from < kBlock ? item.n - from : kBlock;

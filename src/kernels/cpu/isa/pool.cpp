@@ -135,7 +135,7 @@ void max_pool(const PoolShape& s, const T* input, T* output, int64_t* indices) {
       inside(s.in_width, s.out_width, (s.kernel_width - 1) * s.dilation_width + 1, s.stride_width, s.pad_width);
   if (in_plane(s) >= (int64_t{1} << 31)) columns.last = columns.first;  // an index does not fit a lane
   const int64_t work = out_plane(s) * s.kernel_height * s.kernel_width;
-  parallel_for(0, s.planes, plane_grain(work), [&](int64_t begin, int64_t end) {
+  parallel_sweep(0, s.planes, plane_grain(work), [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
       for (int64_t y = 0; y < s.out_height; ++y) {
         const int64_t at = p * out_plane(s) + y * s.out_width;
@@ -147,7 +147,7 @@ void max_pool(const PoolShape& s, const T* input, T* output, int64_t* indices) {
 
 template <class T>
 void max_pool_backward(const PoolShape& s, const T* grad_output, const int64_t* indices, T* grad_input) {
-  parallel_for(0, s.planes, plane_grain(in_plane(s)), [&](int64_t begin, int64_t end) {
+  parallel_sweep(0, s.planes, plane_grain(in_plane(s)), [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
       T* to = grad_input + p * in_plane(s);
       const T* grad = grad_output + p * out_plane(s);
@@ -160,7 +160,7 @@ void max_pool_backward(const PoolShape& s, const T* grad_output, const int64_t* 
 
 template <class T>
 void take(const PoolShape& s, const T* input, const int64_t* indices, T* output) {
-  parallel_for(0, s.planes, plane_grain(out_plane(s)), [&](int64_t begin, int64_t end) {
+  parallel_sweep(0, s.planes, plane_grain(out_plane(s)), [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
       for (int64_t i = p * out_plane(s); i < (p + 1) * out_plane(s); ++i) {
         output[i] = input[p * in_plane(s) + indices[i]];
@@ -238,7 +238,7 @@ template <class T>
 void avg_pool(const PoolShape& s, const AveragePoolOptions& o, const T* input, T* output) {
   const Inside columns = inside(s.in_width, s.out_width, s.kernel_width, s.stride_width, s.pad_width);
   const int64_t work = s.out_height * s.kernel_height * s.in_width + out_plane(s) * s.kernel_width;
-  parallel_for(0, s.planes, plane_grain(work), [&](int64_t begin, int64_t end) {
+  parallel_sweep(0, s.planes, plane_grain(work), [&](int64_t begin, int64_t end) {
     T* sums = scratch_of<T>(ScratchSlot::item, s.in_width);
     for (int64_t p = begin; p < end; ++p) {
       for (int64_t y = 0; y < s.out_height; ++y) {
@@ -283,7 +283,7 @@ template <class T>
 void avg_pool_backward(const PoolShape& s, const AveragePoolOptions& o, const T* grad_output, T* grad_input) {
   const Inside columns = inside(s.in_width, s.out_width, s.kernel_width, s.stride_width, s.pad_width);
   const int64_t work = out_plane(s) * s.kernel_width + out_plane(s) * s.kernel_height + in_plane(s);
-  parallel_for(0, s.planes, plane_grain(work), [&](int64_t begin, int64_t end) {
+  parallel_sweep(0, s.planes, plane_grain(work), [&](int64_t begin, int64_t end) {
     T* row = scratch_of<T>(ScratchSlot::item, s.in_width);
     for (int64_t p = begin; p < end; ++p) {
       T* plane = grad_input + p * in_plane(s);
@@ -308,7 +308,7 @@ inline int64_t adaptive_last(int64_t i, int64_t in, int64_t out) {
 
 template <class T>
 void adaptive_max_pool(const PoolShape& s, const T* input, T* output, int64_t* indices) {
-  parallel_for(0, s.planes, plane_grain(in_plane(s) + out_plane(s)), [&](int64_t begin, int64_t end) {
+  parallel_sweep(0, s.planes, plane_grain(in_plane(s) + out_plane(s)), [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
       for (int64_t o = 0; o < out_plane(s); ++o) {
         const int64_t y = o / s.out_width;
@@ -338,7 +338,7 @@ T sum_row(const T* p, int64_t n) {
 
 template <class T>
 void adaptive_avg_pool(const PoolShape& s, const T* input, T* output) {
-  parallel_for(0, s.planes, plane_grain(in_plane(s) + out_plane(s)), [&](int64_t begin, int64_t end) {
+  parallel_sweep(0, s.planes, plane_grain(in_plane(s) + out_plane(s)), [&](int64_t begin, int64_t end) {
     T* sums = scratch_of<T>(ScratchSlot::item, s.in_width);
     for (int64_t p = begin; p < end; ++p) {
       const T* plane = input + p * in_plane(s);
@@ -364,7 +364,7 @@ void adaptive_avg_pool(const PoolShape& s, const T* input, T* output) {
 
 template <class T>
 void adaptive_avg_pool_backward(const PoolShape& s, const T* grad_output, T* grad_input) {
-  parallel_for(0, s.planes, plane_grain(in_plane(s) + out_plane(s)), [&](int64_t begin, int64_t end) {
+  parallel_sweep(0, s.planes, plane_grain(in_plane(s) + out_plane(s)), [&](int64_t begin, int64_t end) {
     T* row = scratch_of<T>(ScratchSlot::item, s.in_width);
     for (int64_t p = begin; p < end; ++p) {
       T* to = grad_input + p * in_plane(s);

@@ -67,7 +67,7 @@ TENSORGRAD_INLINE Block4 philox(uint64_t seed, uint64_t first) {
 template <class Body>
 void each_group(RandomStream stream, int64_t n, int64_t per_group, Body body) {
   const int64_t groups = (n + per_group - 1) / per_group;
-  parallel_for(0, groups, kGrainGroups, [&](int64_t b, int64_t e) {
+  parallel_sweep(0, groups, kGrainGroups, [&](int64_t b, int64_t e) {
     for (int64_t g = b; g < e; ++g) {
       const int64_t at = g * per_group, left = n - at;
       body(at, left < per_group ? left : per_group, stream.block + static_cast<uint64_t>(g * kBlocks));

@@ -137,9 +137,13 @@ void forward_rows(const T* x, T* y, int64_t rows, int64_t n) {
 }
 
 // What a row's gradient needs of the whole row: the sum of g * y, or of g.
+// dx is where that row's gradient will be written: its lines are asked for meanwhile.
 template <int kStep, class T>
-TENSORGRAD_INLINE T backward_sum(const T* y, const T* g, int64_t n, bool log_form) {
-  const auto up = [&](int64_t i) __attribute__((always_inline)) { return kStep == 0 ? Vec<T>(g[0]) : load(g + i); };
+TENSORGRAD_INLINE T backward_sum(const T* y, const T* g, const T* dx, int64_t n, bool log_form) {
+  const auto up = [&](int64_t i) __attribute__((always_inline)) {
+    __builtin_prefetch(dx + i, 1);
+    return kStep == 0 ? Vec<T>(g[0]) : load(g + i);
+  };
   const auto up_n = [&](int64_t i, int64_t c) __attribute__((always_inline)) {
     return kStep == 0 ? select(first_lanes<T>(c), Vec<T>(g[0]), Vec<T>(T(0))) : load_n(g + i, c);
   };
@@ -174,7 +178,7 @@ void backward_block(const T* y, const T* g, int64_t g_row, T* dx, int64_t rows, 
   for (int64_t r0 = 0; r0 < rows; r0 += step) {
     const int64_t count = rows - r0 < step ? rows - r0 : step;
     for (int64_t r = 0; r < count; ++r)
-      sum[r] = backward_sum<kStep>(y + (r0 + r) * n, g + (r0 + r) * g_row, n, log_form);
+      sum[r] = backward_sum<kStep>(y + (r0 + r) * n, g + (r0 + r) * g_row, dx + (r0 + r) * n, n, log_form);
     for (int64_t r = 0; r < count; ++r)
       backward_row<kStep>(y + (r0 + r) * n, g + (r0 + r) * g_row, dx + (r0 + r) * n, n, sum[r], log_form);
   }
@@ -283,7 +287,7 @@ void forward(const DimShape& s, const T* x, T* y, bool log_form) {
   if (s.outer == 0 || s.n == 0 || s.inner == 0) return;
   if (s.inner == 1) {
     const int64_t n = s.n;
-    parallel_for(0, s.outer, row_grain<T>(n), [=](int64_t b, int64_t e) {
+    parallel_sweep(0, s.outer, row_grain<T>(n), [=](int64_t b, int64_t e) {
       if (log_form)
         rows_of<true>(x + b * n, y + b * n, e - b, n);
       else
@@ -294,7 +298,7 @@ void forward(const DimShape& s, const T* x, T* y, bool log_form) {
   constexpr int64_t width = kStrip * kLanes<T>;
   const int64_t strips = (s.inner + width - 1) / width;
   const bool staged = s.n * width * static_cast<int64_t>(sizeof(T)) <= 32768;
-  parallel_for(0, s.outer * strips, row_grain<T>(s.n * width), [=](int64_t b, int64_t e) {
+  parallel_sweep(0, s.outer * strips, row_grain<T>(s.n * width), [=](int64_t b, int64_t e) {
     T* room = staged ? scratch_of<T>(ScratchSlot::item, s.n * width) : nullptr;
     for (int64_t i = b; i < e; ++i) {
       const int64_t column = i % strips * width, offset = i / strips * s.n * s.inner + column;
@@ -307,7 +311,7 @@ void forward(const DimShape& s, const T* x, T* y, bool log_form) {
 template <int kStep, class T>
 void backward_rows(const DimShape& s, const T* y, const T* g, int64_t g_row, T* dx, bool log_form) {
   const int64_t n = s.n;
-  parallel_for(0, s.outer, row_grain<T>(n), [=](int64_t b, int64_t e) {
+  parallel_sweep(0, s.outer, row_grain<T>(n), [=](int64_t b, int64_t e) {
     const T* out = y + b * n;
     const T* up = g + b * g_row;
     T* in = dx + b * n;
@@ -335,7 +339,7 @@ void backward(const DimShape& s, const T* y, const T* g, const DimStrides& strid
   }
   constexpr int64_t width = kWide * kLanes<T>;
   const int64_t strips = (s.inner + width - 1) / width;
-  parallel_for(0, s.outer * strips, row_grain<T>(s.n * width), [=](int64_t b, int64_t e) {
+  parallel_sweep(0, s.outer * strips, row_grain<T>(s.n * width), [=](int64_t b, int64_t e) {
     for (int64_t i = b; i < e; ++i) {
       const int64_t column = i % strips * width, row = i / strips, offset = row * s.n * s.inner + column;
       const int64_t count = s.inner - column < width ? s.inner - column : width;
