@@ -101,7 +101,8 @@ std::pair<Tensor, Tensor> extreme_of_dim(const char* name, const char* op, const
            [sizes = Shape(x.sizes()), d, keepdim, places = places](const Tensor& g, const Context&) {
              if (sizes.empty()) return g;
              const Tensor index = keepdim ? places : places.unsqueeze(d), wide = keepdim ? g : g.unsqueeze(d);
-             return zeros(sizes, {.dtype = g.dtype(), .device = g.device()}).scatter(d, index, wide);
+             Tensor out = zeros(sizes, {.dtype = g.dtype(), .device = g.device()});
+             return should_record(wide) ? out.scatter(d, index, wide) : out.scatter_(d, index, wide);
            });
   }
   return {std::move(values), std::move(places)};

@@ -58,7 +58,8 @@ std::pair<Tensor, Tensor> running_extreme(const char* name, const char* op, Scan
   if (should_record(x)) {
     record(name, values, inputs(x), [sizes = Shape(x.sizes()), d, places](const Tensor& g, const Context&) {
       if (sizes.empty()) return g;
-      return zeros(sizes, {.dtype = g.dtype(), .device = g.device()}).scatter_add(d, places, g);
+      Tensor out = zeros(sizes, {.dtype = g.dtype(), .device = g.device()});
+      return should_record(g) ? out.scatter_add(d, places, g) : out.scatter_add_(d, places, g);
     });
   }
   return {std::move(values), std::move(places)};

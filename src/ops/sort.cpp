@@ -19,7 +19,8 @@ void record_places(const char* name, const Tensor& x, const Tensor& values, cons
   if (!should_record(x)) return;
   record(name, values, inputs(x), [sizes = Shape(x.sizes()), places, d](const Tensor& g, const Context&) {
     if (sizes.empty()) return g;
-    return zeros(sizes, {.dtype = g.dtype(), .device = g.device()}).scatter(d, places, g);
+    Tensor out = zeros(sizes, {.dtype = g.dtype(), .device = g.device()});
+    return should_record(g) ? out.scatter(d, places, g) : out.scatter_(d, places, g);
   });
 }
 

@@ -357,6 +357,28 @@ TEST_CASE("running sums of rows and columns side by side") {
   }
 }
 
+TEST_CASE("places of extremes in long narrow arrays") {
+  Generator g(31);
+  for (int64_t columns : {2, 3, 16, 17}) {
+    Tensor x = randint(0, 50000, {70001, columns}, {.dtype = float32}, &g);
+    x.index_put_({69000, 1}, kNaN);
+    const std::vector<double> v = doubles(x);
+    const auto [largest, at] = max(x, 0);
+    const std::vector<int64_t> low = whole(argmin(x, 0));
+    for (int64_t c = 0; c < columns; ++c) {
+      int64_t most = 0, least = 0;
+      for (int64_t i = 1; i < 70001; ++i) {
+        const auto of = [&](int64_t row) { return v[static_cast<size_t>(row * columns + c)]; };
+        if (of(i) > of(most)) most = i;
+        if (of(i) < of(least)) least = i;
+      }
+      CHECK(whole(at)[static_cast<size_t>(c)] == (c == 1 ? 69000 : most));
+      CHECK(low[static_cast<size_t>(c)] == (c == 1 ? 69000 : least));
+    }
+    CHECK(std::isnan(doubles(largest)[1]));
+  }
+}
+
 TEST_CASE("running sums, products, extremes") {
   CHECK(whole(cumsum(tensor({{1, 2}, {3, 4}}), 0)) == std::vector<int64_t>{1, 2, 4, 6});
   CHECK(whole(cumsum(tensor({{1, 2}, {3, 4}}), 1)) == std::vector<int64_t>{1, 3, 3, 7});

@@ -131,6 +131,10 @@ struct FloatPolicy {
   Part row(const T* x, int64_t n, int64_t stride, const Out* center) const {
     const V c = center_vector(center);
     if (stride != 1) return row_strided(x, n, stride, c);
+    return across(row_in_register(x, n, c));
+  }
+  // A row's elements joined into one register's lanes.
+  TENSORGRAD_INLINE V row_in_register(const T* x, int64_t n, V c) const {
     V a[8];
     for (int k = 0; k < 8; ++k) a[k] = neutral_value();
     int64_t i = 0;
@@ -147,28 +151,36 @@ struct FloatPolicy {
       for (; i + L <= n; i += L) a[4] = join(a[4], term(load(x + i), c));
     }
     if (i < n) a[7] = join_part(a[7], x + i, n - i, c);
-    return across(join(join(join(a[0], a[1]), join(a[2], a[3])), join(join(a[4], a[5]), join(a[6], a[7]))));
+    return join(join(join(a[0], a[1]), join(a[2], a[3])), join(join(a[4], a[5]), join(a[6], a[7])));
   }
 
-  // Rows of at most kShortRow elements, up to L of them side by side: each into one register, and those across
-  // together.
+  // L rows of at most kShortRow elements, each into one register, and those across together. at(k) is row k, center(k)
+  // where its centre stands.
   static constexpr bool kSideBySide = O != ReduceOp::sum_pow;  // long code: not twice
-  static constexpr int64_t kShortRow = 16 * L;
-  void short_rows(const T* const* x, int64_t count, int64_t n, const Out* const* center, Part* parts) const {
+  static constexpr int64_t kShortRow = 64 * L;
+  template <class At, class Center>
+  TENSORGRAD_INLINE V short_rows(At at, Center center, int64_t n) const {
     V v[L];
-    const Mask<T> rest = first_lanes<T>(n % L);
-    for (int64_t k = 0; k < L; ++k) {
-      V a = neutral_value();
-      if (k < count) {
-        const V c = kCentred ? center_vector(center[k]) : V(T(0));
-        int64_t i = 0;
-        for (; i + L <= n; i += L) a = join(a, term(load(x[k] + i), c));
-        if (i < n) a = select(rest, join(a, term(load_n(x[k] + i, n - i), c)), a);
-      }
-      v[k] = a;
+    if (n <= 4 * L) {
+      rows_together(at, center, n, v);
+    } else {
+      for (int64_t k = 0; k < L; ++k) v[k] = row_in_register(at(k), n, center_of(center, k));
     }
     across_each<1>(v);
-    for (int64_t k = 0; k < count; ++k) parts[k] = v[0][static_cast<int>(k)];
+    return v[0];
+  }
+  // Whether finish() does no more to a register's lanes than to divide them by a number that T holds exactly.
+  bool finishes_in_register() const {
+    if constexpr (!std::is_same_v<Out, T>)
+      return false;
+    else if constexpr (!kAdds<O>)
+      return true;
+    else
+      return !args.root && O != ReduceOp::sum_pow && args.divide == static_cast<double>(static_cast<T>(args.divide));
+  }
+  TENSORGRAD_INLINE V finished(V v) const {
+    if constexpr (kAdds<O>) return args.divide == 1 ? v : v / V(static_cast<T>(args.divide));
+    return v;
   }
 
   // Rows of n <= L columns, one behind the other in memory: L of them fill n registers, in which element i belongs to
@@ -206,7 +218,14 @@ struct FloatPolicy {
   Part row_strided(const T* x, int64_t n, int64_t stride, V c) const {
     V a[4] = {V(neutral_value()), V(neutral_value()), V(neutral_value()), V(neutral_value())};
     alignas(64) T buffer[4 * L];
-    for (int64_t i = 0; i < n; i += 4 * L) {
+    int64_t i = 0;
+    if (stride == 2) {  // the even lanes of two registers; not the last ones, behind which nothing is known
+      for (int k = 0; i + L < n; i += L, k = (k + 1) % 4) {
+        const V low = load(x + 2 * i), high = load(x + 2 * i + L);
+        a[k] = join(a[k], term(even_lanes(low, high, std::make_integer_sequence<int, L>{}), c));
+      }
+    }
+    for (; i < n; i += 4 * L) {
       const int64_t m = least(4 * L, n - i);
       for (int64_t j = 0; j < m; ++j) buffer[j] = x[(i + j) * stride];
       for (int64_t k = 0; k * L < m; ++k) {
@@ -231,10 +250,38 @@ struct FloatPolicy {
   }
 
  private:
+  template <class Center>
+  static TENSORGRAD_INLINE V center_of(Center center, int64_t k) {
+    if constexpr (kCentred) return V(*center(k));
+    return V(T(0));
+  }
+  // L short rows at the same time, a register of each after the other.
+  template <class At, class Center>
+  TENSORGRAD_INLINE void rows_together(At at, Center center, int64_t n, V (&v)[L]) const {
+#pragma GCC unroll 16
+    for (int64_t k = 0; k < L; ++k) v[k] = neutral_value();
+    int64_t i = 0;
+    for (; i + L <= n; i += L) {
+#pragma GCC unroll 16
+      for (int64_t k = 0; k < L; ++k) v[k] = join(v[k], term(load(at(k) + i), center_of(center, k)));
+    }
+    if (i == n) return;
+    const int64_t m = n - i;
+    const Mask<T> rest = first_lanes<T>(m);
+#pragma GCC unroll 16
+    for (int64_t k = 0; k < L; ++k)
+      v[k] = select(rest, join(v[k], term(load_n(at(k) + i, m), center_of(center, k))), v[k]);
+  }
+  template <int... I>
+  static TENSORGRAD_INLINE V even_lanes(V a, V b, std::integer_sequence<int, I...>) {
+    return V(Raw<T>(__builtin_shufflevector(a.v, b.v, (2 * I)...)));
+  }
+
   // v[0]'s lane k becomes what v[k] gives across: neighbours are interleaved in blocks of S and joined, down to one.
   template <int S>
   static TENSORGRAD_INLINE void across_each(V* v) {
     if constexpr (S < L) {
+#pragma GCC unroll 16
       for (int64_t k = 0; k < L; k += 2 * S) v[k] = join_pair<S>(v[k], v[k + S], std::make_integer_sequence<int, L>{});
       across_each<2 * S>(v);
     }

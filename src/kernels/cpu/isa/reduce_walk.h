@@ -78,22 +78,35 @@ class Walk {
   void side_by_side() {
     constexpr int64_t kRows = P::L;
     const int64_t n = plan_.inner.size;
-    parallel_for(0, plan_.outputs, most(1, kGrain / n), [&](int64_t b, int64_t e) {
+    const ReduceDim kept = plan_.kept[0];
+    const bool even = plan_.kept_count == 1, direct = even && kept.out == 1 && policy_.finishes_in_register();
+    parallel_sweep(0, plan_.outputs, most(1, kGrain / n), [&](int64_t b, int64_t e) {
       const In* x[kRows];
       const Out* center[kRows];
-      Part parts[kRows];
       int64_t outs[kRows];
       for (int64_t m = b; m < e; m += kRows) {
         const int64_t count = least(kRows, e - m);
-        for (int64_t k = 0; k < count; ++k) {
-          const Place p = plan_.kept_count == 1 ? Place{(m + k) * plan_.kept[0].in, (m + k) * plan_.kept[0].out}
-                                                : place_of(plan_.kept, plan_.kept_count, m + k);
+        if constexpr (std::is_same_v<In, Out>) {
+          if (direct && count == kRows) {  // rows at even distances, results one behind the other
+            const In* first = in_ + m * kept.in;
+            store(out_ + m, policy_.finished(policy_.short_rows(
+                                [=](int64_t k) __attribute__((always_inline)) { return first + k * kept.in; },
+                                [&](int64_t k) __attribute__((always_inline)) { return center_ + m + k; }, n)));
+            continue;
+          }
+        }
+        for (int64_t k = 0; k < kRows; ++k) {  // past the last row: that one again
+          const int64_t r = m + (k < count ? k : count - 1);
+          const Place p = even ? Place{r * plan_.kept[0].in, r * plan_.kept[0].out}
+                               : place_of(plan_.kept, plan_.kept_count, r);
           x[k] = in_ + p.in;
           outs[k] = p.out;
           center[k] = center_ ? center_ + p.out : nullptr;
         }
-        policy_.short_rows(x, count, n, center, parts);
-        for (int64_t k = 0; k < count; ++k) out_[outs[k]] = policy_.finish(parts[k]);
+        const auto parts = policy_.short_rows(
+            [&](int64_t k) __attribute__((always_inline)) { return x[k]; },
+            [&](int64_t k) __attribute__((always_inline)) { return center[k]; }, n);
+        for (int64_t k = 0; k < count; ++k) out_[outs[k]] = policy_.finish(parts[static_cast<int>(k)]);
       }
     });
   }
@@ -108,7 +121,7 @@ class Walk {
     groups_ = up_div(plan_.rows * pieces_, per_group_);
     const int64_t cost = n * plan_.rows;
     if (groups_ == 1 || plan_.outputs >= 64 || plan_.outputs * cost <= kGrain) {
-      parallel_for(0, plan_.outputs, most(1, kGrain / cost), [&](int64_t b, int64_t e) {
+      parallel_sweep(0, plan_.outputs, most(1, kGrain / cost), [&](int64_t b, int64_t e) {
         for (int64_t m = b; m < e; ++m) {
           const Place p = place_of(plan_.kept, plan_.kept_count, m);
           Part total = row_group(p, 0);
@@ -120,7 +133,7 @@ class Walk {
     }
     const detail::Workspace space(static_cast<size_t>(plan_.outputs * groups_) * sizeof(Part));
     Part* parts = space.as<Part>();
-    parallel_for(0, plan_.outputs * groups_, most(1, kGrain / (least(n, kSegment) * per_group_)),
+    parallel_sweep(0, plan_.outputs * groups_, most(1, kGrain / (least(n, kSegment) * per_group_)),
                  [&](int64_t b, int64_t e) {
                    for (int64_t i = b; i < e; ++i) {
                      parts[i] = row_group(place_of(plan_.kept, plan_.kept_count, i / groups_), i % groups_);
@@ -158,14 +171,14 @@ class Walk {
     groups_ = up_div(plan_.rows, group_rows_);
     const int64_t tasks = plan_.outputs * tiles_;
     if (groups_ == 1 || tasks >= 16 || plan_.outputs * n * plan_.rows <= kGrain) {
-      parallel_for(0, tasks, most(1, kGrain / (width * plan_.rows)), [&](int64_t b, int64_t e) {
+      parallel_sweep(0, tasks, most(1, kGrain / (width * plan_.rows)), [&](int64_t b, int64_t e) {
         for (int64_t i = b; i < e; ++i) column_task(i);
       });
       return;
     }
     const detail::Workspace space(static_cast<size_t>(tasks * groups_ * kTile) * sizeof(Part));
     Part* parts = space.as<Part>();
-    parallel_for(0, tasks * groups_, 1, [&](int64_t b, int64_t e) {
+    parallel_sweep(0, tasks * groups_, 1, [&](int64_t b, int64_t e) {
       for (int64_t i = b; i < e; ++i) {
         const Place p = place_of(plan_.kept, plan_.kept_count, i / groups_ / tiles_);
         column_group(p, i / groups_ % tiles_, i % groups_, parts + i * kTile);

@@ -233,10 +233,35 @@ void extreme_strip(const T* x, T* values, int64_t* indices, int64_t n, int64_t i
   }
 }
 
+// Few long columns: in fixed pieces, of which the first that wins counts.
+template <bool kLargest, class T>
+void extreme_pieces(const DimShape& s, const T* x, T* values, int64_t* indices) {
+  constexpr int64_t kMost = 64, kColumns = 16;
+  T best[kMost * kColumns];
+  int64_t place[kMost * kColumns];
+  const int64_t piece = (s.n + kMost - 1) / kMost, pieces = (s.n + piece - 1) / piece;
+  parallel_for(0, pieces, 1, [&](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i) {
+      extreme_strip<kLargest>(x + i * piece * s.inner, best + i * kColumns, place + i * kColumns,
+                              least(piece, s.n - i * piece), s.inner, s.inner);
+    }
+  });
+  for (int64_t c = 0; c < s.inner; ++c) {
+    int64_t winner = 0;
+    for (int64_t i = 1; i < pieces; ++i) {
+      if (beats<kLargest>(best[i * kColumns + c], best[winner * kColumns + c])) winner = i;
+    }
+    if (values) values[c] = best[winner * kColumns + c];
+    indices[c] = winner * piece + place[winner * kColumns + c];
+  }
+}
+
 template <bool kLargest, class T>
 void extreme_typed(const DimShape& s, const void* in, void* values, int64_t* indices) {
   const T* x = static_cast<const T*>(in);
   T* v = static_cast<T*>(values);
+  if (s.outer == 1 && s.inner > 1 && s.inner <= 16 && s.n > 4 * kGrain)
+    return extreme_pieces<kLargest>(s, x, v, indices);
   if (s.inner > 1) {
     const int64_t strips = (s.inner + kStrip - 1) / kStrip;
     parallel_for(0, s.outer * strips, most(1, kGrain / (s.n * least(s.inner, kStrip))), [&](int64_t b, int64_t e) {
