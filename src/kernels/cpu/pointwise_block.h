@@ -23,6 +23,7 @@ struct Block {
   void* out;
   const void* in[3];
   uint32_t scalars;  // bit i: in[i] is one value
+  bool streams;      // the result is far larger than the caches: write past them
   const double* params;
   const int64_t* int_params;
 };
@@ -90,36 +91,86 @@ TENSORGRAD_INLINE void store_result_n(void* out, int64_t i, int64_t n, Mask<T> m
   store_bool_n(static_cast<uint8_t*>(out) + i, n, m);
 }
 
-// The loops over a float block; F is a formula of kernels/formulas.h, which gives a Vec or a Mask.
-template <class F, class T>
+// An operand that is an array, and one that is a single value.
+template <class T>
+struct Array {
+  const T* p;
+  TENSORGRAD_INLINE Vec<T> at(int64_t i) const { return load(p + i); }
+  TENSORGRAD_INLINE Vec<T> at_n(int64_t i, int64_t n) const { return load_n(p + i, n); }
+};
+template <class T>
+struct Single {
+  Vec<T> v;
+  TENSORGRAD_INLINE Vec<T> at(int64_t) const { return v; }
+  TENSORGRAD_INLINE Vec<T> at_n(int64_t, int64_t) const { return v; }
+};
+
+// The loops over a float block. `apply` is a formula of kernels/formulas.h over the operands, at whole registers or at
+// the first n lanes of one; it gives a Vec or a Mask. kAtOnce registers of the result are under way together: several
+// where a formula is so short that the loop would cost as much.
+template <int kAtOnce, class T, class F, class... Operands>
+TENSORGRAD_INLINE void float_loop(const Block& b, const T* p, const Operands&... x) {
+  constexpr int64_t L = kLanes<T>;
+  const int64_t n = b.n;  // locals: a store might otherwise change them
+  void* const out = b.out;
+  using R = decltype(F::apply(x.at(0)..., p));
+  int64_t i = 0;
+  if constexpr (std::is_same_v<R, Vec<T>>) {
+    if (b.streams && reinterpret_cast<uintptr_t>(out) % kVectorBytes == 0) {
+      for (; i + L <= n; i += L) stream(static_cast<T*>(out) + i, F::apply(x.at(i)..., p));
+      stream_end();
+    }
+  }
+  if constexpr (kAtOnce > 1) {
+    for (; i + kAtOnce * L <= n; i += kAtOnce * L) {
+      R r[kAtOnce];
+#pragma GCC unroll 8
+      for (int k = 0; k < kAtOnce; ++k) r[k] = F::apply(x.at(i + k * L)..., p);
+#pragma GCC unroll 8
+      for (int k = 0; k < kAtOnce; ++k) store_result(out, i + k * L, r[k]);
+    }
+  }
+  for (; i + L <= n; i += L) store_result(out, i, F::apply(x.at(i)..., p));
+  if (i < n) store_result_n(out, i, n - i, F::apply(x.at_n(i, n - i)..., p));
+}
+template <class T>
+struct Params {
+  T p[3];
+  explicit Params(const Block& b)
+      : p{static_cast<T>(b.params[0]), static_cast<T>(b.params[1]), static_cast<T>(b.params[2])} {}
+};
+template <class T>
+TENSORGRAD_INLINE const T* operand(const Block& b, int k) {
+  return static_cast<const T*>(b.in[k]);
+}
+
+template <class F, class T, int kAtOnce = 1>
 void float_unary_block(const Block& b) {
-  const T p[3] = {static_cast<T>(b.params[0]), static_cast<T>(b.params[1]), static_cast<T>(b.params[2])};
-  const Stream<T> x(b.in[0], b.scalars & 1u);
-  int64_t i = 0;
-  for (; i + kLanes<T> <= b.n; i += kLanes<T>) store_result(b.out, i, F::apply(x.at(i), p));
-  if (i < b.n) store_result_n(b.out, i, b.n - i, F::apply(x.at_n(i, b.n - i), p));
+  const Params<T> p(b);
+  const T* x = operand<T>(b, 0);
+  if (b.scalars & 1u) return float_loop<1, T, F>(b, p.p, Single<T>{Vec<T>(*x)});
+  float_loop<kAtOnce, T, F>(b, p.p, Array<T>{x});
 }
-template <class F, class T>
+// Short formulas have a loop for each pair of kinds, long ones one loop for all.
+template <class F, class T, int kAtOnce = 1>
 void float_binary_block(const Block& b) {
-  const T p[3] = {static_cast<T>(b.params[0]), static_cast<T>(b.params[1]), static_cast<T>(b.params[2])};
-  const Stream<T> x(b.in[0], b.scalars & 1u), y(b.in[1], b.scalars & 2u);
-  int64_t i = 0;
-  for (; i + kLanes<T> <= b.n; i += kLanes<T>) store_result(b.out, i, F::apply(x.at(i), y.at(i), p));
-  if (i < b.n) {
-    const int64_t n = b.n - i;
-    store_result_n(b.out, i, n, F::apply(x.at_n(i, n), y.at_n(i, n), p));
+  const Params<T> p(b);
+  const T *x = operand<T>(b, 0), *y = operand<T>(b, 1);
+  if constexpr (kAtOnce > 1) {
+    if ((b.scalars & 3u) == 0) return float_loop<kAtOnce, T, F>(b, p.p, Array<T>{x}, Array<T>{y});
+    if ((b.scalars & 3u) == 1) return float_loop<kAtOnce, T, F>(b, p.p, Single<T>{Vec<T>(*x)}, Array<T>{y});
+    if ((b.scalars & 3u) == 2) return float_loop<kAtOnce, T, F>(b, p.p, Array<T>{x}, Single<T>{Vec<T>(*y)});
   }
+  float_loop<1, T, F>(b, p.p, Stream<T>(x, b.scalars & 1u), Stream<T>(y, b.scalars & 2u));
 }
-template <class F, class T>
+template <class F, class T, int kAtOnce = 1>
 void float_ternary_block(const Block& b) {
-  const T p[3] = {static_cast<T>(b.params[0]), static_cast<T>(b.params[1]), static_cast<T>(b.params[2])};
-  const Stream<T> x(b.in[0], b.scalars & 1u), y(b.in[1], b.scalars & 2u), z(b.in[2], b.scalars & 4u);
-  int64_t i = 0;
-  for (; i + kLanes<T> <= b.n; i += kLanes<T>) store_result(b.out, i, F::apply(x.at(i), y.at(i), z.at(i), p));
-  if (i < b.n) {
-    const int64_t n = b.n - i;
-    store_result_n(b.out, i, n, F::apply(x.at_n(i, n), y.at_n(i, n), z.at_n(i, n), p));
+  const Params<T> p(b);
+  const T *x = operand<T>(b, 0), *y = operand<T>(b, 1), *z = operand<T>(b, 2);
+  if constexpr (kAtOnce > 1) {
+    if (b.scalars == 0) return float_loop<kAtOnce, T, F>(b, p.p, Array<T>{x}, Array<T>{y}, Array<T>{z});
   }
+  float_loop<1, T, F>(b, p.p, Stream<T>(x, b.scalars & 1u), Stream<T>(y, b.scalars & 2u), Stream<T>(z, b.scalars & 4u));
 }
 
 template <class T>

@@ -117,7 +117,7 @@ TENSORGRAD_INLINE void walk(const Plan& plan, int64_t begin, int64_t end, const 
 
 // A place in one side's elements, in the order of the walk.
 struct Cursor {
-  const char* at;
+  char* at;
   int64_t index[kMaxDims];
 };
 inline void set_cursor(Cursor& cursor, const Plan& plan, int side, int64_t element) {
@@ -129,12 +129,33 @@ inline void set_cursor(Cursor& cursor, const Plan& plan, int side, int64_t eleme
   }
 }
 
+// Where the elements of kPatternRows short runs lie, in bytes from the first: what dims 0 and 1 say of a side.
+inline constexpr int64_t kPatternRows = 16, kPatternRun = 16;
+struct Pattern {
+  bool usable = false;
+  int32_t offset[kPatternRows * kPatternRun];
+};
+inline void set_pattern(Pattern& pattern, const Plan& plan, const Side& side) {
+  constexpr int64_t far = int64_t{1} << 26;
+  const int64_t run = plan.sizes[0], s0 = side.strides[0], s1 = side.strides[1];
+  pattern.usable = run <= kPatternRun && s0 > -far && s0 < far && s1 > -far && s1 < far;
+  if (!pattern.usable) return;
+  for (int64_t r = 0; r < kPatternRows; ++r) {
+    for (int64_t k = 0; k < run; ++k) pattern.offset[r * run + k] = static_cast<int32_t>(r * s1 + k * s0);
+  }
+}
+
 // Copies a side's next n elements into a dense buffer.
-using GatherFn = void (*)(int64_t n, const Plan& plan, const Side& side, Cursor& cursor, char* target);
+using GatherFn = void (*)(int64_t n, const Plan& plan, const Side& side, const Pattern& pattern, Cursor& cursor,
+                          char* target);
+// The other way: its next n elements are those of a dense buffer.
+using ScatterFn = void (*)(int64_t n, const Plan& plan, const Side& side, const Pattern& pattern, Cursor& cursor,
+                           const char* source);
 // target[j * pitch + i * B] = source[i * step + j * B] for i < ni, j < nj; B is the size of an element.
 using TransposeFn = void (*)(int64_t ni, int64_t nj, const char* source, int64_t step, char* target, int64_t pitch);
 struct MoveTable {  // by log2 of the size of an element
   GatherFn gather[4];
+  ScatterFn scatter[4];
   TransposeFn transpose[4];
 };
 void fill_move(MoveTable& table);

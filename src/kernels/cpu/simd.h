@@ -94,6 +94,26 @@ TENSORGRAD_INLINE void store(T* p, Vec<T> a) {
   __builtin_memcpy(p, &a.v, sizeof(a.v));
 }
 
+// A store past the caches, for results that would not stay in them: what it overwrites need not be read first. p is
+// aligned to a register. Before another thread may look, stream_end().
+template <class T>
+TENSORGRAD_INLINE void stream(T* p, Vec<T> a) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)a.v);
+#elif defined(__AVX2__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)a.v);
+#elif defined(__SSE2__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)a.v);
+#else
+  store(p, a);
+#endif
+}
+TENSORGRAD_INLINE void stream_end() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
 #if defined(__AVX512F__)
 namespace simd_detail {
 TENSORGRAD_INLINE __mmask16 first16(int64_t n) {

@@ -12,6 +12,18 @@ namespace {
 constexpr int64_t kBlock = 512;    // elements of a buffered block
 constexpr int64_t kGrain = 32768;  // elements for which waking a thread pays; transcendental functions: less
 
+// Where the arrays of a call are together larger than any core's share of the caches, the result would have left them
+// before anybody reads it, and is written past them: memory then need not be read only to be overwritten.
+constexpr int64_t kStreamBytes = int64_t{40} << 20;
+bool streams(const PointwiseArgs& args, int inputs, int64_t result_bytes) {
+  int64_t bytes = result_bytes;
+  for (int i = 0; i < inputs; ++i) {
+    if (args.in[i].data == args.out.data) return false;  // what is written has just been read
+    if (args.in[i].strides) bytes += static_cast<int64_t>(itemsize(args.in[i].dtype));
+  }
+  return args.numel * bytes >= kStreamBytes;
+}
+
 struct Tables {
   BlockTable block;
   ConvertTable convert;
@@ -31,9 +43,10 @@ struct Task {
   const PointwiseArgs* args = nullptr;
   int64_t read_bytes[kMaxSides] = {};  // of an element as the block function reads it
   int64_t result_bytes = 0;            // and writes it
+  bool streams = false;
 };
 
-constexpr int64_t kShortRun = 64;  // shorter ones are gathered into blocks
+constexpr int64_t kShortRun = 64;  // shorter ones are gathered into blocks; an output that is not dense: kPatternRun
 
 constexpr int64_t kTileI = 64, kTileJ = 32;  // of a transposing walk
 static_assert(kTileI * kTileJ <= 4 * kBlock);
@@ -77,6 +90,7 @@ Block make_block(const Task& t) {
   Block block{};
   block.params = t.args->params;
   block.int_params = t.args->int_params;
+  block.streams = t.streams && t.plan.side[0].same;
   for (int s = 1; s < t.plan.sides; ++s) {
     if (t.plan.side[s].strides[0] == 0) block.scalars |= 1u << (s - 1);
   }
@@ -123,39 +137,91 @@ bool is_constant(const Plan& plan, const Side& side) {
   return true;
 }
 
-// Short runs under a dense output: blocks go on over the ends of the runs, sides in another order are gathered.
+// The elements after which a side repeats itself for good: a row beside every row. 0 if it does not.
+int64_t period_of(const Plan& plan, const Side& side) {
+  int dims = plan.ndim;
+  while (dims > 0 && side.strides[dims - 1] == 0) --dims;
+  if (dims == plan.ndim) return 0;
+  int64_t period = 1;
+  for (int d = 0; d < dims; ++d) period *= plan.sizes[d];
+  return period;
+}
+
+// How a walk over short runs gets at its sides: those that lie in the order of the walk are used as they are, one that
+// repeats itself every few elements is laid out once, the others are gathered block by block.
+struct ShortSide {
+  enum Kind : uint8_t { linear, repeated, gathered };
+  Kind kind;
+  int64_t stride;
+  Pattern pattern;
+  Cursor cursor;
+};
+constexpr int64_t kLongestPeriod = kBlock / 2;
+
+// Elements of a block: whole periods, and whole groups of a pattern if there is room.
+int64_t short_step(int64_t period, int64_t run) {
+  const int64_t group = run * kPatternRows;
+  int64_t both = period;
+  while (both % group != 0 && both <= kBlock) both += period;
+  const int64_t unit = both <= kBlock ? both : period;
+  return kBlock / unit * unit;
+}
+
+// Short runs: blocks go on over the ends of the runs.
 void walk_short(const Task& t, int64_t begin, int64_t end) {
   Buffer buffer[kMaxSides], raw[kMaxSides];
-  Cursor cursor[kMaxSides];
-  bool linear[kMaxSides], direct[kMaxSides];
+  ShortSide sides[kMaxSides];
+  bool direct[kMaxSides];
   int64_t stride[kMaxSides];
   Block block = make_block(t);
   block.scalars = 0;
-  const Side& out = t.plan.side[0];
-  for (int s = 0; s < t.plan.sides; ++s) {
-    const Side& side = t.plan.side[s];
-    linear[s] = is_linear(t.plan, side);
+  const Plan& plan = t.plan;
+  const Side& out = plan.side[0];
+  int64_t period = plan.sizes[0];
+  for (int s = 0; s < plan.sides; ++s) {
+    const Side& side = plan.side[s];
+    ShortSide& w = sides[s];
     direct[s] = side.same;
-    stride[s] = side.bytes;
-    if (s > 0 && is_constant(t.plan, side)) {
+    stride[s] = w.stride = side.bytes;
+    w.kind = ShortSide::linear;
+    if (s > 0 && is_constant(plan, side)) {
       block.scalars |= 1u << (s - 1);
-      linear[s] = true;
-      stride[s] = 0;
-    } else if (!linear[s]) {
-      set_cursor(cursor[s], t.plan, s, begin);
+      stride[s] = w.stride = 0;
+    } else if (!is_linear(plan, side)) {
+      const int64_t repeat = period_of(plan, side);
+      w.kind = repeat > 0 && repeat <= kLongestPeriod ? ShortSide::repeated : ShortSide::gathered;
+      if (s == 0) w.kind = ShortSide::gathered;  // the output: scattered
+      if (w.kind == ShortSide::repeated && repeat > period) period = repeat;
+      set_pattern(w.pattern, plan, side);
     }
   }
-  for (int64_t i = begin; i < end; i += kBlock) {
-    const int64_t n = end - i < kBlock ? end - i : kBlock;
-    char* at[kMaxSides];
-    for (int s = 0; s < t.plan.sides; ++s) {
-      const Side& side = t.plan.side[s];
-      at[s] = side.data + i * stride[s];
-      if (linear[s]) continue;
-      at[s] = !t.fn && out.same ? at[0] : raw[s].bytes;
-      g_tables.move.gather[log2_bytes(side)](n, t.plan, side, cursor[s], at[s]);
+  const int64_t step = short_step(period, plan.sizes[0]), phase = begin % period;
+  for (int s = 0; s < plan.sides; ++s) {
+    const Side& side = plan.side[s];
+    ShortSide& w = sides[s];
+    if (w.kind == ShortSide::linear) continue;
+    set_cursor(w.cursor, plan, s, w.kind == ShortSide::repeated ? 0 : begin);
+    if (w.kind == ShortSide::repeated)
+      g_tables.move.gather[log2_bytes(side)](step, plan, side, w.pattern, w.cursor, raw[s].bytes);
+  }
+  const bool moves = !t.fn && out.same && sides[1].kind == ShortSide::gathered;  // straight into place
+  int64_t n = step - phase;  // the first block ends where a period does
+  for (int64_t i = begin; i < end; i += n, n = step) {
+    if (n > end - i) n = end - i;
+    char* at[kMaxSides] = {};
+    for (int s = 0; s < plan.sides; ++s) {
+      const Side& side = plan.side[s];
+      ShortSide& w = sides[s];
+      at[s] = side.data + i * w.stride;
+      if (w.kind == ShortSide::linear) continue;
+      at[s] = raw[s].bytes + (w.kind == ShortSide::repeated && i == begin ? phase * side.bytes : 0);
+      if (s == 0 || w.kind == ShortSide::repeated) continue;
+      if (moves) at[s] = at[0];
+      g_tables.move.gather[log2_bytes(side)](n, plan, side, w.pattern, w.cursor, at[s]);
     }
-    if (t.fn || !out.same) run_piece(t, block, buffer, direct, at, stride, n);
+    if (!moves) run_piece(t, block, buffer, direct, at, stride, n);
+    if (sides[0].kind == ShortSide::gathered)
+      g_tables.move.scatter[log2_bytes(out)](n, plan, out, sides[0].pattern, sides[0].cursor, at[0]);
   }
 }
 
@@ -239,11 +305,11 @@ void walk_tiles(const Task& t, int64_t begin, int64_t end) {
 void run_task(Task& t, int64_t grain) {
   if (make_tiles(t.plan)) {
     const int64_t tiles = grain / (kTileI * kTileJ);
-    return parallel_for(0, count_tiles(t.plan), tiles > 0 ? tiles : 1,
+    return parallel_sweep(0, count_tiles(t.plan), tiles > 0 ? tiles : 1,
                         [&](int64_t b, int64_t e) { walk_tiles(t, b, e); });
   }
-  const bool is_short = t.plan.ndim > 1 && t.plan.sizes[0] < kShortRun && is_linear(t.plan, t.plan.side[0]);
-  parallel_for(0, t.plan.total, grain, [&](int64_t b, int64_t e) {
+  const bool is_short = t.plan.ndim > 1 && t.plan.sizes[0] < (is_linear(t.plan, t.plan.side[0]) ? kShortRun : kPatternRun);
+  parallel_sweep(0, t.plan.total, grain, [&](int64_t b, int64_t e) {
     if (is_short) {
       walk_short(t, b, e);
     } else {
@@ -268,7 +334,8 @@ void run(BlockFn fn, const PointwiseArgs& args, int inputs, DType arithmetic, DT
                   first_bytes = static_cast<int64_t>(itemsize(first));
     uint32_t scalars = 0;
     for (int i = 0; i < inputs; ++i) scalars |= args.in[i].strides ? 0u : 1u << i;
-    parallel_for(0, args.numel, grain, [&](int64_t begin, int64_t end) {
+    const bool past = streams(args, inputs, out_bytes);
+    parallel_sweep(0, args.numel, grain, [&](int64_t begin, int64_t end) {
       Block block{};
       block.n = end - begin;
       block.out = static_cast<char*>(args.out.data) + begin * out_bytes;
@@ -277,6 +344,7 @@ void run(BlockFn fn, const PointwiseArgs& args, int inputs, DType arithmetic, DT
         block.in[i] = static_cast<char*>(args.in[i].data) + skip;
       }
       block.scalars = scalars;
+      block.streams = past;
       block.params = args.params;
       block.int_params = args.int_params;
       fn(block);
@@ -296,6 +364,7 @@ void run(BlockFn fn, const PointwiseArgs& args, int inputs, DType arithmetic, DT
     set_convert(t.plan.side[i + 1], args.in[i].dtype, want);
     t.read_bytes[i + 1] = static_cast<int64_t>(itemsize(want));
   }
+  t.streams = streams(args, inputs, t.result_bytes);
   set_geometry(t.plan, args, inputs);
   run_task(t, grain);
 }
@@ -305,7 +374,7 @@ void copy(const PointwiseArgs& args) {
     const ConvertFn convert = g_tables.convert.to[static_cast<int>(args.in[0].dtype)][static_cast<int>(args.out.dtype)];
     const auto from = static_cast<int64_t>(itemsize(args.in[0].dtype)),
                to = static_cast<int64_t>(itemsize(args.out.dtype));
-    return parallel_for(0, args.numel, kGrain, [&](int64_t begin, int64_t end) {
+    return parallel_sweep(0, args.numel, kGrain, [&](int64_t begin, int64_t end) {
       convert(end - begin, static_cast<const char*>(args.in[0].data) + begin * from, from,
               static_cast<char*>(args.out.data) + begin * to, to);
     });

@@ -72,6 +72,38 @@ bool copy_by_lanes(int64_t n, const T* in, int64_t step, T* out) {
   return true;
 }
 
+// n times the same value.
+template <class D>
+void repeat(int64_t n, D value, D* out) {
+  constexpr int64_t N = kVectorBytes / static_cast<int64_t>(sizeof(D));
+  if (n < N) {
+    for (int64_t i = 0; i < n; ++i) out[i] = value;
+    return;
+  }
+  D lanes[N];
+  for (D& lane : lanes) lane = value;
+  Bytes v;
+  __builtin_memcpy(&v, lanes, sizeof(v));
+  if (n * static_cast<int64_t>(sizeof(D)) >= 4096) {  // large and of equal bytes: libc need not read what it overwrites
+    bool equal = true;
+    for (size_t i = 1; i < sizeof(D); ++i) equal &= v[i] == v[0];
+    if (equal) {
+      __builtin_memset(out, v[0], static_cast<size_t>(n) * sizeof(D));
+      return;
+    }
+  }
+  const auto put = [&](int64_t at) __attribute__((always_inline)) { *reinterpret_cast<Bytes*>(out + at) = v; };
+  int64_t i = 0;
+  for (; i + 4 * N <= n; i += 4 * N) {
+    put(i);
+    put(i + N);
+    put(i + 2 * N);
+    put(i + 3 * N);
+  }
+  for (; i + N <= n; i += N) put(i);
+  if (i < n) put(n - N);
+}
+
 template <class S, class D>
 void convert(int64_t n, const void* source, int64_t source_step, void* target, int64_t target_step) {
   constexpr int64_t s = sizeof(S), d = sizeof(D);
@@ -85,9 +117,7 @@ void convert(int64_t n, const void* source, int64_t source_step, void* target, i
       for (int64_t i = 0; i < n; ++i) out[i] = converted<S, D>(in[i]);
     }
   } else if (target_step == d && source_step == 0) {
-    const D value = converted<S, D>(*in);
-#pragma GCC ivdep
-    for (int64_t i = 0; i < n; ++i) out[i] = value;
+    repeat(n, converted<S, D>(*in), out);
   } else {
     if constexpr (std::is_same_v<S, D> && sizeof(S) >= 4) {
       if (target_step == d && copy_by_lanes(n, in, source_step, out)) return;

@@ -7,25 +7,25 @@
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
 
-#define TENSORGRAD_SET(op)                                                                                       \
-  table.unary[static_cast<int>(UnaryOp::op)][kDTypeIndex<float>] = float_unary_block<Unary<UnaryOp::op>, float>; \
-  table.unary[static_cast<int>(UnaryOp::op)][kDTypeIndex<double>] = float_unary_block<Unary<UnaryOp::op>, double>;
+#define TENSORGRAD_SET(op, at_once)                                                                                       \
+  table.unary[static_cast<int>(UnaryOp::op)][kDTypeIndex<float>] = float_unary_block<Unary<UnaryOp::op>, float, at_once>; \
+  table.unary[static_cast<int>(UnaryOp::op)][kDTypeIndex<double>] = float_unary_block<Unary<UnaryOp::op>, double, at_once>;
 void fill_float_activation(BlockTable& table) {
-  TENSORGRAD_SET(sigmoid)
-  TENSORGRAD_SET(log_sigmoid)
-  TENSORGRAD_SET(silu)
-  TENSORGRAD_SET(mish)
-  TENSORGRAD_SET(gelu)
-  TENSORGRAD_SET(gelu_tanh)
-  TENSORGRAD_SET(hardsigmoid)
-  TENSORGRAD_SET(hardswish)
-  TENSORGRAD_SET(relu6)
-  TENSORGRAD_SET(softsign)
-  TENSORGRAD_SET(tanhshrink)
-  TENSORGRAD_SET(softplus)
-  TENSORGRAD_SET(hardshrink)
-  TENSORGRAD_SET(softshrink)
-  TENSORGRAD_SET(leaky_relu) TENSORGRAD_SET(elu) TENSORGRAD_SET(hardtanh) TENSORGRAD_SET(threshold)
+  TENSORGRAD_SET(sigmoid, 1)
+  TENSORGRAD_SET(log_sigmoid, 1)
+  TENSORGRAD_SET(silu, 1)
+  TENSORGRAD_SET(mish, 1)
+  TENSORGRAD_SET(gelu, 1)
+  TENSORGRAD_SET(gelu_tanh, 1)
+  TENSORGRAD_SET(hardsigmoid, 4)
+  TENSORGRAD_SET(hardswish, 4)
+  TENSORGRAD_SET(relu6, 4)
+  TENSORGRAD_SET(softsign, 1)
+  TENSORGRAD_SET(tanhshrink, 1)
+  TENSORGRAD_SET(softplus, 1)
+  TENSORGRAD_SET(hardshrink, 4)
+  TENSORGRAD_SET(softshrink, 4)
+  TENSORGRAD_SET(leaky_relu, 4) TENSORGRAD_SET(elu, 1) TENSORGRAD_SET(hardtanh, 4) TENSORGRAD_SET(threshold, 4)
 }
 #undef TENSORGRAD_SET
 

@@ -7,36 +7,36 @@
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
 
-#define TENSORGRAD_SET(op)                                                                                            \
-  table.binary[static_cast<int>(BinaryOp::op)][kDTypeIndex<float>] = float_binary_block<Binary<BinaryOp::op>, float>; \
-  table.binary[static_cast<int>(BinaryOp::op)][kDTypeIndex<double>] = float_binary_block<Binary<BinaryOp::op>, double>;
+#define TENSORGRAD_SET(op, at_once)                                                                                            \
+  table.binary[static_cast<int>(BinaryOp::op)][kDTypeIndex<float>] = float_binary_block<Binary<BinaryOp::op>, float, at_once>; \
+  table.binary[static_cast<int>(BinaryOp::op)][kDTypeIndex<double>] = float_binary_block<Binary<BinaryOp::op>, double, at_once>;
 void fill_float_binary(BlockTable& table) {
-  TENSORGRAD_SET(add)
-  TENSORGRAD_SET(sub)
-  TENSORGRAD_SET(mul)
-  TENSORGRAD_SET(div)
-  TENSORGRAD_SET(add_scaled)
-  TENSORGRAD_SET(floor_divide)
-  TENSORGRAD_SET(trunc_divide)
-  TENSORGRAD_SET(remainder)
-  TENSORGRAD_SET(fmod)
-  TENSORGRAD_SET(pow)
-  TENSORGRAD_SET(maximum)
-  TENSORGRAD_SET(minimum)
-  TENSORGRAD_SET(fmax)
-  TENSORGRAD_SET(fmin)
-  TENSORGRAD_SET(atan2)
-  TENSORGRAD_SET(hypot)
-  TENSORGRAD_SET(copysign)
-  TENSORGRAD_SET(xlogy) TENSORGRAD_SET(logaddexp) TENSORGRAD_SET(heaviside) TENSORGRAD_SET(lerp_scalar)
+  TENSORGRAD_SET(add, 4)
+  TENSORGRAD_SET(sub, 4)
+  TENSORGRAD_SET(mul, 4)
+  TENSORGRAD_SET(div, 4)
+  TENSORGRAD_SET(add_scaled, 4)
+  TENSORGRAD_SET(floor_divide, 1)
+  TENSORGRAD_SET(trunc_divide, 1)
+  TENSORGRAD_SET(remainder, 1)
+  TENSORGRAD_SET(fmod, 1)
+  TENSORGRAD_SET(pow, 1)
+  TENSORGRAD_SET(maximum, 4)
+  TENSORGRAD_SET(minimum, 4)
+  TENSORGRAD_SET(fmax, 4)
+  TENSORGRAD_SET(fmin, 4)
+  TENSORGRAD_SET(atan2, 1)
+  TENSORGRAD_SET(hypot, 1)
+  TENSORGRAD_SET(copysign, 4)
+  TENSORGRAD_SET(xlogy, 1) TENSORGRAD_SET(logaddexp, 1) TENSORGRAD_SET(heaviside, 4) TENSORGRAD_SET(lerp_scalar, 4)
 }
 void fill_float_compare(BlockTable& table) {
-  TENSORGRAD_SET(eq)
-  TENSORGRAD_SET(ne)
-  TENSORGRAD_SET(lt)
-  TENSORGRAD_SET(le)
-  TENSORGRAD_SET(gt)
-  TENSORGRAD_SET(ge) TENSORGRAD_SET(logical_and) TENSORGRAD_SET(logical_or) TENSORGRAD_SET(logical_xor)
+  TENSORGRAD_SET(eq, 4)
+  TENSORGRAD_SET(ne, 4)
+  TENSORGRAD_SET(lt, 4)
+  TENSORGRAD_SET(le, 4)
+  TENSORGRAD_SET(gt, 4)
+  TENSORGRAD_SET(ge, 4) TENSORGRAD_SET(logical_and, 4) TENSORGRAD_SET(logical_or, 4) TENSORGRAD_SET(logical_xor, 4)
 }
 #undef TENSORGRAD_SET
 

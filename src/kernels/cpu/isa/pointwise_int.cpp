@@ -59,6 +59,69 @@ void int_binary_block(const Block& b) {
   }
 }
 
+// Division goes through floating point, which vectors can divide, a piece at a time. The quotient cut to a whole number
+// is exact while (|a| + |b|) has fewer bits than the floating type: a / b is then never rounded up to the next whole
+// number. 64-bit pieces with larger numbers take the formulas one by one.
+constexpr int64_t kDivisionPiece = 256;
+template <class T>
+using Quotient = std::conditional_t<(sizeof(T) <= 2), float, double>;
+
+template <class T>
+TENSORGRAD_INLINE T cut_quotient(T a, T b) {
+  using Q = Quotient<T>;
+  const Q q = static_cast<Q>(a) / static_cast<Q>(b);
+  if constexpr (sizeof(T) <= 2) return static_cast<T>(static_cast<int32_t>(q));
+  if constexpr (sizeof(T) == 4) return static_cast<T>(q == Q(0x1p31) ? Q(-0x1p31) : q);  // the smallest over -1 wraps
+  return static_cast<T>(q);
+}
+template <BinaryOp O, class T>
+TENSORGRAD_INLINE T divided(T a, T b) {
+  using U = Wrapping<T>;
+  const T q = cut_quotient(a, b);
+  if constexpr (O == BinaryOp::trunc_divide) return q;
+  const T r = static_cast<T>(static_cast<U>(a) - static_cast<U>(q) * static_cast<U>(b));
+  if constexpr (O == BinaryOp::fmod) return r;
+  const bool below = (r != 0) & ((r < 0) != (b < 0));  // the sign of b is asked for
+  if constexpr (O == BinaryOp::remainder) return static_cast<T>(r + (below ? b : T(0)));
+  return static_cast<T>(q - (below ? T(1) : T(0)));
+}
+constexpr const char* division_name(BinaryOp op) {
+  return op == BinaryOp::floor_divide ? "floor_divide" : op == BinaryOp::trunc_divide ? "div"
+         : op == BinaryOp::remainder  ? "remainder"
+                                      : "fmod";
+}
+
+template <BinaryOp O, class T>
+void int_division_block(const Block& block) {
+  const auto *x = static_cast<const T*>(block.in[0]), *y = static_cast<const T*>(block.in[1]);
+  auto* out = static_cast<T*>(block.out);
+  T same_x[kDivisionPiece], same_y[kDivisionPiece];
+  const bool one_x = block.scalars & 1u, one_y = block.scalars & 2u;
+  for (int64_t i = 0; i < kDivisionPiece; ++i) {
+    if (one_x) same_x[i] = *x;
+    if (one_y) same_y[i] = *y;
+  }
+  for (int64_t at = 0; at < block.n; at += kDivisionPiece) {
+    const int64_t n = block.n - at < kDivisionPiece ? block.n - at : kDivisionPiece;
+    const T* a = one_x ? same_x : x + at;
+    const T* b = one_y ? same_y : y + at;
+    T* to = out + at;
+    bool zero = false;
+    T bits = 0;
+    for (int64_t i = 0; i < n; ++i) zero |= b[i] == 0;
+    if (zero) raise_zero_division(division_name(O));
+    if constexpr (sizeof(T) == 8) {
+      for (int64_t i = 0; i < n; ++i) bits |= (a[i] ^ (a[i] >> 63)) | (b[i] ^ (b[i] >> 63));
+    }
+    if (sizeof(T) == 8 && bits >> (sizeof(T) == 8 ? 51 : 0) != 0) {
+      for (int64_t i = 0; i < n; ++i) to[i] = IntBinary<O>::apply(a[i], b[i], static_cast<const T*>(nullptr));
+      continue;
+    }
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) to[i] = divided<O>(a[i], b[i]);
+  }
+}
+
 template <class F, class T>
 void int_ternary_block(const Block& b) {
   const int64_t n = b.n;
@@ -135,6 +198,8 @@ void where_block(const Block& block) {
 #define TENSORGRAD_SET_BINARY(op)                                \
   table.binary[static_cast<int>(BinaryOp::op)][kDTypeIndex<T>] = \
       int_binary_block<IntBinary<BinaryOp::op>, T, gives_bool(BinaryOp::op)>;
+#define TENSORGRAD_SET_DIVISION(op) \
+  table.binary[static_cast<int>(BinaryOp::op)][kDTypeIndex<T>] = int_division_block<BinaryOp::op, T>;
 #define TENSORGRAD_SET_TERNARY(op) \
   table.ternary[static_cast<int>(TernaryOp::op)][kDTypeIndex<T>] = int_ternary_block<IntTernary<TernaryOp::op>, T>;
 
@@ -156,10 +221,10 @@ void fill_type(BlockTable& table) {
   TENSORGRAD_SET_BINARY(sub)
   TENSORGRAD_SET_BINARY(mul)
   TENSORGRAD_SET_BINARY(add_scaled)
-  TENSORGRAD_SET_BINARY(floor_divide)
-  TENSORGRAD_SET_BINARY(trunc_divide)
-  TENSORGRAD_SET_BINARY(remainder)
-  TENSORGRAD_SET_BINARY(fmod)
+  TENSORGRAD_SET_DIVISION(floor_divide)
+  TENSORGRAD_SET_DIVISION(trunc_divide)
+  TENSORGRAD_SET_DIVISION(remainder)
+  TENSORGRAD_SET_DIVISION(fmod)
   TENSORGRAD_SET_BINARY(pow)
   TENSORGRAD_SET_BINARY(maximum)
   TENSORGRAD_SET_BINARY(minimum)

@@ -47,33 +47,95 @@ TENSORGRAD_INLINE void gather_run(const char* from, int64_t stride, int64_t coun
   for (int64_t k = 0; k < count; ++k) put<T>(target + k * B, at<T>(from + k * stride));
 }
 
+// A run in memory from a dense buffer.
 template <class T>
-void gather(int64_t n, const Plan& plan, const Side& side, Cursor& c, char* target) {
-  const int64_t size = plan.sizes[0], stride = side.strides[0];
-  const char* from = c.at;
+TENSORGRAD_INLINE void scatter_run(char* to, int64_t stride, int64_t count, const char* source) {
+  constexpr int64_t B = sizeof(T);
+  for (int64_t k = 0; k < count; ++k) put<T>(to + k * stride, at<T>(source + k * B));
+}
+
+// Groups of kPatternRows runs, `group` elements each, between memory and a dense buffer.
+template <class T, bool kGather>
+TENSORGRAD_INLINE void move_groups(char* memory, int64_t step, int64_t groups, int64_t group, const Pattern& pattern,
+                                   char* dense) {
+  constexpr int64_t B = sizeof(T);
+  for (int64_t g = 0; g < groups; ++g, memory += step) {
+    for (int64_t k = 0; k < group; k += 8, dense += 8 * B) {
+#pragma GCC unroll 8
+      for (int64_t j = 0; j < 8; ++j) {
+        char* place = memory + pattern.offset[k + j];
+        kGather ? put<T>(dense + j * B, at<T>(place)) : put<T>(place, at<T>(dense + j * B));
+      }
+    }
+  }
+}
+
+// Goes on by whole runs of dim 1, of which so many are left.
+TENSORGRAD_INLINE char* advance_rows(const Plan& plan, const Side& side, Cursor& c, char* at, int64_t rows) {
+  at += rows * side.strides[1];
+  c.index[1] += rows;
+  for (int d = 1; c.index[d] == plan.sizes[d];) {
+    at -= plan.sizes[d] * side.strides[d];
+    c.index[d] = 0;
+    if (++d == plan.ndim) break;
+    at += side.strides[d];
+    ++c.index[d];
+  }
+  return at;
+}
+
+// The next n elements of a side to or from a dense buffer: groups of short runs, whole runs, parts of runs.
+template <class T, bool kGather>
+TENSORGRAD_INLINE void move(int64_t n, const Plan& plan, const Side& side, const Pattern& pattern, Cursor& c,
+                            char* dense) {
+  constexpr int64_t B = sizeof(T);
+  const int64_t size = plan.sizes[0], stride = side.strides[0], between = side.strides[1], group = size * kPatternRows;
+  const auto run = [&](char* memory, int64_t count, int64_t room) __attribute__((always_inline)) {
+    kGather ? gather_run<T>(memory, stride, count, dense, room) : scatter_run<T>(memory, stride, count, dense);
+  };
+  char* at = c.at;
   int64_t i = c.index[0];
-  for (;;) {
-    const int64_t run = n < size - i ? n : size - i;
-    gather_run<T>(from, stride, run, target, n);
-    target += run * static_cast<int64_t>(sizeof(T));
-    n -= run;
-    i += run;
-    if (i < size) {
-      from += run * stride;
-      break;
+  while (n > 0) {
+    int64_t rows = i == 0 ? n / size : 0;
+    if (rows == 0) {  // to the end of a run, or not as far
+      const int64_t count = n < size - i ? n : size - i;
+      run(at, count, n);
+      dense += count * B;
+      n -= count;
+      i += count;
+      at += count * stride;
+      if (i < size) break;
+      at = advance_rows(plan, side, c, at - size * stride, 1);
+      i = 0;
+      continue;
     }
-    from -= (size - run) * stride;
-    i = 0;
-    for (int d = 1; d < plan.ndim; ++d) {
-      from += side.strides[d];
-      if (++c.index[d] < plan.sizes[d]) break;
-      from -= plan.sizes[d] * side.strides[d];
-      c.index[d] = 0;
+    const int64_t left = plan.sizes[1] - c.index[1];
+    if (rows > left) rows = left;
+    int64_t done = 0;
+    if (pattern.usable) {
+      const int64_t groups = rows / kPatternRows;
+      move_groups<T, kGather>(at, between * kPatternRows, groups, group, pattern, dense);
+      done = groups * kPatternRows;
+      dense += done * size * B;
+      n -= done * size;
     }
-    if (n == 0) break;
+    for (int64_t r = done; r < rows; ++r) {
+      run(at + r * between, size, n);
+      dense += size * B;
+      n -= size;
+    }
+    at = advance_rows(plan, side, c, at, rows);
   }
   c.index[0] = i;
-  c.at = from;
+  c.at = at;
+}
+template <class T>
+void gather(int64_t n, const Plan& plan, const Side& side, const Pattern& pattern, Cursor& c, char* target) {
+  move<T, true>(n, plan, side, pattern, c, target);
+}
+template <class T>
+void scatter(int64_t n, const Plan& plan, const Side& side, const Pattern& pattern, Cursor& c, const char* source) {
+  move<T, false>(n, plan, side, pattern, c, const_cast<char*>(source));
 }
 
 // One step of a transpose in registers: off-diagonal blocks of size H change places between row r and row r + H.
@@ -126,6 +188,10 @@ void fill_move(MoveTable& table) {
   table.gather[1] = gather<uint16_t>;
   table.gather[2] = gather<uint32_t>;
   table.gather[3] = gather<uint64_t>;
+  table.scatter[0] = scatter<uint8_t>;
+  table.scatter[1] = scatter<uint16_t>;
+  table.scatter[2] = scatter<uint32_t>;
+  table.scatter[3] = scatter<uint64_t>;
   constexpr int narrow = kVectorBytes < 32 ? kVectorBytes : 32;  // 16 rows of 16-bit values are enough registers
   table.transpose[0] = transpose < uint8_t, kVectorBytes == 16 ? 4 : 16 > ;
   table.transpose[1] = transpose<uint16_t, narrow / 2>;
