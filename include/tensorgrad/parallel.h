@@ -18,8 +18,8 @@ namespace detail {
 TENSORGRAD_API void parallel_run(int64_t begin, int64_t end, int64_t grain, void (*body)(void*, int64_t, int64_t),
                                  void* context);
 // The same for parallel_sweep: every other range of a thread goes backwards.
-TENSORGRAD_API void parallel_sweep_run(int64_t begin, int64_t end, int64_t grain,
-                                       void (*body)(void*, int64_t, int64_t), void* context);
+TENSORGRAD_API void parallel_sweep_run(int64_t begin, int64_t end, int64_t grain, void (*body)(void*, int64_t, int64_t),
+                                       void* context);
 
 template <class Body>
 inline void call_body(void* context, int64_t begin, int64_t end) {
@@ -38,13 +38,12 @@ inline void parallel_for(int64_t begin, int64_t end, int64_t grain, Body&& body)
     body(begin, end);
     return;
   }
-  detail::parallel_run(begin, end, grain, detail::call_body<Body>,
-                       const_cast<void*>(static_cast<const void*>(&body)));
+  detail::parallel_run(begin, end, grain, detail::call_body<Body>, const_cast<void*>(static_cast<const void*>(&body)));
 }
 
-// parallel_for for a loop that goes through large arrays once. The next such loop of this thread goes through its chunks
-// the other way round (each core through its own half), so that it meets first what the one before it touched last and
-// what is still in the core's cache: most loops read what the one before them wrote.
+// parallel_for for a loop that goes through large arrays once. The next such loop of this thread goes through its
+// chunks the other way round (each core through its own half), so that it meets first what the one before it touched
+// last and what is still in the core's cache: most loops read what the one before them wrote.
 template <class Body>
 inline void parallel_sweep(int64_t begin, int64_t end, int64_t grain, Body&& body) {
   if (end <= begin) return;

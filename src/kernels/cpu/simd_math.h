@@ -494,8 +494,7 @@ inline Vec<double> pow(Vec<double> x, Vec<double> y) {
   Vec<double> r = math_detail::pow_positive(a, y);
   r = select(negative & whole & (round_even(half) != half), -r, r);
   r = select(negative & ~whole, Vec<double>(math_detail::kNaN<double>), r);
-  const Mask<double> usual =
-      (a > 0.) & (a < math_detail::kInf<double>)&(abs(y) < math_detail::kInf<double>);
+  const Mask<double> usual = (a > 0.) & (a < math_detail::kInf<double>)&(abs(y) < math_detail::kInf<double>);
   return math_detail::patch(r, ~usual, by_libm);
 #else
   double r[kLanes<double>];

@@ -1,7 +1,8 @@
 #pragma once
 
-// The second half of simd_math.h (include that one): trigonometric and hyperbolic functions and their inverses. sinh and cosh
-// have a float form, the others are computed in double. sin, cos and tan of |x| >= 1e6 are left to libm, lane by lane.
+// The second half of simd_math.h (include that one): trigonometric and hyperbolic functions and their inverses. sinh
+// and cosh have a float form, the others are computed in double. sin, cos and tan of |x| >= 1e6 are left to libm, lane
+// by lane.
 
 #include "kernels/cpu/simd_math.h"
 

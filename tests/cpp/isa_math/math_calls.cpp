@@ -1,4 +1,5 @@
-// The functions of kernels/cpu/simd_math.h and pointwise_math.h over arrays, compiled once per instruction set for test_simd_math.cpp.
+// The functions of kernels/cpu/simd_math.h and pointwise_math.h over arrays, compiled once per instruction set for
+// test_simd_math.cpp.
 #include "../math_functions.h"
 #include "kernels/cpu/pointwise_math.h"
 

@@ -63,6 +63,8 @@ template <class U>
 TENSORGRAD_INLINE void copy_block(U* to, const U* from, int64_t n) {
   if (n == 1) {
     *to = *from;
+  } else if (n * static_cast<int64_t>(sizeof(U)) == 16) {
+    __builtin_memcpy(to, from, 16);
   } else if (n * static_cast<int64_t>(sizeof(U)) < kVectorBytes) {
     for (int64_t i = 0; i < n; ++i) to[i] = from[i];
   } else {
@@ -74,7 +76,7 @@ template <class U>
 void select_typed(const DimShape& s, const void* x_data, const int64_t* index, int64_t m, void* out_data) {
   const U* x = static_cast<const U*>(x_data);
   U* out = static_cast<U*>(out_data);
-  parallel_for(0, s.outer * m, most(1, kGrain / s.inner), [&](int64_t b, int64_t e) {
+  parallel_sweep(0, s.outer * m, most(1, kGrain / s.inner), [&](int64_t b, int64_t e) {
     for (int64_t r = b; r < e;) {
       const int64_t o = r / m, first = r % m, count = least(m - first, e - r);
       const U* from = x + o * s.n * s.inner;
@@ -256,11 +258,38 @@ TENSORGRAD_INLINE void run_rows(const GatherArgs& a, const Lines& l, int64_t lin
   }
 }
 
+// The lines [begin, end) of an index along the last dim, whose neighbours lie at even distances up to the end of the
+// dim before: short ones are gone through without finding the place of each.
+template <class Each>
+TENSORGRAD_INLINE void run_lines(const GatherArgs& a, const Lines& l, int64_t begin, int64_t end, Each each) {
+  const int d = a.ndim - 2;
+  const int64_t size = d < 0 ? 1 : a.sizes[d], x_line = d < 0 ? 0 : a.x_strides[d],
+                other_line = d < 0 ? 0 : a.other_strides[d], length = l.length;
+  for (int64_t line = begin; line < end;) {
+    const int64_t lines = least(size - line % size, end - line);
+    const LinePlace p = line_place(a, line);
+    const int64_t* index = a.index + p.index;
+    for (int64_t k = 0; k < lines; ++k, index += length) {
+      const int64_t x = p.x + k * x_line, other = p.other + k * other_line;
+      if (length < 16) {
+        for (int64_t j = 0; j < length; ++j) each(x + index[j] * l.x_dim, other + j * l.other_dim);
+      } else {
+        run_entries(index, length, x, l.x_dim, 0, other, l.other_dim, each);
+      }
+    }
+    line += lines;
+  }
+}
+
 // In any order, shared out by rows: for reading x.
 template <class Each>
 void each_unordered(const GatherArgs& a, Each each) {
   const Lines l = lines_of(a);
-  parallel_for(0, l.lines * l.length, most(1, kGrain / l.columns), [&](int64_t b, int64_t e) {
+  if (a.dim == a.ndim - 1 && l.lines > 1 && (l.lines >= 64 || l.length * l.lines <= kGrain)) {
+    return parallel_sweep(0, l.lines, most(1, kGrain / l.length),
+                          [&](int64_t b, int64_t e) { run_lines(a, l, b, e, each); });
+  }
+  parallel_sweep(0, l.lines * l.length, most(1, kGrain / l.columns), [&](int64_t b, int64_t e) {
     for (int64_t r = b; r < e;) {
       const int64_t line = r / l.length, row = r % l.length, count = least(l.length - row, e - r);
       run_rows(a, l, line, row, row + count, 0, l.columns, each);
@@ -278,6 +307,7 @@ void each_ordered(const GatherArgs& a, Each each) {
                  [&](int64_t b, int64_t e) { run_rows(a, l, 0, 0, l.length, b, e, each); });
   } else {
     parallel_for(0, l.lines, most(1, kGrain / (l.length * l.columns)), [&](int64_t b, int64_t e) {
+      if (a.dim == a.ndim - 1) return run_lines(a, l, b, e, each);
       for (int64_t i = b; i < e; ++i) run_rows(a, l, i, 0, l.length, 0, l.columns, each);
     });
   }

@@ -34,10 +34,20 @@ TENSORGRAD_INLINE void for_items(const OptimItem* items, int64_t count, const Bo
   parallel_sweep(0, all, kGrain, [&](int64_t b, int64_t e) { walk(items, count, b, e, body); });
 }
 
-// Applies step(load, store) to whole vectors, then to the rest of n.
+// Applies step(load, store) to whole vectors, then to the rest of n. What a step reads lies in up to five arrays, more
+// than the hardware prefetches at full speed across pages: in long ones their lines are asked for half a page ahead.
 template <class T, class Step>
 TENSORGRAD_INLINE void sweep(int64_t n, const Step& step) {
+  constexpr int64_t kAhead = 2048 / static_cast<int64_t>(sizeof(T));
   int64_t i = 0;
+  for (; i + kLanes<T> + kAhead <= n; i += kLanes<T>) {
+    step(
+        [i](const T* p) __attribute__((always_inline)) {
+          __builtin_prefetch(p + i + kAhead);
+          return load(p + i);
+        },
+        [i](T * p, Vec<T> v) __attribute__((always_inline)) { store(p + i, v); });
+  }
   for (; i + kLanes<T> <= n; i += kLanes<T>) {
     step(
         [i](const T* p) __attribute__((always_inline)) { return load(p + i); },

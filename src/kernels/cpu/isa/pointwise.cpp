@@ -306,9 +306,10 @@ void run_task(Task& t, int64_t grain) {
   if (make_tiles(t.plan)) {
     const int64_t tiles = grain / (kTileI * kTileJ);
     return parallel_sweep(0, count_tiles(t.plan), tiles > 0 ? tiles : 1,
-                        [&](int64_t b, int64_t e) { walk_tiles(t, b, e); });
+                          [&](int64_t b, int64_t e) { walk_tiles(t, b, e); });
   }
-  const bool is_short = t.plan.ndim > 1 && t.plan.sizes[0] < (is_linear(t.plan, t.plan.side[0]) ? kShortRun : kPatternRun);
+  const bool is_short =
+      t.plan.ndim > 1 && t.plan.sizes[0] < (is_linear(t.plan, t.plan.side[0]) ? kShortRun : kPatternRun);
   parallel_sweep(0, t.plan.total, grain, [&](int64_t b, int64_t e) {
     if (is_short) {
       walk_short(t, b, e);

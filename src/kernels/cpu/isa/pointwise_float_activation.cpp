@@ -7,9 +7,11 @@
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
 
-#define TENSORGRAD_SET(op, at_once)                                                                                       \
-  table.unary[static_cast<int>(UnaryOp::op)][kDTypeIndex<float>] = float_unary_block<Unary<UnaryOp::op>, float, at_once>; \
-  table.unary[static_cast<int>(UnaryOp::op)][kDTypeIndex<double>] = float_unary_block<Unary<UnaryOp::op>, double, at_once>;
+#define TENSORGRAD_SET(op, at_once)                                 \
+  table.unary[static_cast<int>(UnaryOp::op)][kDTypeIndex<float>] =  \
+      float_unary_block<Unary<UnaryOp::op>, float, at_once>;        \
+  table.unary[static_cast<int>(UnaryOp::op)][kDTypeIndex<double>] = \
+      float_unary_block<Unary<UnaryOp::op>, double, at_once>;
 void fill_float_activation(BlockTable& table) {
   TENSORGRAD_SET(sigmoid, 1)
   TENSORGRAD_SET(log_sigmoid, 1)

@@ -7,12 +7,14 @@
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
 
-#define TENSORGRAD_SET(op, at_once)                                                                                            \
-  table.binary[static_cast<int>(BinaryOp::op)][kDTypeIndex<float>] = float_binary_block<Binary<BinaryOp::op>, float, at_once>; \
-  table.binary[static_cast<int>(BinaryOp::op)][kDTypeIndex<double>] = float_binary_block<Binary<BinaryOp::op>, double, at_once>;
-#define TENSORGRAD_SET_3(op, at_once)                                            \
+#define TENSORGRAD_SET(op, at_once)                                   \
+  table.binary[static_cast<int>(BinaryOp::op)][kDTypeIndex<float>] =  \
+      float_binary_block<Binary<BinaryOp::op>, float, at_once>;       \
+  table.binary[static_cast<int>(BinaryOp::op)][kDTypeIndex<double>] = \
+      float_binary_block<Binary<BinaryOp::op>, double, at_once>;
+#define TENSORGRAD_SET_3(op, at_once)                                   \
   table.ternary[static_cast<int>(TernaryOp::op)][kDTypeIndex<float>] =  \
-      float_ternary_block<Ternary<TernaryOp::op>, float, at_once>;               \
+      float_ternary_block<Ternary<TernaryOp::op>, float, at_once>;      \
   table.ternary[static_cast<int>(TernaryOp::op)][kDTypeIndex<double>] = \
       float_ternary_block<Ternary<TernaryOp::op>, double, at_once>;
 void fill_float_backward(BlockTable& table) {

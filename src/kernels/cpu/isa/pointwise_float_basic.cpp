@@ -7,7 +7,7 @@
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
 
-#define TENSORGRAD_SET(op)                                                                                       \
+#define TENSORGRAD_SET(op)                                                                                          \
   table.unary[static_cast<int>(UnaryOp::op)][kDTypeIndex<float>] = float_unary_block<Unary<UnaryOp::op>, float, 4>; \
   table.unary[static_cast<int>(UnaryOp::op)][kDTypeIndex<double>] = float_unary_block<Unary<UnaryOp::op>, double, 4>;
 void fill_float_unary(BlockTable& table) {
@@ -34,7 +34,7 @@ void fill_float_unary(BlockTable& table) {
 
 #define TENSORGRAD_SET(op)                                              \
   table.ternary[static_cast<int>(TernaryOp::op)][kDTypeIndex<float>] =  \
-      float_ternary_block<Ternary<TernaryOp::op>, float, 4>;               \
+      float_ternary_block<Ternary<TernaryOp::op>, float, 4>;            \
   table.ternary[static_cast<int>(TernaryOp::op)][kDTypeIndex<double>] = \
       float_ternary_block<Ternary<TernaryOp::op>, double, 4>;
 void fill_float_ternary(BlockTable& table) {

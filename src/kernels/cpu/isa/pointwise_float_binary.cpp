@@ -7,9 +7,11 @@
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
 
-#define TENSORGRAD_SET(op, at_once)                                                                                            \
-  table.binary[static_cast<int>(BinaryOp::op)][kDTypeIndex<float>] = float_binary_block<Binary<BinaryOp::op>, float, at_once>; \
-  table.binary[static_cast<int>(BinaryOp::op)][kDTypeIndex<double>] = float_binary_block<Binary<BinaryOp::op>, double, at_once>;
+#define TENSORGRAD_SET(op, at_once)                                   \
+  table.binary[static_cast<int>(BinaryOp::op)][kDTypeIndex<float>] =  \
+      float_binary_block<Binary<BinaryOp::op>, float, at_once>;       \
+  table.binary[static_cast<int>(BinaryOp::op)][kDTypeIndex<double>] = \
+      float_binary_block<Binary<BinaryOp::op>, double, at_once>;
 void fill_float_binary(BlockTable& table) {
   TENSORGRAD_SET(add, 4)
   TENSORGRAD_SET(sub, 4)

@@ -86,9 +86,10 @@ TENSORGRAD_INLINE T divided(T a, T b) {
   return static_cast<T>(q - (below ? T(1) : T(0)));
 }
 constexpr const char* division_name(BinaryOp op) {
-  return op == BinaryOp::floor_divide ? "floor_divide" : op == BinaryOp::trunc_divide ? "div"
-         : op == BinaryOp::remainder  ? "remainder"
-                                      : "fmod";
+  return op == BinaryOp::floor_divide   ? "floor_divide"
+         : op == BinaryOp::trunc_divide ? "div"
+         : op == BinaryOp::remainder    ? "remainder"
+                                        : "fmod";
 }
 
 template <BinaryOp O, class T>

@@ -97,8 +97,8 @@ class Walk {
         }
         for (int64_t k = 0; k < kRows; ++k) {  // past the last row: that one again
           const int64_t r = m + (k < count ? k : count - 1);
-          const Place p = even ? Place{r * plan_.kept[0].in, r * plan_.kept[0].out}
-                               : place_of(plan_.kept, plan_.kept_count, r);
+          const Place p =
+              even ? Place{r * plan_.kept[0].in, r * plan_.kept[0].out} : place_of(plan_.kept, plan_.kept_count, r);
           x[k] = in_ + p.in;
           outs[k] = p.out;
           center[k] = center_ ? center_ + p.out : nullptr;
@@ -134,11 +134,11 @@ class Walk {
     const detail::Workspace space(static_cast<size_t>(plan_.outputs * groups_) * sizeof(Part));
     Part* parts = space.as<Part>();
     parallel_sweep(0, plan_.outputs * groups_, most(1, kGrain / (least(n, kSegment) * per_group_)),
-                 [&](int64_t b, int64_t e) {
-                   for (int64_t i = b; i < e; ++i) {
-                     parts[i] = row_group(place_of(plan_.kept, plan_.kept_count, i / groups_), i % groups_);
-                   }
-                 });
+                   [&](int64_t b, int64_t e) {
+                     for (int64_t i = b; i < e; ++i) {
+                       parts[i] = row_group(place_of(plan_.kept, plan_.kept_count, i / groups_), i % groups_);
+                     }
+                   });
     for (int64_t m = 0; m < plan_.outputs; ++m) {
       Part total = parts[m * groups_];
       for (int64_t g = 1; g < groups_; ++g) total = policy_.combine(total, parts[m * groups_ + g]);

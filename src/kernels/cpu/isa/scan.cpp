@@ -84,22 +84,69 @@ void scan_typed(const DimShape& s, const void* in, void* out) {
 // --- running extremes with their places: the latest one wins a tie, NaN stays
 
 template <bool kLargest, class T>
+TENSORGRAD_INLINE bool takes_over(T v, T best) {
+  return (v != v) | ((best == best) & (kLargest ? v >= best : v <= best));
+}
+
+// One dense row: a register that nothing in it takes over is filled at once.
+template <bool kLargest, class T>
+void scan_extreme_row(const T* x, T* y, int64_t* indices, int64_t n) {
+  T best = x[0];
+  int64_t place = 0;
+  const auto one = [&](int64_t i) __attribute__((always_inline)) {
+    if (takes_over<kLargest>(x[i], best)) {
+      best = x[i];
+      place = i;
+    }
+    y[i] = best;
+    indices[i] = place;
+  };
+  int64_t i = 0;
+  if constexpr (std::is_floating_point_v<T>) {
+    constexpr int64_t L = kLanes<T>, kPlaces = kLanes<int64_t>;
+    for (; i + L <= n; i += L) {
+      const Vec<T> v = load(x + i);
+      if (all(kLargest ? v < best : v > best)) {
+        store(y + i, Vec<T>(best));
+        for (int64_t k = 0; k < L; k += kPlaces) store(indices + i + k, Vec<int64_t>(place));
+      } else {
+        for (int64_t k = i; k < i + L; ++k) one(k);
+      }
+    }
+  }
+  for (; i < n; ++i) one(i);
+}
+
+// Columns side by side: `width` <= kStrip of them, rows `inner` apart.
+template <bool kLargest, class T>
+void scan_extreme_strip(const T* x, T* y, int64_t* indices, int64_t n, int64_t inner, int64_t width) {
+  T best[kStrip];
+  int64_t place[kStrip] = {};
+  for (int64_t c = 0; c < width; ++c) best[c] = x[c];
+  for (int64_t i = 0; i < n; ++i, x += inner, y += inner, indices += inner) {
+#pragma GCC ivdep
+    for (int64_t c = 0; c < width; ++c) {
+      const bool won = takes_over<kLargest>(x[c], best[c]);
+      best[c] = won ? x[c] : best[c];
+      place[c] = won ? i : place[c];
+      y[c] = best[c];
+      indices[c] = place[c];
+    }
+  }
+}
+
+template <bool kLargest, class T>
 void scan_extreme(const DimShape& s, const void* in, void* out, int64_t* indices) {
   const T* x = static_cast<const T*>(in);
   T* y = static_cast<T*>(out);
-  parallel_for(0, s.outer * s.inner, most(1, kGrain / s.n), [&](int64_t b, int64_t e) {
-    for (int64_t c = b; c < e; ++c) {
-      const int64_t at = c / s.inner * s.n * s.inner + c % s.inner;
-      T best = x[at];
-      int64_t place = 0;
-      for (int64_t i = 0; i < s.n; ++i) {
-        const T v = x[at + i * s.inner];
-        if (v != v || (best == best && (kLargest ? v >= best : v <= best))) {
-          best = v;
-          place = i;
-        }
-        y[at + i * s.inner] = best;
-        indices[at + i * s.inner] = place;
+  const int64_t strips = (s.inner + kStrip - 1) / kStrip;
+  parallel_for(0, s.outer * strips, most(1, kGrain / (s.n * least(s.inner, kStrip))), [&](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i) {
+      const int64_t start = i % strips * kStrip, at = i / strips * s.n * s.inner + start;
+      if (s.inner == 1) {
+        scan_extreme_row<kLargest>(x + at, y + at, indices + at, s.n);
+      } else {
+        scan_extreme_strip<kLargest>(x + at, y + at, indices + at, s.n, s.inner, least(kStrip, s.inner - start));
       }
     }
   });
