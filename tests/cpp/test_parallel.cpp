@@ -16,6 +16,7 @@
 
 using tensorgrad::get_num_threads;
 using tensorgrad::parallel_for;
+using tensorgrad::parallel_sweep;
 using tensorgrad::set_num_threads;
 
 namespace {
@@ -66,6 +67,26 @@ TEST_CASE("every index is visited once, for any range, grain and number of threa
     CHECK(covers(5, 3, 1));
     for (int i = 0; i < 3000; ++i) REQUIRE(covers(0, 1 + i % 70, 1));
   }
+}
+
+TEST_CASE("a sweep visits every index once, every other one backwards") {
+  for (const int threads : {1, 2, 3}) {
+    ThreadCount use(threads);
+    for (const int64_t n : {1, 5, 64, 1000, 4097}) {
+      for (int round = 0; round < 4; ++round) {
+        std::vector<std::atomic<int>> seen(static_cast<size_t>(n));
+        parallel_sweep(0, n, 3, [&](int64_t b, int64_t e) {
+          for (int64_t i = b; i < e; ++i) seen[static_cast<size_t>(i)]++;
+        });
+        for (auto& s : seen) CHECK(s == 1);
+      }
+    }
+  }
+  ThreadCount use(1);
+  std::vector<int64_t> order[2];
+  for (auto& starts : order) parallel_sweep(0, 100, 10, [&](int64_t b, int64_t) { starts.push_back(b); });
+  CHECK(order[0].front() != order[1].front());
+  CHECK(order[0].front() + order[1].front() == 90);
 }
 
 TEST_CASE("a range of one grain runs on the caller, whole") {

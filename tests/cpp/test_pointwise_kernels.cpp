@@ -156,8 +156,9 @@ PointwiseArgs arguments(const std::vector<int64_t>& sizes, DType compute, Array&
 }
 
 const std::vector<std::vector<int64_t>> kShapes = {
-    {},     {1},      {7},          {1000},     {3, 5},      {1, 9, 1},          {33, 47},  {70, 130},
-    {5, 3}, {700, 3}, {2, 3, 4, 5}, {9, 1, 17}, {4, 65, 33}, {2, 2, 2, 2, 2, 3}, {300, 301}};
+    {},         {1},        {7},       {1000},       {3, 5},      {1, 9, 1},     {33, 47},
+    {70, 130},  {5, 3},     {700, 3},  {2, 3, 4, 5}, {9, 1, 17},  {4, 65, 33},   {2, 2, 2, 2, 2, 3},
+    {300, 301}, {90, 3, 2}, {200, 15}, {3, 50, 4},   {61, 2, 16}, {2, 200, 1, 5}};
 
 double rounded(double v, DType t) {
   Array a;
@@ -470,16 +471,95 @@ void check_int_binary(const PointwiseKernels& k) {
   CHECK_THROWS(run_binary<T>(k, BinaryOp::remainder, 1, 0));
 }
 
+// Many quotients at a time: small numbers, which vectors divide, and among them some that need all their bits.
+template <class T>
+void check_int_division(const PointwiseKernels& k) {
+  std::uniform_int_distribution<int64_t> any(std::numeric_limits<T>::min(), std::numeric_limits<T>::max());
+  for (const int64_t n : {int64_t{1}, int64_t{255}, int64_t{256}, int64_t{1000}}) {
+    for (const bool small : {true, false}) {
+      std::vector<T> a(static_cast<size_t>(n)), b(a), out(a);
+      for (size_t i = 0; i < a.size(); ++i) {
+        const auto number = [&] { return static_cast<T>(small || pick(0, 3) ? any(g_random) % 100 : any(g_random)); };
+        a[i] = number();
+        b[i] = number();
+        if (b[i] == 0) b[i] = 7;
+      }
+      const std::vector<int64_t> sizes = {n}, strides = {1}, same = {0};
+      for (const bool one_divisor : {false, true}) {
+        PointwiseArgs args;
+        args.ndim = 1;
+        args.sizes = sizes.data();
+        args.numel = n;
+        args.compute = dtype_of<T>;
+        args.out = {out.data(), dtype_of<T>, strides.data()};
+        args.in[0] = {a.data(), dtype_of<T>, strides.data()};
+        args.in[1] = {b.data(), dtype_of<T>, (one_divisor ? same : strides).data()};
+        const auto wrong = [&](BinaryOp op, auto expected) {
+          k.binary(op, args);
+          int64_t count = 0;
+          for (size_t i = 0; i < a.size(); ++i) count += out[i] != expected(a[i], b[one_divisor ? 0 : i]);
+          return count;
+        };
+        const auto cut = [](T x, T y) { return y == T(-1) ? static_cast<T>(-static_cast<uint64_t>(x)) : T(x / y); };
+        const auto rest = [](T x, T y) { return y == T(-1) ? T(0) : T(x % y); };
+        const auto below = [&](T x, T y) { return rest(x, y) != 0 && (rest(x, y) < 0) != (y < 0); };
+        if (std::is_signed_v<T>) {
+          CHECK(wrong(BinaryOp::trunc_divide, cut) == 0);
+          CHECK(wrong(BinaryOp::fmod, rest) == 0);
+          CHECK(wrong(BinaryOp::floor_divide, [&](T x, T y) { return T(cut(x, y) - below(x, y)); }) == 0);
+          CHECK(wrong(BinaryOp::remainder, [&](T x, T y) { return T(rest(x, y) + (below(x, y) ? y : T(0))); }) == 0);
+        } else {
+          CHECK(wrong(BinaryOp::floor_divide, [](T x, T y) { return T(x / y); }) == 0);
+          CHECK(wrong(BinaryOp::remainder, [](T x, T y) { return T(x % y); }) == 0);
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
+
+TEST_CASE("results that are written past the caches") {
+  constexpr int64_t n = 2'000'003;
+  std::vector<double> x(n + 1), y(n), out(n + 2, -1);
+  for (size_t i = 0; i < n; ++i) {
+    x[i] = static_cast<double>(i % 1000);
+    y[i] = static_cast<double>(i % 77);
+  }
+  const std::vector<int64_t> sizes = {n}, strides = {1};
+  for (const PointwiseKernels& k : levels()) {
+    for (const int64_t start : {0, 1}) {  // whole registers, and none of them aligned
+      PointwiseArgs args;
+      args.ndim = 1;
+      args.sizes = sizes.data();
+      args.numel = n;
+      args.compute = float64;
+      args.out = {out.data() + start, float64, strides.data()};
+      args.in[0] = {x.data(), float64, strides.data()};
+      args.in[1] = {y.data(), float64, strides.data()};
+      k.binary(BinaryOp::sub, args);
+      int64_t wrong = 0;
+      for (size_t i = 0; i < n; ++i) wrong += out[i + static_cast<size_t>(start)] != x[i] - y[i];
+      CHECK(wrong == 0);
+      CHECK(out[n + static_cast<size_t>(start)] == -1);
+      std::fill(out.begin(), out.end(), -1);
+    }
+  }
+}
 
 TEST_CASE("functions of two arguments") {
   for (const PointwiseKernels& k : levels()) {
     check_float_binary<float>(k);
     check_float_binary<double>(k);
     check_int_binary<uint8_t>(k);
+    check_int_division<uint8_t>(k);
     check_int_binary<int8_t>(k);
+    check_int_division<int8_t>(k);
     check_int_binary<int16_t>(k);
+    check_int_division<int16_t>(k);
     check_int_binary<int32_t>(k);
+    check_int_division<int32_t>(k);
     check_int_binary<int64_t>(k);
+    check_int_division<int64_t>(k);
   }
 }

@@ -394,6 +394,36 @@ TEST_CASE("running sums, products, extremes") {
   CHECK(doubles(cumsum(t, 0)) == doubles(cumsum(t.t().contiguous(), 1).t()));
 }
 
+TEST_CASE("running extremes against loops, NaN and ties included") {
+  Generator g(11);
+  for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{5, 100}, {100, 5}, {3, 1}, {37, 300}, {1, 33}}) {
+    Tensor x = randint(0, 40, {rows, columns}, {.dtype = float64}, &g);
+    if (columns > 60) x.index_put_({0, 50}, kNaN);
+    for (const DType dtype : {float32, float64}) {
+      const Tensor t = x.to(dtype);
+      const std::vector<double> v = doubles(t);
+      for (const int64_t dim : {0, 1}) {
+        const auto [largest, at] = cummax(t, dim);
+        const std::vector<double> values = doubles(largest);
+        const std::vector<int64_t> places = whole(at);
+        const int64_t lines = dim == 0 ? columns : rows, n = dim == 0 ? rows : columns;
+        int64_t wrong = 0;
+        for (int64_t line = 0; line < lines; ++line) {
+          const auto of = [&](int64_t i) { return static_cast<size_t>(dim == 0 ? i * columns + line : line * n + i); };
+          int64_t best = 0;
+          for (int64_t i = 0; i < n; ++i) {
+            const double a = v[of(i)], b = v[of(best)];
+            if (std::isnan(a) || (!std::isnan(b) && a >= b)) best = i;
+            const double want = v[of(best)], got = values[of(i)];
+            wrong += places[of(i)] != best || !(got == want || (std::isnan(got) && std::isnan(want)));
+          }
+        }
+        CHECK(wrong == 0);
+      }
+    }
+  }
+}
+
 TEST_CASE("moments and norms") {
   const Tensor x = tensor({{1.0, 2.0, 4.0}, {3.0, 3.0, 9.0}}, {.dtype = float64});
   CHECK(var(x).item<double>() == doctest::Approx(7.866666667));
