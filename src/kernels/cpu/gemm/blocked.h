@@ -228,7 +228,7 @@ TENSORGRAD_INLINE int64_t block_length(int64_t length, int64_t wanted, int64_t u
 inline constexpr int64_t kWorthThreads = 100'000;
 
 inline constexpr int64_t kBlockRows = kMaxRows == 14 ? 112 : 96;          // rows of s that are packed at once
-inline constexpr int64_t kBufferRow = 2048;                               // bytes of a row of gathered results
+inline constexpr int64_t kBufferRow = 4096;                               // bytes of a row of gathered results
 inline constexpr int64_t kDepthBytes = kVectorBytes == 64 ? 4096 : 2048;  // of a row of a block of s
 inline constexpr int64_t kSharedBytes = 4 << 20;                          // packed v that all threads read
 inline constexpr int64_t kPrivateBytes = 256 << 10;  // packed v of one thread: stays in its L2 cache

@@ -110,6 +110,7 @@ TENSORGRAD_INLINE void fetch_row(const In* row, int64_t count) {
 template <class T, class Format, class In>
 TENSORGRAD_INLINE Vec<T> read_spaced(const In* p, int64_t stride, int64_t n) {
   constexpr int L = kLanes<T>;
+  if (stride == 1) return n == L ? Format::template read<T>(p) : Format::template read_n<T>(p, n);
   if constexpr (Format::kPlain) {
     if (stride == 2 && n == L) {  // nothing behind the last element is touched
       return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
@@ -366,6 +367,18 @@ void write_back(const T* buffer, int64_t ld, int64_t rows, int64_t cols, Out* c,
               bias_v != nullptr ? bias_v + j + r : nullptr);
         }
       }
+    }
+    return;
+  }
+  const bool plain = f.alpha == T(1) && f.beta == T(0) && bias_v == nullptr && bias_s == nullptr && before == nullptr &&
+                     f.activation == GemmActivation::none;
+  if (plain && c_v == 1) {  // nothing but a change of format
+    for (int64_t i = 0; i < rows; ++i) {
+      const T* const row = buffer + i * ld;
+      Out* const to = c + i * c_s;
+      int64_t j = 0;
+      for (; j + L <= cols; j += L) Format::template write_n<T>(to + j, L, load(row + j));
+      if (j < cols) Format::template write_n<T>(to + j, cols - j, load_n(row + j, cols - j));
     }
     return;
   }

@@ -128,9 +128,11 @@ bool small_batch(const GemmArgs& g, int64_t problems, int64_t grain) {
     const Product<T, Format> P = problem<T, Format>(g, 0), turned = transposed(P);
     if (dots<T>(g, P)) return true;
     const bool as_is = fits_small(P), other = fits_small(turned);
-    // Long dot products have a better way; so has everything that would have to be turned over first.
-    if ((!as_is && !other) || (P.k >= 2 * kLanes<T> && (P.ms == 1 || P.nv == 1))) return false;
-    const bool turn = !as_is || (other && small_moves(turned) < small_moves(P));
+    // Long dot products have a better way.
+    const bool long_dots =
+        P.k >= 2 * kLanes<T> && (P.ms == 1 || P.nv == 1 || dots_of_columns(P) || dots_of_columns(turned));
+    if ((!as_is && !other) || long_dots) return false;
+    const bool turn = !as_is || (other && small_cost(turned) < small_cost(P));
     parallel_for(0, problems, grain, [&](int64_t begin, int64_t end) {
       Product<T, Format> Q = turn ? turned : P;
       for (int64_t t = begin; t < end; ++t) {

@@ -29,10 +29,16 @@ TENSORGRAD_INLINE bool fits_small(const Product<T, Format>& P) {
   return P.k <= kSmallDepth && width * P.k * static_cast<int64_t>(sizeof(T)) <= kSmallBytes;
 }
 
-// What it costs to bring v and the result into order, in elements moved.
+// About how many instructions small_product takes for P: multiply-adds of whole vectors, what surrounds a tile, and
+// half an instruction for an element of v, or of the result, that is turned over.
 template <class T, class Format>
-TENSORGRAD_INLINE int64_t small_moves(const Product<T, Format>& P) {
-  return (v_in_place(P) ? 0 : P.nv * P.k) + (P.direct() ? 0 : P.ms * P.nv);
+TENSORGRAD_INLINE int64_t small_cost(const Product<T, Format>& P) {
+  constexpr int64_t L = kLanes<T>, kAroundTile = 80;
+  const int64_t width = round_up(P.nv, L);
+  const int64_t tiles = ceil_div(P.ms, kMaxRows) * ceil_div(P.nv, kPanel<T>);
+  const int64_t pack = v_in_place(P) ? 0 : width * (P.v_k == 1 ? round_up(P.k, L) / 2 : P.k / L);
+  const int64_t turn = P.direct() ? 0 : width * round_up(P.ms, L) / 2;
+  return width / L * P.ms * P.k + tiles * kAroundTile + pack + turn;
 }
 
 template <class T>
@@ -107,42 +113,55 @@ void small_product(const Product<T, PlainFormat>& P, bool threads) {
   parallel_for(0, units, ceil_div(units, get_num_threads()), work);
 }
 
-// K steps for R rows of s and a whole row of v at a time.
-template <class T, int K, int R>
-TENSORGRAD_INLINE void short_rows(const Product<T, PlainFormat>& P, int64_t i) {
+// K steps for R rows of s and a whole row of v at a time. Plain: the sums are all there is.
+template <class T, class Format, int K, int R, bool Plain>
+TENSORGRAD_INLINE void short_rows(const Product<T, Format>& P, int64_t i) {
+  using In = typename Product<T, Format>::In;
   constexpr int64_t L = kLanes<T>;
   Vec<T> x[R][K];
   Vec<T> bias[R];
-  T* c[R];
+  In* c[R];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
-    bias[r] = Vec<T>(P.bias_s != nullptr ? P.bias_s[i + r] : T(0));
+    bias[r] = Vec<T>(P.bias_s != nullptr ? Format::template read_one<T>(P.bias_s + i + r) : T(0));
     c[r] = P.c + (i + r) * P.c_s;
 #pragma GCC unroll 4
-    for (int p = 0; p < K; ++p) x[r][p] = Vec<T>(P.alpha * P.s[(i + r) * P.s_row + p * P.s_k]);
+    for (int p = 0; p < K; ++p) {
+      x[r][p] = Vec<T>(P.alpha * Format::template read_one<T>(P.s + (i + r) * P.s_row + p * P.s_k));
+    }
   }
   const auto columns = [&](int64_t j, int64_t n, auto whole) __attribute__((always_inline)) {
     constexpr bool kWhole = decltype(whole)::value;
-    const auto get = [&](const T* p) __attribute__((always_inline)) { return kWhole ? load(p) : load_n(p, n); };
+    const auto get = [&](const In* p) __attribute__((always_inline)) {
+      return kWhole ? Format::template read<T>(p) : Format::template read_n<T>(p, n);
+    };
     Vec<T> v[K];
 #pragma GCC unroll 4
     for (int p = 0; p < K; ++p) v[p] = get(P.v + p * P.v_k + j);
-    const Vec<T> along = P.bias_v != nullptr ? get(P.bias_v + j) : Vec<T>(T(0));
+    const Vec<T> along = !Plain && P.bias_v != nullptr ? get(P.bias_v + j) : Vec<T>(T(0));
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       Vec<T> y = x[r][0] * v[0];
 #pragma GCC unroll 4
       for (int p = 1; p < K; ++p) y = fma(x[r][p], v[p], y);
-      if (P.beta != T(0)) y = fma(get(c[r] + j), P.beta, y);
-      y = y + bias[r] + along;
-      const auto put = [&](T * to) __attribute__((always_inline)) {
-        if constexpr (kWhole) {
+      const auto put = [&](In * to) __attribute__((always_inline)) {
+        if constexpr (kWhole && Format::kPlain) {
           store(to + j, y);
         } else {
-          store_n(to + j, n, y);
+          Format::template write_n<T>(to + j, n, y);
         }
       };
+      if constexpr (Plain) {
+        put(c[r]);
+        continue;
+      }
+      if (P.beta != T(0)) y = fma(get(c[r] + j), P.beta, y);
+      y = y + bias[r] + along;
       if (P.before != nullptr) put(P.before + (c[r] - P.c));
+      if (P.activation > GemmActivation::relu && !Format::kPlain) {  // of the rounded value
+        put(c[r]);
+        y = get(c[r] + j);
+      }
       if (P.activation != GemmActivation::none) y = activate(P.activation, y);
       put(c[r]);
     }
@@ -152,34 +171,40 @@ TENSORGRAD_INLINE void short_rows(const Product<T, PlainFormat>& P, int64_t i) {
   if (j < P.nv) columns(j, P.nv - j, std::false_type{});
 }
 
-template <class T, int K>
-void short_product(const Product<T, PlainFormat>& P) {
+template <class T, class Format, int K>
+void short_product(const Product<T, Format>& P) {
   // Memory is the limit: a part for a thread is some 16 KB of the result.
   const int64_t rows = max_of(2, round_up(ceil_div(4096, P.nv), 2));
   parallel_for(0, P.ms, rows, [&](int64_t begin, int64_t end) {
-    int64_t i = begin;
-    for (; i + 2 <= end; i += 2) short_rows<T, K, 2>(P, i);
-    for (; i < end; ++i) short_rows<T, K, 1>(P, i);
+    const auto run = [&](auto plain) __attribute__((always_inline)) {
+      int64_t i = begin;
+      for (; i + 2 <= end; i += 2) short_rows<T, Format, K, 2, decltype(plain)::value>(P, i);
+      for (; i < end; ++i) short_rows<T, Format, K, 1, decltype(plain)::value>(P, i);
+    };
+    const bool biased = P.bias_s != nullptr || P.bias_v != nullptr;
+    if (P.beta == T(0) && !biased && P.activation == GemmActivation::none && P.before == nullptr) {
+      run(std::true_type{});
+    } else {
+      run(std::false_type{});
+    }
   });
 }
 
 template <class T, class Format>
 TENSORGRAD_INLINE bool fits_short(const Product<T, Format>& P) {
-  return Product<T, Format>::kPlain && P.pack == nullptr && P.k >= 1 && P.k <= kShortDepth && P.v_col == 1 &&
-         P.c_v == 1 && P.nv >= 2 * kLanes<T>;
+  return P.pack == nullptr && P.k >= 1 && P.k <= kShortDepth && P.v_col == 1 && P.c_v == 1 && P.nv >= 2 * kLanes<T>;
 }
 
 // Each takes the problem if it is short enough, or small enough.
 template <class T, class Format>
 bool short_way(const Product<T, Format>& P, const Product<T, Format>& turned) {
-  if constexpr (Product<T, Format>::kPlain) {
-    for (const Product<T, Format>* const q : {&P, &turned}) {
-      if (!fits_short(*q)) continue;
-      static constexpr void (*table[])(const Product<T, Format>&) = {short_product<T, 1>, short_product<T, 2>,
-                                                                     short_product<T, 3>, short_product<T, 4>};
-      table[q->k - 1](*q);
-      return true;
-    }
+  for (const Product<T, Format>* const q : {&P, &turned}) {
+    if (!fits_short(*q)) continue;
+    static constexpr void (*table[])(const Product<T, Format>&) = {
+        short_product<T, Format, 1>, short_product<T, Format, 2>, short_product<T, Format, 3>,
+        short_product<T, Format, 4>};
+    table[q->k - 1](*q);
+    return true;
   }
   return false;
 }
@@ -189,7 +214,7 @@ bool small_way(const Product<T, Format>& P, const Product<T, Format>& turned) {
   if constexpr (Product<T, Format>::kPlain) {
     const bool as_is = fits_small(P), other = fits_small(turned);
     if (!as_is && !other) return false;
-    small_product<T>(!other || (as_is && small_moves(P) <= small_moves(turned)) ? P : turned, true);
+    small_product<T>(!other || (as_is && small_cost(P) <= small_cost(turned)) ? P : turned, true);
     return true;
   }
   return false;

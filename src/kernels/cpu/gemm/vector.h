@@ -151,8 +151,11 @@ void few_columns(const Product<T, Format>& P, const Product<T, Format>& turned) 
   if (x == nullptr) {  // gather the columns
     T* const copy = scratch_of<T>(ScratchSlot::gemm_v, N * x_room);
     for (int64_t n = 0; n < N; ++n) {
-      for (int64_t p = 0; p < P.k; ++p) {
-        copy[n * x_room + p] = Format::template read_one<T>(P.v + p * P.v_k + n * P.v_col);
+      const auto* const from = P.v + n * P.v_col;
+      T* const to = copy + n * x_room;
+      for (int64_t p = 0; p < P.k; p += L) {
+        const int64_t left = min_of(L, P.k - p);
+        store_n(to + p, left, read_spaced<T, Format>(from + p * P.v_k, P.v_k, left));
       }
     }
     x = copy;
@@ -161,6 +164,12 @@ void few_columns(const Product<T, Format>& P, const Product<T, Format>& turned) 
   parallel_for(0, P.ms, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i += L) dot_block<T, Format, N>(P, turned, i, min_of(L, end - i), x, x_step);
   });
+}
+
+// A few columns that lie along k, as the rows of s do: nothing has to be moved.
+template <class T, class Format>
+TENSORGRAD_INLINE bool dots_of_columns(const Product<T, Format>& P) {
+  return P.nv <= kFew && P.s_k == 1 && P.v_k == 1 && P.ms > kMaxRows;
 }
 
 // A batch of dot products: each row of P times its own column, `v_row` from the one before.
