@@ -156,6 +156,9 @@ TEST_CASE("attention against the definition") {
                                 {2, 3, 1, 300, 64, 64},
                                 {1, 2, 4, 77, 33, 20},
                                 {1, 1, 6, 520, 5, 130},
+                                // their keys in parts
+                                {1, 2, 1, 1500, 16, 20},
+                                {1, 1, 5, 2100, 20, 64},
                                 // key tiles in groups; heads too large for tiles of 128 keys
                                 {1, 1, 200, 400, 16, 20},
                                 {1, 1, 390, 270, 16, 5},
@@ -178,7 +181,8 @@ TEST_CASE("attention has the same bits for any number of threads") {
   AttentionKernels k;
   cpu::fill_attention(k);
   for (bool causal : {false, true}) {
-    for (const Case& c : {Case{1, 1, 700, 900, 32, 32, causal}, Case{3, 5, 100, 100, 16, 16, causal}}) {
+    for (const Case& c : {Case{1, 1, 700, 900, 32, 32, causal}, Case{3, 5, 100, 100, 16, 16, causal},
+                          Case{1, 2, 3, 2000, 32, 32, causal}}) {
       Problem<float> one(c), many(c);
       set_num_threads(1);
       one.run(k.f32);

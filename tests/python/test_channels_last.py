@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 CASES = [
     (2, 8, 9, 11, 24, 1, {}),  # a product
     (2, 24, 9, 8, 20, 3, {"stride": 2, "padding": 1}),
-    (2, 3, 16, 15, 16, 7, {"stride": 2, "padding": 3}),
+    (2, 11, 16, 15, 16, 7, {"stride": 2, "padding": 3}),
     (1, 16, 10, 10, 16, 3, {"padding": 2, "dilation": 2}),
     (2, 32, 7, 7, 48, 3, {"padding": 1, "groups": 2}),
     (3, 20, 14, 9, 20, 3, {"padding": 1, "groups": 20}),
@@ -63,6 +63,13 @@ def test_gradients_of_gradients(case):
         results.append([t.grad.detach().numpy() for t in (x, weight)])
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10 * np.abs(b).max())
+
+
+def test_fewer_than_eight_channels_go_through_planes():
+    case = (2, 3, 16, 15, 16, 7, {"stride": 2, "padding": 3})
+    ours, theirs = run(tg, case, "float64")[0], run(torch, case, "float64")[0]
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
 
 
 def test_a_row_major_upstream_gradient():

@@ -58,6 +58,10 @@ struct PixelStrip {
     for (int64_t r = top; r < bottom; ++r) {
       const T* row = image + ((first_row + r) * source_width + base_width + left) * from.pixel;
       T* at = to + (r * cols + left) * pixel;
+      if (pixel == channels && from.pixel == channels) {
+        copy_values(at, row, (right - left) * pixel);
+        continue;
+      }
       for (int64_t x = left; x < right; ++x, row += from.pixel, at += pixel) copy_values(at, row, channels);
     }
   }

@@ -276,15 +276,19 @@ void add_values(const T* p, const T* value, int64_t value_row, int64_t keys, int
 }
 
 template <class T>
-void few_queries(const AttentionShape& s, const Head<T>& head, T* output, const RowStats<T>& stats) {
-  const int64_t size = padded<T>(s.head_size), value_size = padded<T>(s.value_size), width = padded<T>(s.keys);
-  T* const scores = scratch_of<T>(ScratchSlot::item, s.queries * (width + size + value_size));
-  T *const q = scores + s.queries * width, *const out = q + s.queries * size;
+int64_t seen_keys(const AttentionShape& s, int64_t i) {
+  return s.causal ? least(s.keys, i + 1) : s.keys;
+}
+
+// The scores of keys [first, last), rows `width` apart.
+template <class T>
+void few_scores(const AttentionShape& s, const Head<T>& head, int64_t first, int64_t last, int64_t width, T* scores) {
+  const int64_t size = padded<T>(s.head_size);
+  T* const q = scratch_of<T>(ScratchSlot::item, s.queries * size);
   copy_rows(head.query, s.query.row, s.queries, s.head_size, static_cast<T>(s.scale), q, size);
-  zero_values(out, s.queries * value_size);
-  for (int64_t j = 0; j < s.keys; j += kRowChunk) {
+  for (int64_t j = first; j < last; j += kRowChunk) {
     for (int64_t i = 0; i < s.queries; ++i) {
-      const int64_t keys = least(kRowChunk, s.keys - j);
+      const int64_t keys = least(kRowChunk, last - j);
       T* const row = scores + i * width + j;
       score_row(q + i * size, head.key + j * s.key.row, s.key.row, keys, s.head_size, row);
       for (int64_t k = 0; head.mask && k < keys; k += kLanes<T>) {
@@ -292,22 +296,95 @@ void few_queries(const AttentionShape& s, const Head<T>& head, T* output, const 
       }
     }
   }
-  const auto seen = [&](int64_t i) { return s.causal ? least(s.keys, i + 1) : s.keys; };
-  for (int64_t i = 0; i < s.queries; ++i) softmax_row(scores + i * width, seen(i), stats.top[i], stats.inverse[i]);
-  for (int64_t j = 0; j < s.keys; j += kRowChunk) {
+}
+
+// out (queries, padded value size) = the sum of the values of keys [first, last) times their exponentials.
+template <class T>
+void few_values(const AttentionShape& s, const Head<T>& head, int64_t first, int64_t last, int64_t width,
+                const T* scores, T* out) {
+  const int64_t value_size = padded<T>(s.value_size);
+  zero_values(out, s.queries * value_size);
+  for (int64_t j = first; j < last; j += kRowChunk) {
     for (int64_t i = 0; i < s.queries; ++i) {
-      const int64_t keys = least(kRowChunk, seen(i) - j);
+      const int64_t keys = least(least(kRowChunk, last - j), seen_keys<T>(s, i) - j);
       if (keys <= 0) continue;
       add_values(scores + i * width + j, head.value + j * s.value.row, s.value.row, keys, s.value_size,
                  out + i * value_size);
     }
   }
+}
+
+// Runs of keys of a head that are work items of their own, where there are few heads. From the shape alone, so that
+// sums do not depend on the number of threads.
+inline int64_t few_parts(const AttentionShape& s) {
+  const int64_t heads = s.batch * s.heads;
+  return heads >= 8 || s.keys < 1024 ? 1 : least(s.keys / 512, (16 + heads - 1) / heads);
+}
+
+// All rows of one head become exponentials; their statistics.
+template <class T>
+void few_softmax(const AttentionShape& s, const RowStats<T>& stats, int64_t width, T* scores) {
   for (int64_t i = 0; i < s.queries; ++i) {
+    softmax_row(scores + i * width, seen_keys<T>(s, i), stats.top[i], stats.inverse[i]);
+  }
+}
+
+// One head's output from the sums of its parts, (parts, queries, padded value size).
+template <class T>
+void few_finish(const AttentionShape& s, const RowStats<T>& stats, int64_t parts, const T* sums, T* output) {
+  const int64_t value_size = padded<T>(s.value_size);
+  for (int64_t i = 0; i < s.queries; ++i, output += s.output.row) {
     const Vec<T> factor(stats.inverse[i]);
-    T* to = output + i * s.output.row;
     for (int64_t e = 0; e < s.value_size; e += kLanes<T>) {
-      store_n(to + e, least(kLanes<T>, s.value_size - e), load(out + i * value_size + e) * factor);
+      Vec<T> sum = load(sums + i * value_size + e);
+      for (int64_t part = 1; part < parts; ++part) sum += load(sums + (part * s.queries + i) * value_size + e);
+      store_n(output + e, least(kLanes<T>, s.value_size - e), sum * factor);
     }
+  }
+}
+
+template <class T>
+void few_queries(const AttentionShape& s, const T* query, const T* key, const T* value, T* output, T* row_stats) {
+  const int64_t heads = s.batch * s.heads, parts = few_parts(s);
+  const int64_t width = padded<T>(s.keys), sums_size = s.queries * padded<T>(s.value_size);
+  const int64_t work = s.queries * s.keys * (s.head_size + s.value_size) / 8;
+  if (parts == 1) {
+    parallel_for(0, heads, 1 + 20000 / most(1, work), [=](int64_t begin, int64_t end) {
+      T* const scores = scratch_of<T>(ScratchSlot::item2, s.queries * width + sums_size);
+      for (int64_t index = begin; index < end; ++index) {
+        const Head<T> head = head_of(s, index, query, key, value);
+        const RowStats<T> stats(s, row_stats, index);
+        few_scores(s, head, 0, s.keys, width, scores);
+        few_softmax(s, stats, width, scores);
+        few_values(s, head, 0, s.keys, width, scores, scores + s.queries * width);
+        few_finish(s, stats, 1, scores + s.queries * width, output + offset_of(s, s.output, index));
+      }
+    });
+    return;
+  }
+  const int64_t step = (s.keys + parts * kRowChunk - 1) / (parts * kRowChunk) * kRowChunk;  // keys of a part
+  T* const scores = scratch_of<T>(ScratchSlot::shared, heads * (s.queries * width + parts * sums_size));
+  T* const sums = scores + heads * s.queries * width;
+  const auto over_parts = [&](auto body) {
+    parallel_for(0, heads * parts, 1 + 40000 * parts / most(1, work), [&](int64_t begin, int64_t end) {
+      for (int64_t item = begin; item < end; ++item) {
+        const int64_t index = item / parts, first = least(s.keys, item % parts * step);
+        body(item, index, head_of(s, index, query, key, value), first, least(s.keys, first + step));
+      }
+    });
+  };
+  over_parts([&](int64_t, int64_t index, const Head<T>& head, int64_t first, int64_t last) {
+    few_scores(s, head, first, last, width, scores + index * s.queries * width);
+  });
+  for (int64_t index = 0; index < heads; ++index) {
+    few_softmax(s, RowStats<T>(s, row_stats, index), width, scores + index * s.queries * width);
+  }
+  over_parts([&](int64_t item, int64_t index, const Head<T>& head, int64_t first, int64_t last) {
+    few_values(s, head, first, last, width, scores + index * s.queries * width, sums + item * sums_size);
+  });
+  for (int64_t index = 0; index < heads; ++index) {
+    few_finish(s, RowStats<T>(s, row_stats, index), parts, sums + index * parts * sums_size,
+               output + offset_of(s, s.output, index));
   }
 }
 
@@ -337,16 +414,7 @@ void ask_for_next(const AttentionShape& s, int64_t index, int64_t block, int64_t
 template <class T>
 void forward(const AttentionShape& s, const T* query, const T* key, const T* value, T* output, T* row_stats) {
   if (s.keys == 0) return nothing_seen(s, output, RowStats<T>(s, row_stats, 0));
-  if (s.queries <= kFewQueries && s.keys >= kFewKeys) {
-    const int64_t work = s.queries * s.keys * (s.head_size + s.value_size) / 8;
-    parallel_for(0, s.batch * s.heads, 1 + 20000 / most(1, work), [=](int64_t begin, int64_t end) {
-      for (int64_t index = begin; index < end; ++index) {
-        few_queries(s, head_of(s, index, query, key, value), output + offset_of(s, s.output, index),
-                    RowStats<T>(s, row_stats, index));
-      }
-    });
-    return;
-  }
+  if (s.queries <= kFewQueries && s.keys >= kFewKeys) return few_queries(s, query, key, value, output, row_stats);
   const int64_t step = block_of(s), blocks = (s.queries + step - 1) / step;
   // Rows of a packed projection are a multiple of 512 bytes apart and would share a few sets of the first-level cache:
   // a head's keys and values are copied to where they lie together, once for all its blocks.

@@ -176,7 +176,7 @@ template <class T>
 bool takes_channels_last(const ConvShape& s) {
   if (s.batch * s.in_channels * in_plane(s) * s.out_channels * out_plane(s) == 0 || !pixels_fit<T>(s)) return false;
   if (lanes_fit(s)) return true;
-  if (out_group(s) < 8 || (s.groups > 1 && in_group(s) < 8)) return false;
+  if (out_group(s) < 8 || in_group(s) < 8) return false;  // lanes of an input gradient would be empty
   return sizeof(T) == 8 || !winograd_pays(s, s.in_channels, s.out_channels, s.out_height, s.out_width);
 }
 
@@ -246,10 +246,7 @@ double pixel_cycles(const Work& w) {
       w.images * w.groups * w.source_plane * static_cast<double>(round_up(w.source_channels, kLanes<T>));
   const double result = w.images * w.groups * w.result_plane * static_cast<double>(registers * kLanes<T>);
   const double steps = w.images * w.groups * static_cast<double>(w.rows * w.cols * w.source_channels * w.taps);
-  return (registers == 1   ? 1.3
-          : registers == 2 ? 1.15
-                           : 1.08) *
-             steps * static_cast<double>(registers) / 2 +
+  return (registers <= 2 ? 1.15 : 1.08) * steps * static_cast<double>(registers) / 2 +
          5.6 / kLanes<T> * (source + result) + 2 * w.weights();
 }
 template <class T>

@@ -115,6 +115,10 @@ Parts output_parts(const ConvShape& s) {
 }  // namespace
 
 bool dilated_fits(const ConvShape& s) {
+  // Short rows of other classes than two and four are taken apart value by value, which costs what Winograd saves.
+  if (s.dilation_width != 1 && s.dilation_width != 2 && s.dilation_width != 4 && s.in_width < 12 * s.dilation_width) {
+    return false;
+  }
   return s.kernel_height == 3 && s.kernel_width == 3 && s.stride_height == 1 && s.stride_width == 1 && s.groups == 1 &&
          s.kernel_depth == 1 && s.in_depth == 1 && s.out_depth == 1 && s.dilation_height * s.dilation_width > 1 &&
          s.pad_height % s.dilation_height == 0 && s.pad_width % s.dilation_width == 0;
