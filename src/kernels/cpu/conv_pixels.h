@@ -50,10 +50,13 @@ struct PixelStrip {
     const int64_t bottom = greatest(top, least(rows, source_height - first_row));
     const int64_t left = least(cols, greatest(0, -base_width));
     const int64_t right = greatest(left, least(cols, source_width - base_width));
-    if (top > 0 || bottom < rows || left > 0 || right < cols) {
-      std::memset(to, 0, static_cast<size_t>(size()) * sizeof(T));
+    if (bottom == top || right == left) return zero(to, size());
+    zero(to, top * cols * pixel);
+    zero(to + bottom * cols * pixel, (rows - bottom) * cols * pixel);
+    for (int64_t r = top; r < bottom && right - left < cols; ++r) {
+      zero(to + r * cols * pixel, left * pixel);
+      zero(to + (r * cols + right) * pixel, (cols - right) * pixel);
     }
-    if (bottom == top || right == left) return;
     if (!from.last()) return copy_planes(image, first_row, top, bottom, to);
     for (int64_t r = top; r < bottom; ++r) {
       const T* row = image + ((first_row + r) * source_width + base_width + left) * from.pixel;
@@ -67,6 +70,10 @@ struct PixelStrip {
   }
 
  private:
+  template <class T>
+  static void zero(T* to, int64_t n) {
+    std::memset(to, 0, static_cast<size_t>(n) * sizeof(T));
+  }
   // Strip rows [top, bottom) out of planes. Whole rows of a plane lie together: squares run across their ends.
   template <class T>
   void copy_planes(const T* image, int64_t first_row, int64_t top, int64_t bottom, T* to) const {
