@@ -3,6 +3,8 @@
 // The machine's limit of multiply-adds, and a kernel timed in turns with it: on a busy or throttled machine both are
 // slowed alike, so that the share of the limit stays what it is on a quiet one.
 
+#include <time.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <vector>
@@ -56,6 +58,14 @@ T loop(Level level, int64_t steps) {
 }
 }  // namespace peak_detail
 
+// Seconds: of the clock, or with one thread its CPU time, to which other programs add nothing.
+inline double work_now() {
+  if (tensorgrad::get_num_threads() > 1) return now();
+  timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
 // Floating-point operations per second of all threads together, T float or double, in a run of about `seconds`, a third
 // of a millisecond at least.
 template <class T>
@@ -63,7 +73,7 @@ double peak_run(tensorgrad::cpu::Level level, double seconds = 0) {
   using tensorgrad::cpu::Level;
   const int64_t steps = 25'000, parts = tensorgrad::get_num_threads() * 8;
   const size_t lanes = (level == Level::avx512 ? 64 : level == Level::avx2 ? 32 : 16) / sizeof(T);
-  const double begin = now();
+  const double begin = work_now();
   double end = begin;
   int64_t runs = 0;
   do {
@@ -73,7 +83,7 @@ double peak_run(tensorgrad::cpu::Level level, double seconds = 0) {
       (void)sink;
     });
     ++runs;
-    end = now();
+    end = work_now();
   } while (end < begin + seconds);
   return 2.0 * 12 * static_cast<double>(lanes) * static_cast<double>(steps * parts * runs) / (end - begin);
 }
@@ -88,15 +98,15 @@ struct BesidePeak {
 template <class T, class Call>
 BesidePeak beside_peak(tensorgrad::cpu::Level level, Call&& call, double seconds) {
   call();
-  const double first = now();
+  const double first = work_now();
   call();
-  const int inner = static_cast<int>(std::clamp(3e-4 / std::max(now() - first, 1e-9), 1.0, 1e5));
+  const int inner = static_cast<int>(std::clamp(3e-4 / std::max(work_now() - first, 1e-9), 1.0, 1e5));
   std::vector<double> times, peaks;
   const double until = now() + seconds;
   while (times.size() < 7 || now() < until) {
-    const double begin = now();
+    const double begin = work_now();
     for (int i = 0; i < inner; ++i) call();
-    const double spent = now() - begin;
+    const double spent = work_now() - begin;
     times.push_back(spent / inner);
     peaks.push_back(peak_run<T>(level, spent));
   }

@@ -39,7 +39,11 @@ struct Product {
   int64_t pack_problem;
 
   static constexpr bool kPlain = sizeof(In) == sizeof(T);
-  bool direct() const { return kPlain && c_v == 1; }    // tiles can be stored where they belong
+  bool direct() const { return kPlain && c_v == 1; }  // tiles can be stored where they belong
+  // gelu is a pass of its own over a block that was just stored, along its rows: where its argument is wanted too, the
+  // block is stored there. (With a beta the tiles read C, and do all by themselves.)
+  bool gelu_later() const { return activation > GemmActivation::relu && (before == nullptr || beta == T(0)); }
+  In* stored() const { return gelu_later() && before != nullptr ? before : c; }
   bool in_place() const { return kPlain && s_k == 1; }  // s can be read without a copy
 };
 
@@ -140,15 +144,16 @@ TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, 
     o.beta = b.first ? T(0) : T(1);
   } else {
     if constexpr (Product<T, Format>::kPlain) {
-      o.c = P.c + (b.i0 + row) * P.c_s + b.j0 + j;
+      const int64_t at = (b.i0 + row) * P.c_s + b.j0 + j;
+      o.c = P.stored() + at;
       o.ldc = P.c_s;
       o.alpha = P.alpha;
       o.beta = b.first ? P.beta : T(1);
       o.bias_v = b.last && P.bias_v != nullptr ? P.bias_v + b.j0 + j : nullptr;
       o.bias_s = b.last && P.bias_s != nullptr ? P.bias_s + b.i0 + row : nullptr;
-      if (b.last) {
+      if (b.last && !P.gelu_later()) {
         o.activation = P.activation;
-        if (P.before != nullptr) o.before = P.before + (o.c - P.c);
+        if (P.before != nullptr) o.before = P.before + at;
       }
     }
   }
@@ -204,6 +209,11 @@ TENSORGRAD_INLINE void run_block(const Product<T, Format>& P, const Block<T>& b,
     run_tiles<T, Format, true>(P, b, tiles);
   } else if constexpr (Product<T, Format>::kPlain) {
     run_tiles<T, Format, false>(P, b, tiles);
+  }
+  if constexpr (Product<T, Format>::kPlain) {
+    if (!b.last || b.buffer != nullptr || !P.gelu_later()) return;
+    const int64_t at = b.i0 * P.c_s + b.j0;
+    gelu_rows<T, Format>(P.activation, P.stored() + at, P.c + at, tiles.first(tiles.count), b.cols, P.c_s);
   }
 }
 

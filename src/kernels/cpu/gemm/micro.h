@@ -3,7 +3,7 @@
 // The innermost loop of the product: a tile of H rows by NV vectors kept in registers over the whole of one k block.
 // Rows come from the side whose elements are broadcast ("s"), columns from the side that is loaded as vectors ("v").
 
-#include "kernels/cpu/gemm/activate.h"
+#include "kernels/cpu/gemm/pack.h"
 #include "kernels/cpu/simd.h"
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm {
@@ -85,6 +85,7 @@ TENSORGRAD_INLINE bool store_registers(const Vec<T> (&acc)[H][NV], const Store<T
 template <class T>
 __attribute__((noinline)) void store_copy(const T* tile, int rows, int vectors, const Store<T>& o) {
   constexpr int L = kLanes<T>;
+  const bool later = o.activation > GemmActivation::relu;
   for (int j = 0; j < vectors; ++j) {
     const int64_t n = o.cols - j * L < L ? o.cols - j * L : L;
     if (n <= 0) break;
@@ -96,10 +97,11 @@ __attribute__((noinline)) void store_copy(const T* tile, int rows, int vectors, 
       x = x + bias_v;
       if (o.bias_s != nullptr) x = x + o.bias_s[i];
       if (o.before != nullptr) store_n(o.before + at, n, x);
-      if (o.activation != GemmActivation::none) x = activate(o.activation, x);
-      store_n(o.c + at, n, x);
+      if (o.activation == GemmActivation::relu) x = activate(o.activation, x);
+      if (o.before == nullptr || !later) store_n(o.c + at, n, x);
     }
   }
+  if (later) gelu_rows<T, PlainFormat>(o.activation, o.before != nullptr ? o.before : o.c, o.c, rows, o.cols, o.ldc);
 }
 
 template <class T, int H, int NV>

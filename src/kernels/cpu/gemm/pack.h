@@ -317,6 +317,29 @@ void pack_adjacent_rows(T* dst, int64_t room, const In* src, int64_t p_stride, i
   }
 }
 
+// to = gelu(from), for rows of `cols` adjacent elements, `stride` apart in both; they may be the same.
+template <class T, class Format, class Out>
+__attribute__((noinline)) void gelu_rows(GemmActivation activation, const Out* from, Out* to, int64_t rows,
+                                         int64_t cols, int64_t stride) {
+  const auto run = [&]<UnaryOp Op>(std::integral_constant<UnaryOp, Op>) __attribute__((always_inline)) {
+    constexpr int64_t L = kLanes<T>;
+    const auto apply = [](Vec<T> x) __attribute__((always_inline)) {
+      return Unary<Op>::apply(x, static_cast<const T*>(nullptr));
+    };
+    for (int64_t i = 0; i < rows; ++i, from += stride, to += stride) {
+      int64_t j = 0;
+      for (; j + L <= cols; j += L) Format::template write_n<T>(to + j, L, apply(Format::template read<T>(from + j)));
+      if (j < cols)
+        Format::template write_n<T>(to + j, cols - j, apply(Format::template read_n<T>(from + j, cols - j)));
+    }
+  };
+  if (activation == GemmActivation::gelu) {
+    run(std::integral_constant<UnaryOp, UnaryOp::gelu>{});
+  } else {
+    run(std::integral_constant<UnaryOp, UnaryOp::gelu_tanh>{});
+  }
+}
+
 // The end of a product that was gathered in a buffer: element (i, j) of C at c[i * c_s + j * c_v] becomes
 // alpha * buffer[i * ld + j] + beta * c + bias, through the activation.
 template <class T>
@@ -335,6 +358,7 @@ void write_back(const T* buffer, int64_t ld, int64_t rows, int64_t cols, Out* c,
   const Out* const bias_v = static_cast<const Out*>(f.bias_v);
   const Out* const bias_s = static_cast<const Out*>(f.bias_s);
   Out* const before = static_cast<Out*>(f.before);
+  const bool later = f.activation > GemmActivation::relu;
   // x: n results next to each other from `at`, `along` the bias that varies with them, `across` the one that does not.
   const auto put = [&](Vec<T> x, Out* at, int64_t n, const Out* along, const Out* across) {
     x = x * f.alpha;
@@ -342,12 +366,22 @@ void write_back(const T* buffer, int64_t ld, int64_t rows, int64_t cols, Out* c,
     if (along != nullptr) x = x + Format::template read_n<T>(along, n);
     if (across != nullptr) x = x + Format::template read_one<T>(across);
     if (before != nullptr) Format::template write_n<T>(before + (at - c), n, x);
-    if (f.activation > GemmActivation::relu && sizeof(Out) < sizeof(T)) {
-      Format::template write_n<T>(at, n, x);  // gelu of the rounded value, as a pass of its own would take it
-      x = Format::template read_n<T>(at, n);
+    if (f.activation == GemmActivation::relu) x = activate(f.activation, x);
+    if (before == nullptr || !later) Format::template write_n<T>(at, n, x);
+  };
+  // gelu follows once its argument is in memory, rounded as a pass of its own would find it.
+  const auto finish = [&] {
+    if (!later) return;
+    const Out* const from = before != nullptr ? before : c;
+    if (c_v == 1) {
+      gelu_rows<T, Format>(f.activation, from, c, rows, cols, c_s);
+    } else if (c_s == 1) {
+      gelu_rows<T, Format>(f.activation, from, c, cols, rows, c_v);
+    } else {
+      for (int64_t i = 0; i < rows; ++i) {
+        gelu_rows<T, Format>(f.activation, from + i * c_s, c + i * c_s, cols, 1, c_v);
+      }
     }
-    if (f.activation != GemmActivation::none) x = activate(f.activation, x);
-    Format::template write_n<T>(at, n, x);
   };
   if (c_s == 1 && c_v != 1) {
     for (int64_t j = 0; j < cols; j += L) {
@@ -368,7 +402,7 @@ void write_back(const T* buffer, int64_t ld, int64_t rows, int64_t cols, Out* c,
         }
       }
     }
-    return;
+    return finish();
   }
   const bool plain = f.alpha == T(1) && f.beta == T(0) && bias_v == nullptr && bias_s == nullptr && before == nullptr &&
                      f.activation == GemmActivation::none;
@@ -396,6 +430,7 @@ void write_back(const T* buffer, int64_t ld, int64_t rows, int64_t cols, Out* c,
       }
     }
   }
+  finish();
 }
 
 }  // namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm

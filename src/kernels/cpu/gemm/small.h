@@ -54,7 +54,10 @@ void small_tiles(const Product<T, PlainFormat>& P, const SmallOperands<T>& at, c
                  int64_t u1) {
   constexpr int64_t L = kLanes<T>, NR = kPanel<T>;
   Store<T> o;
-  o.ldc = P.c_s, o.alpha = P.alpha, o.beta = P.beta, o.activation = P.activation;
+  const bool gelu_later = P.gelu_later();
+  T* const to = gelu_later ? P.stored() : at.c;
+  o.ldc = P.c_s, o.alpha = P.alpha, o.beta = P.beta;
+  if (!gelu_later) o.activation = P.activation;
   int64_t j = u0 / tiles.count * NR, t = u0 % tiles.count;
   T* const panel = at.packed ? scratch_of<T>(ScratchSlot::gemm_v, NR * P.k) : nullptr;
   for (int64_t left = u1 - u0; left > 0; j += NR, t = 0) {
@@ -65,15 +68,20 @@ void small_tiles(const Product<T, PlainFormat>& P, const SmallOperands<T>& at, c
     const T* const v = at.packed ? panel : P.v + j;
     const int64_t v_k = at.packed ? NR : P.v_k;
     o.bias_v = P.bias_v == nullptr ? nullptr : P.bias_v + j;
+    const int64_t first = tiles.first(t);
     for (; t < tiles.count && left > 0; ++t, --left) {
       const int64_t row = tiles.first(t);
       const int height = static_cast<int>(tiles.rows(t));
-      o.c = at.c + row * P.c_s + j;
-      if (P.before != nullptr) o.before = P.before + (o.c - P.c);
+      o.c = to + row * P.c_s + j;
+      if (P.before != nullptr && !gelu_later) o.before = P.before + row * P.c_s + j;
       o.bias_s = P.bias_s == nullptr ? nullptr : P.bias_s + row;
       const MicroKernel<T> kernel =
           partial ? partial_kernel<T>(height, vectors) : micro_kernel<T, false, 1>(height, vectors);
       kernel(P.k, at.s + row * P.s_row, P.s_row, P.s_k, v, v_k, o);
+    }
+    if (gelu_later) {
+      const int64_t from = first * P.c_s + j;
+      gelu_rows<T, PlainFormat>(P.activation, to + from, P.c + from, tiles.first(t) - first, o.cols, P.c_s);
     }
   }
 }
