@@ -43,6 +43,17 @@ Product<T, To> with_format(const Product<T, Format>& P) {
 
 template <class T, class Format>
 void blocked(const Product<T, Format>& P) {
+  if constexpr (Product<T, Format>::kPlain) {
+    if (P.gelu_later() && P.c_s == 1 && P.c_v != 1) {  // blocks would be short pieces of C's rows: these at the end
+      Product<T, Format> product = P;
+      product.c = P.stored(), product.before = nullptr, product.activation = GemmActivation::none;
+      blocked(product);
+      return parallel_for(0, P.nv, max_of(1, 4096 / P.ms), [&](int64_t begin, int64_t end) {
+        const int64_t at = begin * P.c_v;
+        gelu_rows<T, Format>(P.activation, product.c + at, P.c + at, end - begin, P.ms, P.c_v);
+      });
+    }
+  }
 #if defined(__AVX512BF16__)
   if constexpr (std::is_same_v<Format, Bf16Format>) {
     if (P.pack == nullptr) return blocked(with_format<Bf16PairFormat>(P));
