@@ -47,19 +47,36 @@ bool counts(const ClassLoss& s, int64_t t) { return t != s.ignore; }
 
 template <class T>
 double sum_of_weights(const ClassLoss& s) {
+  const int64_t n = s.batch * s.spatial, ignore = s.ignore;
+  if (!s.weight) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; ++i) count += s.target[i] != ignore;
+    return static_cast<double>(count);
+  }
   double sum = 0;
-  for (int64_t i = 0; i < s.batch * s.spatial; ++i) {
+  for (int64_t i = 0; i < n; ++i) {
     if (counts(s, s.target[i])) sum += static_cast<double>(weight_of<T>(s, s.target[i]));
   }
   return sum;
+}
+// In float64, eight sums side by side: one alone would wait for its last addition.
+template <class T>
+double sum_in_double(const T* x, int64_t n) {
+  constexpr int64_t kSums = 8;
+  double sums[kSums] = {};
+  int64_t i = 0;
+  for (; i + kSums <= n; i += kSums) {
+    for (int64_t k = 0; k < kSums; ++k) sums[k] += static_cast<double>(x[i + k]);
+  }
+  for (; i < n; ++i) sums[i % kSums] += static_cast<double>(x[i]);
+  return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
 }
 template <class T>
 void reduce(const ClassLoss& s, const T* losses, T* out, T* total_weight) {
   const double weight = sum_of_weights<T>(s);
   *total_weight = static_cast<T>(weight);
   if (!s.reduce) return;
-  double sum = 0;
-  for (int64_t i = 0; i < s.batch * s.spatial; ++i) sum += static_cast<double>(losses[i]);
+  const double sum = sum_in_double(losses, s.batch * s.spatial);
   *out = static_cast<T>(s.mean ? sum / weight : sum);
 }
 // What the scores of sample i are multiplied by: its gradient, over the total weight if the mean was taken.
@@ -226,9 +243,25 @@ void cross_entropy_backward(const ClassLoss& s, const T* x, const T* log_sum, co
   });
 }
 
-// Where sample i's score for class t is.
-int64_t place(const ClassLoss& s, int64_t i, int64_t t) {
-  return (i / s.spatial * s.classes + t) * s.spatial + i % s.spatial;
+// each(i, t, where sample i's score for its class t is) for the samples [begin, end) whose target counts, skip(i) for the
+// others.
+template <class Each, class Skip>
+TENSORGRAD_INLINE void each_target(const ClassLoss& s, int64_t begin, int64_t end, Each each, Skip skip) {
+  if (begin >= end) return;  // there may be no pixels
+  const int64_t sample = s.classes * s.spatial;
+  int64_t pixel = begin % s.spatial, first = begin / s.spatial * sample;
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t t = s.target[i];
+    if (counts(s, t)) {
+      each(i, t, first + t * s.spatial + pixel);
+    } else {
+      skip(i);
+    }
+    if (++pixel == s.spatial) {
+      pixel = 0;
+      first += sample;
+    }
+  }
 }
 
 template <class T>
@@ -238,10 +271,9 @@ int64_t nll_forward(const ClassLoss& s, const T* x, T* out, T* total_weight) {
   const int64_t count = s.batch * s.spatial;
   T* losses = s.reduce ? scratch_of<T>(ScratchSlot::shared, count) : out;
   parallel_sweep(0, count, kGrain, [=](int64_t b, int64_t e) {
-    for (int64_t i = b; i < e; ++i) {
-      const int64_t t = s.target[i];
-      losses[i] = counts(s, t) ? -weight_of<T>(s, t) * x[place(s, i, t)] : T(0);
-    }
+    each_target(
+        s, b, e, [=](int64_t i, int64_t t, int64_t at) { losses[i] = -weight_of<T>(s, t) * x[at]; },
+        [=](int64_t i) { losses[i] = T(0); });
   });
   reduce(s, losses, out, total_weight);
   return -1;
@@ -252,10 +284,12 @@ void nll_backward(const ClassLoss& s, const T* grad, const T* total_weight, T* d
   const int64_t sample = s.classes * s.spatial;
   parallel_sweep(0, s.batch, grain_of(sample), [=](int64_t b, int64_t e) {
     __builtin_memset(dx + b * sample, 0, static_cast<size_t>((e - b) * sample) * sizeof(T));
-    for (int64_t i = b * s.spatial; i < e * s.spatial; ++i) {
-      const int64_t t = s.target[i];
-      if (counts(s, t)) dx[place(s, i, t)] = -weight_of<T>(s, t) * factor_of(s, grad, total_weight, i);
-    }
+    each_target(
+        s, b * s.spatial, e * s.spatial,
+        [=](int64_t i, int64_t t, int64_t at) {
+          dx[at] = -weight_of<T>(s, t) * factor_of(s, grad, total_weight, i);
+        },
+        [](int64_t) {});
   });
 }
 
