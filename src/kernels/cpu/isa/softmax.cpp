@@ -170,11 +170,12 @@ TENSORGRAD_INLINE void backward_row(const T* y, const T* g, T* dx, int64_t n, T 
   }
 }
 
-// The sums of some rows first, so that no row waits for the end of its own.
+// The sums of some rows first, so that no row waits for the end of its own: as many as stay in the first cache with
+// their gradients.
 template <int kStep, class T>
 void backward_block(const T* y, const T* g, int64_t g_row, T* dx, int64_t rows, int64_t n, bool log_form) {
   T sum[kBlockRows];
-  const int64_t step = n <= 512 ? 8 : n <= 2048 ? 2 : 1;
+  const int64_t fit = 24576 / (3 * static_cast<int64_t>(sizeof(T)) * n), step = fit > 8 ? 8 : fit > 1 ? fit : 1;
   for (int64_t r0 = 0; r0 < rows; r0 += step) {
     const int64_t count = rows - r0 < step ? rows - r0 : step;
     for (int64_t r = 0; r < count; ++r)
