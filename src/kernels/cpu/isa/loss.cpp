@@ -243,8 +243,8 @@ void cross_entropy_backward(const ClassLoss& s, const T* x, const T* log_sum, co
   });
 }
 
-// each(i, t, where sample i's score for its class t is) for the samples [begin, end) whose target counts, skip(i) for the
-// others.
+// each(i, t, where sample i's score for its class t is) for the samples [begin, end) whose target counts, skip(i) for
+// the others.
 template <class Each, class Skip>
 TENSORGRAD_INLINE void each_target(const ClassLoss& s, int64_t begin, int64_t end, Each each, Skip skip) {
   if (begin >= end) return;  // there may be no pixels
@@ -286,9 +286,7 @@ void nll_backward(const ClassLoss& s, const T* grad, const T* total_weight, T* d
     __builtin_memset(dx + b * sample, 0, static_cast<size_t>((e - b) * sample) * sizeof(T));
     each_target(
         s, b * s.spatial, e * s.spatial,
-        [=](int64_t i, int64_t t, int64_t at) {
-          dx[at] = -weight_of<T>(s, t) * factor_of(s, grad, total_weight, i);
-        },
+        [=](int64_t i, int64_t t, int64_t at) { dx[at] = -weight_of<T>(s, t) * factor_of(s, grad, total_weight, i); },
         [](int64_t) {});
   });
 }
