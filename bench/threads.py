@@ -115,9 +115,7 @@ def neighbour(args: argparse.Namespace) -> int:
 
 def idle(args: argparse.Namespace) -> int:
     found = program(args.build, "idle")
-    print(f"CPU time of {found['threads']} threads after a product, medians of 20:")
-    first, later = found["first_millisecond_us"], found["next_50_ms_us"]
-    print(f"{first:.0f} us in the first millisecond, {later:.0f} us in the next 50.")
+    print(f"{found['threads']} threads, from 1 to 51 ms after a product: {found['used_us']:.0f} us of CPU time, the median of 20.")
     return 0
 
 

@@ -112,6 +112,7 @@ void dot_block(const Product<T, Format>& P, const Product<T, Format>& turned, in
   constexpr int64_t L = kLanes<T>;
   constexpr int R = kDotRows<N>;
   Vec<T> sums[N * L];
+  if (rows > L) __builtin_unreachable();  // or the compiler warns of what lies behind `sums`
   int64_t r = 0;
   if (P.k <= L) {
     Vec<T> column[N];
