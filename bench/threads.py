@@ -115,7 +115,8 @@ def neighbour(args: argparse.Namespace) -> int:
 
 def idle(args: argparse.Namespace) -> int:
     found = program(args.build, "idle")
-    print(f"{found['threads']} threads, from 1 to 51 ms after a product: {found['used_us']:.0f} us of CPU time, the median of 20.")
+    used = found["used_us"]
+    print(f"{found['threads']} threads, from 1 to 51 ms after a product: {used:.0f} us of CPU time, the median of 20.")
     return 0
 
 
