@@ -20,6 +20,27 @@ import numpy as np
 FORMS = ["matmul", "bmm", "mv", "dot", "outer", "addmm", "linear"]
 
 
+def time_calls(call: Callable[[], Any], seconds: float) -> list[float]:
+    """Seconds of one call: batches of at least 20 microseconds, so that the clock does not show, after a while without
+    a clock that brings the workers to life."""
+    begin = time.perf_counter()
+    call()
+    call()
+    once = (time.perf_counter() - begin) / 2
+    batch = max(1, int(2e-5 / once))
+    samples: list[float] = []
+    warm = time.perf_counter() + seconds / 4
+    while time.perf_counter() < warm:
+        call()
+    until = time.perf_counter() + seconds
+    while len(samples) < 5 or time.perf_counter() < until:
+        begin = time.perf_counter()
+        for _ in range(batch):
+            call()
+        samples.append((time.perf_counter() - begin) / batch)
+    return samples
+
+
 class Product:
     """One call in one library: built from its description, then timed."""
 
@@ -48,24 +69,7 @@ class Product:
         return [float(np.linalg.norm(out)), float(out @ np.cos(np.arange(out.size)))]
 
     def measure(self, seconds: float) -> list[float]:
-        """Seconds of one call: batches of at least 20 microseconds, so that the clock does not show."""
-        call = self.call
-        begin = time.perf_counter()
-        call()
-        call()
-        once = (time.perf_counter() - begin) / 2
-        batch = max(1, int(2e-5 / once))
-        samples: list[float] = []
-        until = time.perf_counter() + seconds
-        warm = time.perf_counter() + seconds / 4
-        while time.perf_counter() < warm:
-            call()
-        while len(samples) < 5 or time.perf_counter() < until:
-            begin = time.perf_counter()
-            for _ in range(batch):
-                call()
-            samples.append((time.perf_counter() - begin) / batch)
-        return samples
+        return time_calls(self.call, seconds)
 
 
 def draw(rng: random.Random, dtype: str) -> dict[str, Any]:

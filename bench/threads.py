@@ -20,7 +20,6 @@ import re
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from bench.machine import others_cpu_share
+from bench.products import time_calls
 from bench.report import markdown
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,26 +40,6 @@ def program(build: Path, *arguments: str) -> dict[str, Any]:
         sys.exit(f"bench: {path} is not built (make build)")
     done = subprocess.run([path, *arguments], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
-
-
-def time_calls(call: Callable[[], Any], seconds: float) -> list[float]:
-    """Seconds of one call, in batches of some 20 microseconds; the first calls bring the workers to life."""
-    begin = time.perf_counter()
-    call()
-    call()
-    once = (time.perf_counter() - begin) / 2
-    batch = max(1, int(2e-5 / once))
-    samples: list[float] = []
-    warm = time.perf_counter() + seconds / 4
-    while time.perf_counter() < warm:
-        call()
-    until = time.perf_counter() + seconds
-    while len(samples) < 3 or time.perf_counter() < until:
-        begin = time.perf_counter()
-        for _ in range(batch):
-            call()
-        samples.append((time.perf_counter() - begin) / batch)
-    return samples
 
 
 def operations(library: Any, only: str) -> list[tuple[str, Callable[[], Callable[[], Any]]]]:
