@@ -26,7 +26,7 @@ import numpy as np
 
 from bench.machine import describe, others_cpu_share
 from bench.ops_kit import OpCase
-from bench.peers import Peer, PeerError, take_turns
+from bench.peers import Peer, PeerError, take_turns, until_stopped
 from bench.report import markdown
 
 
@@ -124,8 +124,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    from tqdm import tqdm
-
     args = parse(argv)
     cases = [case for case in all_cases() if re.search(args.only, case.key)]
     if args.again:
@@ -139,9 +137,8 @@ def main(argv: list[str] | None = None) -> int:
     peers = [Peer("torch cpu", "torch", "cpu", args.threads)] if with_torch else []
     peers.append(Peer("tensorgrad", "tensorgrad", "cpu", args.threads))
     sweep = Sweep(args, peers)
-    rows = []
-    for case in tqdm(cases, file=sys.stderr, disable=None):
-        rows += sweep.run_case(case)
+    rows: list[Any] = []
+    until_stopped(cases, lambda case: rows.extend(sweep.run_case(case)))
     for peer in peers:
         peer.close()
     if rows:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class PeerError(RuntimeError):
@@ -67,6 +71,21 @@ class Peer:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
             self.process.kill()
+
+
+def until_stopped(items: Iterable[T], work: Callable[[T], None]) -> None:
+    """work on each item, behind a progress bar. Ctrl-C and SIGTERM end the loop and not the program, so that what was
+    measured until then is reported."""
+    from tqdm import tqdm
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        for item in tqdm(items, file=sys.stderr, disable=None):
+            work(item)
+    except KeyboardInterrupt:
+        print("bench: stopped; this is what was measured until now", file=sys.stderr)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def take_turns(

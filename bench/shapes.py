@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from bench.machine import describe
-from bench.peers import Peer, PeerError, take_turns
+from bench.peers import Peer, PeerError, take_turns, until_stopped
 from bench.report import markdown
 from bench.shape_list import SHAPES, Attention, MultiHead
 
@@ -154,25 +154,28 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--worse", type=float, default=0.0, help="print only the rows at or above this ratio")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
-    from tqdm import tqdm
-
     chosen = [shape for shape in SHAPES if any(part in shape.name for part in args.only.split("|"))]
     scratch = Path(tempfile.mkdtemp(prefix="tensorgrad-shapes-"))
     rows: list[Row] = []
     wrong: list[str] = []
     peers = [Peer(name, name, "cpu", args.threads) for name in ("torch", "tensorgrad")]
+
+    def measure(shape: Any) -> None:
+        found, error = run_shape(shape, peers, args, scratch)
+        rows.extend(found)
+        if not error <= TOLERANCE[shape.dtype]:
+            wrong.append(f"{shape.name}: differs from PyTorch by {error:.2e}")
+
     try:
-        for shape in tqdm(chosen, file=sys.stderr, disable=None):
-            found, error = run_shape(shape, peers, args, scratch)
-            rows += found
-            if not error <= TOLERANCE[shape.dtype]:
-                wrong.append(f"{shape.name}: differs from PyTorch by {error:.2e}")
+        until_stopped(chosen, measure)
     except PeerError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     finally:
         for peer in peers:
             peer.close()
+    if not rows:
+        return 1
     print(table([row for row in rows if row.ratio >= args.worse]))
     mean = statistics.geometric_mean(row.ratio for row in rows)
     print(f"{len(rows)} rows, geometric mean {mean:.3f}, {sum(row.ratio > 1 for row in rows)} above 1")

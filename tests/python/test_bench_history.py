@@ -1,12 +1,14 @@
 """The recorded history: every kind of file compared with its like, and merged into a release point."""
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
-from bench import compare, kernels, page, record
+from bench import compare, kernels, page, peers, record
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -170,3 +172,17 @@ def test_the_program_of_the_kernels_runs(tmp_path):
         assert kernels.main([only, *quick, "--json", str(out)]) == 0
         rows = json.loads(out.read_text())["kernels"]
         assert len(rows) == count and all(row["us"] > 0 and row["share"] > 0 for row in rows)
+
+
+def test_a_sweep_that_is_stopped_keeps_what_it_has(capsys):
+    done = []
+
+    def work(item):
+        if item == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        done.append(item)
+
+    peers.until_stopped(range(10), work)
+    assert done == [0, 1, 2]
+    assert "stopped" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is not signal.default_int_handler
