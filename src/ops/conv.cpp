@@ -8,6 +8,7 @@
 #include "autograd/record.h"
 #include "core/autocast.h"
 #include "ops/conv_args.h"
+#include "ops/dim_args.h"
 #include "tensorgrad/ops/copy.h"
 #include "tensorgrad/ops/reduce.h"
 
@@ -18,17 +19,6 @@ using detail::ConvGeometry;
 
 Tensor input_gradient(const ConvGeometry& q, const Tensor& grad_output, const Tensor& weight);
 Tensor weight_gradient(const ConvGeometry& q, const Tensor& grad_output, const Tensor& input);
-
-template <class T>
-const T* pointer(const Tensor& t) {
-  return t.defined() ? static_cast<const T*>(t.data_ptr()) : nullptr;
-}
-template <class T>
-T* target(const Tensor& t) {
-  return t.defined() ? static_cast<T*>(t.data_ptr()) : nullptr;
-}
-
-bool is_half(DType t) { return t == DType::float16 || t == DType::bfloat16; }
 
 // What a convolution of `input` is computed in: 16-bit floats where the device has kernels for them.
 DType convolution_dtype(const Tensor& input) {
@@ -47,12 +37,12 @@ void run_forward(const ConvGeometry& q, const Tensor& input, const Tensor& weigh
   const ConvKernels& k = kernels(input.device()).conv;
   const auto run = [&]<class T>(const ConvFunctions<T>& functions) {
     require_kernel(functions.forward, "convolution", input.device())(q.shape, pointer<T>(input), pointer<T>(weight),
-                                                                     pointer<T>(bias), false, target<T>(out));
+                                                                     pointer<T>(bias), false, pointer<T>(out));
   };
   if (input.dtype() == DType::float32) return run(k.f32);
   if (input.dtype() == DType::float64) return run(k.f64);
   if (k.half.forward(input.dtype(), q.shape, pointer<void>(input), pointer<void>(weight), pointer<void>(bias), false,
-                     target<void>(out)))
+                     pointer<void>(out)))
     return;
   const NoGradGuard guard;
   Tensor wide = detail::make_empty(q.output_sizes(), DType::float32, input.device());
@@ -67,13 +57,13 @@ void run_backward(const ConvGeometry& q, const Tensor& g, const Tensor& input, c
   const ConvKernels& k = kernels(g.device()).conv;
   const auto run = [&]<class T>(const ConvFunctions<T>& functions) {
     require_kernel(functions.backward, "convolution backward", g.device())(q.shape, pointer<T>(g), pointer<T>(input),
-                                                                           pointer<T>(weight), target<T>(grads[0]),
-                                                                           target<T>(grads[1]), target<T>(grads[2]));
+                                                                           pointer<T>(weight), pointer<T>(grads[0]),
+                                                                           pointer<T>(grads[1]), pointer<T>(grads[2]));
   };
   if (g.dtype() == DType::float32) return run(k.f32);
   if (g.dtype() == DType::float64) return run(k.f64);
   if (k.half.backward(g.dtype(), q.shape, pointer<void>(g), pointer<void>(input), pointer<void>(weight),
-                      target<void>(grads[0]), target<void>(grads[1]), target<void>(grads[2])))
+                      pointer<void>(grads[0]), pointer<void>(grads[1]), pointer<void>(grads[2])))
     return;
   const NoGradGuard guard;
   Grads<3> wide;

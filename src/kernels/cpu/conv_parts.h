@@ -4,6 +4,7 @@
 
 #include "kernels/conv.h"
 #include "kernels/gemm.h"
+#include "tensorgrad/parallel.h"
 
 #ifndef TENSORGRAD_ISA
 #error "conv_parts.h is for the files under src/kernels/cpu/isa/ only"
@@ -70,5 +71,24 @@ inline int64_t floor_mod(int64_t a, int64_t b) { return a - floor_div(a, b) * b;
 inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// How many work items of so many products each a thread takes at least.
+inline int64_t item_grain(double products) {
+  constexpr double kEnough = 1.5e5;
+  return products > kEnough ? 1 : static_cast<int64_t>(kEnough / (products + 1)) + 1;
+}
+
+// out[i] = sum over splits of parts[split * count + i], in order. One split: it is in place already.
+template <class T>
+void sum_splits(const T* parts, int64_t splits, int64_t count, T* out) {
+  if (splits == 1) return;
+  parallel_for(0, count, 1 << 15, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      T sum = parts[i];
+      for (int64_t k = 1; k < splits; ++k) sum += parts[k * count + i];
+      out[i] = sum;
+    }
+  });
+}
 
 }  // namespace tensorgrad::cpu::TENSORGRAD_ISA

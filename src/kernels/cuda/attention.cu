@@ -29,13 +29,9 @@ __device__ inline T* head(T* p, const HeadStrides& s, int64_t b, int64_t h) {
 // 16 bytes: what a thread reads at once where it can.
 template <class T>
 constexpr int kVector = 16 / sizeof(T);
-template <class T, int N>
-struct alignas(N * sizeof(T)) Vector {
-  T v[N];
-};
 template <int N, class T>
-__device__ inline Vector<T, N> vector_at(const T* p) {
-  return *reinterpret_cast<const Vector<T, N>*>(p);
+__device__ inline Pack<T, N> vector_at(const T* p) {
+  return *reinterpret_cast<const Pack<T, N>*>(p);
 }
 
 // tile[r][c] = source[(first + r) * row + c], zero outside, c < D.
@@ -45,7 +41,7 @@ __device__ inline void load_tile(T* tile, const T* source, int64_t row, int64_t 
   const bool whole = row % V == 0 && reinterpret_cast<uintptr_t>(source) % 16 == 0;
   for (int i = threadIdx.y * kSide + threadIdx.x; i < B * kPerRow; i += kBlock) {
     const int r = i / kPerRow, c = i % kPerRow * V;
-    Vector<T, V> v{};
+    Pack<T, V> v{};
     if (first + r < rows) {
       const T* from = source + (first + r) * row + c;
       if (whole && c + V <= size) {
@@ -55,7 +51,7 @@ __device__ inline void load_tile(T* tile, const T* source, int64_t row, int64_t 
         for (int e = 0; e < V; ++e) v.v[e] = c + e < size ? from[e] : T(0);
       }
     }
-    *reinterpret_cast<Vector<T, V>*>(tile + r * Pitch + c) = v;
+    *reinterpret_cast<Pack<T, V>*>(tile + r * Pitch + c) = v;
   }
 }
 
@@ -72,12 +68,12 @@ __device__ inline void product_nt(T (&acc)[R][C], const T* a, const T* b, int de
   constexpr int V = kVector<T>;
 #pragma unroll 2
   for (int d = 0; d < depth; d += V) {
-    Vector<T, V> av[R];
+    Pack<T, V> av[R];
 #pragma unroll
     for (int i = 0; i < R; ++i) av[i] = vector_at<V>(a + (threadIdx.y * R + i) * PitchA + d);
 #pragma unroll
     for (int j = 0; j < C; ++j) {
-      const Vector<T, V> bv = vector_at<V>(b + (threadIdx.x + kSide * j) * PitchB + d);
+      const Pack<T, V> bv = vector_at<V>(b + (threadIdx.x + kSide * j) * PitchB + d);
 #pragma unroll
       for (int i = 0; i < R; ++i) {
 #pragma unroll
@@ -92,7 +88,7 @@ __device__ inline void add_row(T (&acc)[R][C], const T (&av)[R], const T* row) {
   constexpr int kPack = Columns<T, C>::kPack;
 #pragma unroll
   for (int j = 0; j < C; j += kPack) {
-    const Vector<T, kPack> bv = vector_at<kPack>(row + Columns<T, C>::at(j));
+    const Pack<T, kPack> bv = vector_at<kPack>(row + Columns<T, C>::at(j));
 #pragma unroll
     for (int i = 0; i < R; ++i) {
 #pragma unroll
@@ -106,7 +102,7 @@ template <class T, int R, int C, int PitchA, int PitchB, bool Transposed>
 __device__ inline void product_nn(T (&acc)[R][C], const T* a, const T* b, int depth) {
   constexpr int V = kVector<T>;
   for (int k = 0; k < depth; k += V) {
-    Vector<T, V> along[R];
+    Pack<T, V> along[R];
     if constexpr (!Transposed) {
 #pragma unroll
       for (int i = 0; i < R; ++i) along[i] = vector_at<V>(a + (threadIdx.y * R + i) * PitchA + k);
@@ -118,7 +114,7 @@ __device__ inline void product_nn(T (&acc)[R][C], const T* a, const T* b, int de
         constexpr int kPack = R < V ? R : V;
 #pragma unroll
         for (int i = 0; i < R; i += kPack) {
-          const Vector<T, kPack> across = vector_at<kPack>(a + (k + e) * PitchA + threadIdx.y * R + i);
+          const Pack<T, kPack> across = vector_at<kPack>(a + (k + e) * PitchA + threadIdx.y * R + i);
 #pragma unroll
           for (int f = 0; f < kPack; ++f) av[i + f] = across.v[f];
         }

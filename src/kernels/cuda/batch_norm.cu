@@ -186,9 +186,9 @@ template <class T>
 void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g, const T* x, const T* mean,
                     const T* rstd, const T* weight, bool batch_statistics, T* dx, T* dweight, T* dbias) {
   if (channels == 0) return;
+  const bool sums = dweight || dbias || batch_statistics;
   const Scratch scratch(static_cast<size_t>(2 * channels) * sizeof(T));
   if (!dbias) dbias = scratch.as<T>();
-  const bool sums = dweight || batch_statistics || dbias != scratch.as<T>();
   if (!dweight) dweight = scratch.as<T>() + channels;
   if (sums) {
     with_parts<T>(batch, channels, spatial, [&](dim3 grid, const Parts<T>& p) {

@@ -51,6 +51,12 @@ __device__ inline void begin_early() {
 #endif
 }
 
+// N neighbours, read or written at once.
+template <class T, int N>
+struct alignas(N * sizeof(T)) Pack {
+  T v[N];
+};
+
 // Calls f(i) for every i below n.
 template <class F>
 __global__ void each(int64_t n, F f) {

@@ -7,11 +7,6 @@
 
 namespace tensorgrad::gpu {
 
-template <class T, int W>
-struct alignas(W * sizeof(T)) Pack {
-  T v[W];
-};
-
 // f.template operator()<W>(pack number, channel) for every pack of W elements.
 template <int W, class Index, class F>
 __global__ void planes_kernel(Index channels, Index area, Index total, const __grid_constant__ F f) {

@@ -193,11 +193,6 @@ struct FlatArgs {
   int64_t n;
 };
 
-template <class S, int N>
-struct alignas(sizeof(S) * N) Pack {
-  S v[N];
-};
-
 // T computes, S is stored; every dense operand is S, Out is the result's type.
 template <class F, class T, class S, class Out>
 __global__ void flat_kernel(F f, Params<T> params, FlatArgs a) {

@@ -33,14 +33,13 @@ template <class Word>
 __global__ void spread_kernel(const Word* from, Word* to, int64_t n) {
   begin_early();
   constexpr int kCount = 16 / sizeof(Word);
-  struct alignas(16) Pack {
-    Word v[kCount];
-  } pack;
+  Pack<Word, kCount> pack;
   const Word value = *from;
 #pragma unroll
   for (int i = 0; i < kCount; ++i) pack.v[i] = value;
   const int64_t first = blockIdx.x * int64_t{blockDim.x} + threadIdx.x, packs = n / kCount;
-  for (int64_t i = first; i < packs; i += int64_t{gridDim.x} * blockDim.x) reinterpret_cast<Pack*>(to)[i] = pack;
+  for (int64_t i = first; i < packs; i += int64_t{gridDim.x} * blockDim.x)
+    reinterpret_cast<Pack<Word, kCount>*>(to)[i] = pack;
   if (packs * kCount + first < n) to[packs * kCount + first] = value;
 }
 template <class Word>

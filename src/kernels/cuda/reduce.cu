@@ -170,27 +170,25 @@ __device__ inline A partial(const Job& j, int64_t base, A center, int64_t first,
 template <class A>
 __device__ inline A sum_of_span(const A* x, int64_t begin, int64_t end) {
   constexpr int V = 16 / sizeof(A);
-  struct alignas(16) Pack {
-    A v[V];
-  };
+  using Sixteen = Pack<A, V>;
   const auto misplaced = static_cast<int64_t>(reinterpret_cast<uintptr_t>(x + begin) / sizeof(A) % V);
   const int64_t inner = min(end, begin + (V - misplaced) % V), packs = (end - inner) / V;
   A v = A(0);
   if (begin + threadIdx.x < inner) v += x[begin + threadIdx.x];
   if (inner + packs * V + threadIdx.x < end) v += x[inner + packs * V + threadIdx.x];
-  const auto* from = reinterpret_cast<const Pack*>(x + inner);
-  Pack sums[4] = {};
+  const auto* from = reinterpret_cast<const Sixteen*>(x + inner);
+  Sixteen sums[4] = {};
   int64_t i = threadIdx.x;
   for (; i + 3 * blockDim.x < packs; i += 4 * blockDim.x) {
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      const Pack p = from[i + k * blockDim.x];
+      const Sixteen p = from[i + k * blockDim.x];
 #pragma unroll
       for (int e = 0; e < V; ++e) sums[k].v[e] += p.v[e];
     }
   }
   for (; i < packs; i += blockDim.x) {
-    const Pack p = from[i];
+    const Sixteen p = from[i];
 #pragma unroll
     for (int e = 0; e < V; ++e) sums[0].v[e] += p.v[e];
   }

@@ -345,9 +345,8 @@ void run_plan(const ConvShape& shape, DirectPlan<T>& p, double flops) {
   }
   const int64_t items = p.batch * p.result_depth * p.groups * p.row_blocks * p.channel_blocks;
   // An item worth less than a few microseconds is not worth a thread of its own.
-  const double item_flops = flops / static_cast<double>(items);
-  const int64_t grain = item_flops > 3e5 ? 1 : static_cast<int64_t>(3e5 / (item_flops + 1)) + 1;
-  parallel_for(0, items, grain, [&](int64_t begin, int64_t end) {
+  const double each = flops / 2 / static_cast<double>(items);
+  parallel_for(0, items, item_grain(each), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) run_item(shape, p, lists, i);
   });
 }

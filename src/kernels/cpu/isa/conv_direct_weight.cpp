@@ -281,20 +281,12 @@ void direct_grad_weight(const ConvShape& s, const T* grad_output, const T* input
   const WeightPlan p = plan_weight<T>(s);
   T* sums = p.splits > 1 ? scratch_of<T>(ScratchSlot::shared, p.splits * weights) : grad_weight;
   const int64_t items = s.groups * p.out_blocks * p.in_blocks * p.splits;
-  const double item_flops = 2.0 * static_cast<double>(weights) *
-                            static_cast<double>(s.batch * s.out_depth * out_plane(s)) / static_cast<double>(items);
-  const int64_t grain = item_flops > 3e5 ? 1 : static_cast<int64_t>(3e5 / (item_flops + 1)) + 1;
-  parallel_for(0, items, grain, [&](int64_t begin, int64_t end) {
+  const double each = static_cast<double>(weights) * static_cast<double>(s.batch * s.out_depth * out_plane(s)) /
+                      static_cast<double>(items);
+  parallel_for(0, items, item_grain(each), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) weight_item(s, p, grad_output, input, sums, i);
   });
-  if (p.splits == 1) return;
-  parallel_for(0, weights, 1 << 15, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      T sum = sums[i];
-      for (int64_t k = 1; k < p.splits; ++k) sum += sums[k * weights + i];
-      grad_weight[i] = sum;
-    }
-  });
+  sum_splits(sums, p.splits, weights, grad_weight);
 }
 
 template <class T>

@@ -428,8 +428,7 @@ void run_plan(PixelPlan<T>& p) {
   const double products =
       static_cast<double>(p.batch * p.rows * p.cols * p.groups * p.result_channels) * static_cast<double>(p.panel_rows);
   const double each = products / static_cast<double>(items);
-  const int64_t grain = each > 1.5e5 ? 1 : static_cast<int64_t>(1.5e5 / (each + 1)) + 1;
-  parallel_for(0, items, grain, [&](int64_t begin, int64_t end) {
+  parallel_for(0, items, item_grain(each), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) run_item(p, i);
   });
 }

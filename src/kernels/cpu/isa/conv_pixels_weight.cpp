@@ -269,18 +269,10 @@ void pixels_grad_weight(const ConvShape& s, const T* grad_output, const T* input
   const int64_t items = s.groups * p.out_blocks * p.in_blocks * p.splits;
   const double each =
       static_cast<double>(s.batch * out_plane(s)) * static_cast<double>(weights) / static_cast<double>(items);
-  const int64_t grain = each > 1.5e5 ? 1 : static_cast<int64_t>(1.5e5 / (each + 1)) + 1;
-  parallel_for(0, items, grain, [&](int64_t begin, int64_t end) {
+  parallel_for(0, items, item_grain(each), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) run_item(s, p, grad_output, input, to, i);
   });
-  if (p.splits == 1) return;
-  parallel_for(0, weights, 1 << 15, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      T sum = to[i];
-      for (int64_t k = 1; k < p.splits; ++k) sum += to[k * weights + i];
-      grad_weight[i] = sum;
-    }
-  });
+  sum_splits(to, p.splits, weights, grad_weight);
 }
 
 template void pixels_grad_weight<float>(const ConvShape&, const float*, const float*, float*);
