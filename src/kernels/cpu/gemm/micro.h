@@ -130,8 +130,17 @@ TENSORGRAD_INLINE Vec<T> multiply_add(Vec<T> x, Vec<T> y, Vec<T> acc) {
   }
 }
 
-// How many steps ahead of its use an unpacked row of v is asked for.
-inline constexpr int64_t kAhead = 8;
+// How many steps ahead of its use an unpacked row of v is asked for, and the tile of C.
+inline constexpr int64_t kAhead = 8, kStoreAhead = 64;
+
+template <class T, int H, int NV>
+TENSORGRAD_INLINE void fetch_tile(const Store<T>& o) {
+#pragma GCC unroll 16
+  for (int i = 0; i < H; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; j += 64 / kVectorBytes) __builtin_prefetch(o.c + i * o.ldc + j * kLanes<T>, 1, 3);
+  }
+}
 
 // tile(i, j) = sum over p < kc of s(i, p) * v(p, j).
 //   s(i, p) = s[i * s_row + p * s_k]; Packed: s_row = 1, s_k = H
@@ -149,43 +158,42 @@ __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int6
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) acc[i][j] = Vec<T>(T(0));
   }
-  // The tile of C is in no near cache as a rule: asked for now, it is there when the sums are ready.
-  if (kc > 32) {
-#pragma GCC unroll 16
-    for (int i = 0; i < H; ++i) {
-#pragma GCC unroll 4
-      for (int j = 0; j < NV; j += 64 / kVectorBytes) __builtin_prefetch(o.c + i * o.ldc + j * L, 1, 3);
-    }
-  }
   [[maybe_unused]] const int64_t last = o.cols - (NV - 1) * L;
   [[maybe_unused]] T* panel = o.panel;
   // Nothing to fetch: a line that is there. A fetch from nowhere would look through the page tables at each step.
   [[maybe_unused]] const char* const ahead = o.ahead != nullptr ? o.ahead : reinterpret_cast<const char*>(s);
   [[maybe_unused]] const int64_t ahead_stride = o.ahead_stride, ahead_lines = o.ahead_lines;
   [[maybe_unused]] const int64_t ahead_shift = o.ahead_shift, ahead_mask = (int64_t{1} << ahead_shift) - 1;
-  for (int64_t p = 0; p < kc; ++p) {
-    Vec<T> row[NV];
+  // The tile of C is in no near cache as a rule. Asked for some steps before the end it is there when the sums are ready;
+  // asked for at the beginning of a long loop, s and v would have pushed it out again.
+  int64_t p = 0;
+  for (int64_t stop = kc > kStoreAhead ? kc - kStoreAhead : 0;; stop = kc) {
+    for (; p < stop; ++p) {
+      Vec<T> row[NV];
 #pragma GCC unroll 4
-    for (int j = 0; j < NV; ++j) row[j] = Partial && j == NV - 1 ? load_n(v + j * L, last) : load(v + j * L);
-    if constexpr (Through) {
-      const char* const soon = reinterpret_cast<const char*>(v + kAhead * v_k);
-      __builtin_prefetch(soon, 0, 3);
-      __builtin_prefetch(soon + 64, 0, 3);
+      for (int j = 0; j < NV; ++j) row[j] = Partial && j == NV - 1 ? load_n(v + j * L, last) : load(v + j * L);
+      if constexpr (Through) {
+        const char* const soon = reinterpret_cast<const char*>(v + kAhead * v_k);
+        __builtin_prefetch(soon, 0, 3);
+        __builtin_prefetch(soon + 64, 0, 3);
 #pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) store(panel + j * L, row[j]);
-      panel += NV * L;
-    } else {
-      const int64_t line = p * ahead_lines >> 8;
-      __builtin_prefetch(ahead + (line >> ahead_shift) * ahead_stride + (line & ahead_mask) * 64, 0, 2);
-    }
+        for (int j = 0; j < NV; ++j) store(panel + j * L, row[j]);
+        panel += NV * L;
+      } else {
+        const int64_t line = p * ahead_lines >> 8;
+        __builtin_prefetch(ahead + (line >> ahead_shift) * ahead_stride + (line & ahead_mask) * 64, 0, 2);
+      }
 #pragma GCC unroll 16
-    for (int i = 0; i < H; ++i) {
-      const Vec<T> x(Packed ? s[i] : s[i * s_row]);
+      for (int i = 0; i < H; ++i) {
+        const Vec<T> x(Packed ? s[i] : s[i * s_row]);
 #pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) acc[i][j] = multiply_add<Group>(x, row[j], acc[i][j]);
+        for (int j = 0; j < NV; ++j) acc[i][j] = multiply_add<Group>(x, row[j], acc[i][j]);
+      }
+      s += Packed ? H : s_k;
+      v += v_k;
     }
-    s += Packed ? H : s_k;
-    v += v_k;
+    if (stop == kc) break;
+    if (kc > 32) fetch_tile<T, H, NV>(o);
   }
   store_tile<T, H, NV>(acc, o);
 }
