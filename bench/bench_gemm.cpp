@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,17 @@ Operand operand(int64_t rows, int64_t cols, char form) {
   }
 }
 
+// Zeros in any of the types (the time does not depend on the values), on a page of their own as a large tensor is.
+struct Zeros {
+  std::unique_ptr<void, void (*)(void*)> block;
+  Zeros(int64_t count, size_t item) : block(nullptr, std::free) {
+    const size_t bytes = (static_cast<size_t>(count) * item + 4095) / 4096 * 4096;
+    block.reset(std::aligned_alloc(4096, bytes));
+    std::memset(block.get(), 0, bytes);
+  }
+  void* data() const { return block.get(); }
+};
+
 struct Bench {
   Level level;
   GemmKernels table;
@@ -59,10 +71,7 @@ struct Bench {
                                                      : table.f32;
     const size_t item = type == "f64" ? 8 : type == "f32" ? 4 : 2;
     const Operand a = operand(s.m, s.k, s.forms[0]), b = operand(s.k, s.n, s.forms[1]);
-    // Zeros in any of the types: the time does not depend on the values.
-    const auto zeros = [&](int64_t count) { return std::vector<char>(static_cast<size_t>(count) * item, 0); };
-    const std::vector<char> av = zeros(a.size), bv = zeros(b.size);
-    std::vector<char> c = zeros(s.m * s.n);
+    const Zeros av(a.size, item), bv(b.size, item), c(s.m * s.n, item);
     GemmArgs g;
     g.m = s.m, g.n = s.n, g.k = s.k;
     g.a = av.data(), g.a_row = a.row, g.a_col = a.col;

@@ -118,16 +118,53 @@ void pack_s(const Product<T, Format>& P, T* dst, int64_t i0, const Tiling& tiles
   }
 }
 
+// Memory that the next block will be packed from: `rows` rows of 2^shift lines of 64 bytes. The kernels of this block
+// ask for it, a line now and then, so that it lies in the second cache by then: a packer alone would wait for each of
+// them.
+struct Ahead {
+  const char* from = nullptr;
+  int64_t rows = 0, stride = 0, shift = 0;
+
+  Ahead() = default;
+  // rows x cols elements of `item` bytes, read along the shorter stride.
+  Ahead(const void* at, int64_t r, int64_t r_stride, int64_t c, int64_t c_stride, int64_t item)
+      : from(static_cast<const char*>(at)), rows(r), stride(r_stride * item) {
+    if (r_stride >= 0 && r_stride < c_stride) {
+      rows = c, stride = c_stride * item;
+      c = r, c_stride = r_stride;
+    }
+    if (c_stride < 0) rows = 0;  // such rows begin at their end: left to the packer
+    const int64_t lines = (c * c_stride * item + 63) / 64;
+    while ((int64_t{5} << shift) < 4 * lines) ++shift;  // a row of little more than a power of two: not all of it
+  }
+  // The part of it that call number `call` of `calls` asks for in its `steps` steps.
+  template <class T>
+  TENSORGRAD_INLINE void share(int64_t call, int64_t calls, int64_t steps, Store<T>& o) const {
+    const int64_t first = rows * call / calls, last = rows * (call + 1) / calls;
+    o.ahead = from + first * stride;
+    o.ahead_stride = stride, o.ahead_shift = shift;
+    o.ahead_lines = (((last - first) << shift) * 256 + steps - 1) / steps;
+  }
+};
+
+// The task that a thread will most likely take after [begin, end) of `count`, or -1: the caller of a parallel loop goes
+// on from the front, the others from the back.
+TENSORGRAD_INLINE int64_t likely_next(int64_t begin, int64_t end, int64_t count, int64_t threads) {
+  const int64_t next = begin < count / threads ? end : begin - (end - begin) * (threads - 1);
+  return next >= 0 && next < count ? next : -1;
+}
+
 // Rows i0 .. of one tiling times columns j0 .. j0+cols, for k0 .. k0+kn.
 template <class T>
 struct Block {
   int64_t i0, j0, cols, k0, kn;
-  const T* s;            // packed tiles, or null: read in place
-  const T* v;            // packed panels
-  T* buffer;             // where to gather the result (row 0, column 0 of the block), or null: straight into C
-  int64_t ld;            // of the buffer, a multiple of kPanel
-  bool first, last;      // the first and the last block along k
-  bool rows_outside;     // loop order: tiles of s outside of panels of v
+  const T* s;         // packed tiles, or null: read in place
+  const T* v;         // packed panels
+  T* buffer;          // where to gather the result (row 0, column 0 of the block), or null: straight into C
+  int64_t ld;         // of the buffer, a multiple of kPanel
+  bool first, last;   // the first and the last block along k
+  bool rows_outside;  // loop order: tiles of s outside of panels of v
+  Ahead ahead;
   bool through = false;  // v is not packed yet: the first tile reads it in place and packs one panel at a time
 };
 
@@ -171,22 +208,15 @@ TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, 
         return packing_kernel<T, Packed>(height)(b.kn, s, P.s_row, P.s_k, P.v + b.k0 * P.v_k + b.j0 + j, P.v_k, o);
       }
       if (t == 0) pack_v(P, const_cast<T*>(b.v), b.k0, b.kn, b.j0 + j, cols);
-      // The other tiles fetch what the next k block will read, whole rows of these columns one after the other.
-      const int64_t next = b.k0 + b.kn, rows = min_of(b.kn, P.k - next);
-      if (t > 0 && rows > 0) {
-        const int64_t calls = (tiles.count - 1) * ceil_div(b.cols, kPanel<T>);
-        const int64_t call = j / kPanel<T> * (tiles.count - 1) + t - 1;
-        const int64_t from = rows * call / calls, to = rows * (call + 1) / calls;
-        while ((int64_t{64} << o.ahead_shift) < b.cols * static_cast<int64_t>(sizeof(T))) ++o.ahead_shift;
-        o.ahead = reinterpret_cast<const char*>(P.v + (next + from) * P.v_k + b.j0);
-        o.ahead_stride = P.v_k * static_cast<int64_t>(sizeof(T));
-        o.ahead_lines = (((to - from) << o.ahead_shift) * 256 + b.kn - 1) / b.kn;
-      }
     }
+  }
+  const int64_t steps = places<Format>(b.kn), packing = b.through ? 1 : 0;  // the tiles that pack have enough to do
+  if (b.ahead.rows > 0 && t >= packing) {
+    const int64_t each = tiles.count - packing, panel = j / kPanel<T>;
+    b.ahead.share(panel * each + t - packing, ceil_div(b.cols, kPanel<T>) * each, steps, o);
   }
   const MicroKernel<T> kernel =
       micro_kernel<T, Packed, Format::kGroup>(height, static_cast<int>(ceil_div(cols, kLanes<T>)));
-  const int64_t steps = places<Format>(b.kn);
   kernel(steps, s, P.s_row, P.s_k, b.through ? b.v : b.v + j * steps, kPanel<T>, o);
 }
 
@@ -248,8 +278,9 @@ inline constexpr int64_t kPrivateBytes = 256 << 10;  // packed v of one thread: 
 // and all of them the same number: a thread that ends early waits for the others.
 struct Tasks {
   int64_t rows, panels, row_blocks, groups;
+  int64_t unit;  // blocks begin at multiples of it: whole lines where rows lie next to each other
 
-  Tasks(int64_t s_rows, int64_t panel_count, bool in_place, bool direct, int64_t threads)
+  Tasks(int64_t s_rows, int64_t panel_count, bool in_place, bool direct, int64_t threads, int64_t row_unit)
       : rows(s_rows), panels(panel_count), groups(1) {
     const int64_t most_blocks = max_of(1, rows / kMaxRows);
     row_blocks = min_of(rows, ceil_div(rows, in_place ? 2 * kMaxRows : kBlockRows));
@@ -262,9 +293,13 @@ struct Tasks {
       groups = min_of(groups, most_groups);
     }
     if (!direct) groups = max_of(groups, ceil_div(panels * kTileVectors * kVectorBytes, kBufferRow));
+    unit = rows >= 2 * row_unit * row_blocks ? row_unit : 1;
   }
   int64_t count() const { return row_blocks * groups; }
-  int64_t first_row(int64_t task) const { return rows * (task / groups) / row_blocks; }
+  int64_t first_row(int64_t task) const {
+    const int64_t block = task / groups, row = rows * block / row_blocks;
+    return block < row_blocks ? row - row % unit : rows;
+  }
   int64_t first_panel(int64_t task) const { return panels * (task % groups) / groups; }
   int64_t last_panel(int64_t task) const { return panels * (task % groups + 1) / groups; }
 };
@@ -272,6 +307,7 @@ struct Tasks {
 template <class T, class Format>
 void shared_v(const Product<T, Format>& P) {
   constexpr int64_t kShared = kSharedBytes / static_cast<int64_t>(sizeof(T)) * Format::kGroup, NR = kPanel<T>;
+  constexpr int64_t kItem = sizeof(typename Product<T, Format>::In);
   const bool serial = P.ms * P.nv * P.k < kWorthThreads;
   const int64_t threads = serial ? 1 : get_num_threads();
   const bool in_place = P.in_place() && P.nv <= 256;
@@ -293,7 +329,7 @@ void shared_v(const Product<T, Format>& P) {
       const int64_t nk = min_of(depth, P.k - k0);
       const int64_t kc = block_length(nk, kc_wanted, 16);
       // Panels of one k block after the other. Rows that lie in memory as they are needed are read some way along.
-      const int64_t k_blocks = ceil_div(nk, kc), wide = P.pack == nullptr && P.v_col == 1 ? 4 * NR : NR;
+      const int64_t k_blocks = ceil_div(nk, kc), wide = P.pack == nullptr && P.v_col >= 1 && P.v_col <= 2 ? 4 * NR : NR;
       const int64_t strips = ceil_div(nj, wide);
       const auto pack = [&](int64_t begin, int64_t end) {
         for (int64_t u = begin; u < end; ++u) {
@@ -308,7 +344,17 @@ void shared_v(const Product<T, Format>& P) {
         parallel_for(0, k_blocks * strips, 1, pack);
       }
 
-      const Tasks tasks(P.ms, panel_count, in_place, direct, serial ? 1 : threads);
+      const Tasks tasks(P.ms, panel_count, in_place, direct, serial ? 1 : threads, P.s_row == 1 ? 64 / kItem : 1);
+      // What is packed after the block of rows i0 .. that ends before step q: more of its rows, or those of another
+      // task.
+      const auto ahead_of = [&](int64_t i0, int64_t rows, int64_t q, int64_t u, int64_t begin, int64_t end) {
+        if (q == nk) {
+          const int64_t next = u + 1 < end ? u + 1 : likely_next(begin, end, tasks.count(), threads);
+          if (next < 0 || next / tasks.groups == u / tasks.groups) return Ahead();
+          q = 0, i0 = tasks.first_row(next), rows = tasks.first_row(next + tasks.groups) - i0;
+        }
+        return Ahead(P.s + i0 * P.s_row + (k0 + q) * P.s_k, rows, P.s_row, min_of(kc, nk - q), P.s_k, kItem);
+      };
       const auto work = [&](int64_t begin, int64_t end) {
         for (int64_t u = begin; u < end; ++u) {
           const int64_t i0 = tasks.first_row(u), rows = tasks.first_row(u + tasks.groups) - i0;
@@ -322,7 +368,9 @@ void shared_v(const Product<T, Format>& P) {
             if (s != nullptr) pack_s(P, s, i0, tiles, k0 + q, kn);
             const bool first = q == 0 && (k0 == 0 || buffer != nullptr), last = k0 + q + kn == P.k;
             const T* const v = panels + places<Format>(q) * panel_count * NR + j * places<Format>(kn);
-            run_block(P, Block<T>{i0, j0 + j, width, k0 + q, kn, s, v, buffer, ld, first, last, in_place}, tiles);
+            Block<T> block{i0, j0 + j, width, k0 + q, kn, s, v, buffer, ld, first, last, in_place, Ahead()};
+            if (s != nullptr) block.ahead = ahead_of(i0, rows, q + kn, u, begin, end);
+            run_block(P, block, tiles);
           }
           if (buffer != nullptr) finish_block(P, buffer, ld, i0, rows, j0 + j, width, k0 == 0, k0 + nk == P.k);
         }
@@ -357,7 +405,15 @@ void private_v(const Product<T, Format>& P) {
       }
     });
   }
-  parallel_for(0, ceil_div(P.nv, cols), 1, [&](int64_t begin, int64_t end) {
+  const int64_t chunks = ceil_div(P.nv, cols);
+  // The part of v that is read after k block q of chunk u.
+  const auto ahead_of = [&](int64_t q, int64_t u, int64_t begin, int64_t end) {
+    if (++q == k_blocks) q = 0, u = u + 1 < end ? u + 1 : likely_next(begin, end, chunks, threads);
+    if (P.pack != nullptr || u < 0) return Ahead();
+    return Ahead(P.v + q * kc * P.v_k + u * cols * P.v_col, min_of(kc, P.k - q * kc), P.v_k,
+                 min_of(cols, P.nv - u * cols), P.v_col, sizeof(typename Product<T, Format>::In));
+  };
+  parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t u = begin; u < end; ++u) {
       const int64_t j0 = u * cols, width = min_of(cols, P.nv - j0), ld = round_up(width, NR);
       T* const panels = scratch_of<T>(ScratchSlot::gemm_v, places<Format>(kc) * (through ? NR : ld));
@@ -366,10 +422,11 @@ void private_v(const Product<T, Format>& P) {
         const int64_t kn = min_of(kc, P.k - q * kc);
         if (!through) pack_v(P, panels, q * kc, kn, j0, width);
         const T* const s_block = s == nullptr ? nullptr : s + q * s_room;
-        run_block(
-            P,
-            Block<T>{0, j0, width, q * kc, kn, s_block, panels, buffer, ld, q == 0, q == k_blocks - 1, false, through},
-            tiles);
+        const bool first = q == 0, last = q == k_blocks - 1;
+        run_block(P,
+                  Block<T>{0, j0, width, q * kc, kn, s_block, panels, buffer, ld, first, last, false,
+                           ahead_of(q, u, begin, end), through},
+                  tiles);
       }
       if (buffer != nullptr) finish_block(P, buffer, ld, 0, P.ms, j0, width, true, true);
     }

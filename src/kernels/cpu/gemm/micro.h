@@ -164,8 +164,8 @@ __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int6
   [[maybe_unused]] const char* const ahead = o.ahead != nullptr ? o.ahead : reinterpret_cast<const char*>(s);
   [[maybe_unused]] const int64_t ahead_stride = o.ahead_stride, ahead_lines = o.ahead_lines;
   [[maybe_unused]] const int64_t ahead_shift = o.ahead_shift, ahead_mask = (int64_t{1} << ahead_shift) - 1;
-  // The tile of C is in no near cache as a rule. Asked for some steps before the end it is there when the sums are ready;
-  // asked for at the beginning of a long loop, s and v would have pushed it out again.
+  // The tile of C is in no near cache as a rule. Asked for some steps before the end it is there when the sums are
+  // ready; asked for at the beginning of a long loop, s and v would have pushed it out again.
   int64_t p = 0;
   for (int64_t stop = kc > kStoreAhead ? kc - kStoreAhead : 0;; stop = kc) {
     for (; p < stop; ++p) {

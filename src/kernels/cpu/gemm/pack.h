@@ -227,16 +227,23 @@ template <class T, class Format, class In>
 void pack_panels(T* dst, const In* src, int64_t p_stride, int64_t j_stride, int64_t kn, int64_t cols, int64_t width) {
   constexpr int64_t L = kLanes<T>;
   int64_t j = 0;
-  if (j_stride == 1 && cols >= 2 * width) {  // along the rows, as the memory prefetcher likes it
+  if ((j_stride == 1 || (j_stride == 2 && Format::kPlain)) && cols >= 2 * width) {
+    // Along the rows, as the memory prefetcher likes it.
     const int64_t whole = cols / width * width;
-    for (int64_t p = 0; p < kn; ++p) {
-      const In* const row = src + p * p_stride;
-      fetch_row(row + kRowsAhead * p_stride, whole);
-      T* to = dst + p * width;
-      for (int64_t q = 0; q < whole; q += width, to += kn * width) {
-        for (int64_t i = 0; i < width; i += L) store(to + i, Format::template read<T>(row + q + i));
+    const auto rows = [&](auto stride) __attribute__((always_inline)) {
+      constexpr int64_t kStride = decltype(stride)::value;
+      for (int64_t p = 0; p < kn; ++p) {
+        const In* const row = src + p * p_stride;
+        fetch_row(row + kRowsAhead * p_stride, whole * kStride);
+        T* to = dst + p * width;
+        for (int64_t q = 0; q < whole; q += width, to += kn * width) {
+          for (int64_t i = 0; i < width; i += L) {
+            store(to + i, read_spaced<T, Format>(row + (q + i) * kStride, kStride, L));
+          }
+        }
       }
-    }
+    };
+    j_stride == 1 ? rows(std::integral_constant<int64_t, 1>{}) : rows(std::integral_constant<int64_t, 2>{});
     j = whole;
   }
   for (; j < cols; j += width) {
