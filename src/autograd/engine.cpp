@@ -131,7 +131,8 @@ class Run {
     }
   }
 
-  void add(const Edge& e, Tensor g, const char* from) {
+  // `lone`: g is a part of memory of which nobody else in this run holds the same place (see lone() and disjoint_parts()).
+  void add(const Edge& e, Tensor g, const char* from, bool lone = false) {
     Node* n = e.node.get();
     if (capturing_) {
       auto it = needed_.find(n);
@@ -140,7 +141,10 @@ class Run {
     g = fit(std::move(g), n->output(e.input_nr), from);
     if (!capturing_ && n->is_leaf_accumulator() && !n->has_hooks() && !create_graph_) {
       auto* leaf = static_cast<detail::AutogradMeta*>(n);
-      if (leaf->post_hooks.empty()) return leaf->accumulate(std::move(g), false);
+      if (leaf->post_hooks.empty()) {
+        if (lone && leaf->keep_part(g)) return;
+        return leaf->accumulate(std::move(g), false);
+      }
     }
     Tensor& slot = pending_sum(e);
     if (!slot.defined()) {
@@ -172,6 +176,13 @@ class Run {
       slot = slot.is_contiguous() ? slot.clone() : slot.contiguous();
     }
     return &slot;
+  }
+
+  // Notes who holds the gradient that the caller passed in, which now waits at a root.
+  void note_passed(const Tensor& g) {
+    passed_ = g.impl();
+    passed_refs_ = passed_->refs.load(std::memory_order_acquire);
+    passed_users_ = passed_->storage->refs.load(std::memory_order_acquire);
   }
 
   void execute() {
@@ -206,6 +217,47 @@ class Run {
   };
 
   static bool writable(const Tensor& sum) { return detail::sole_owner(sum) && detail::non_overlapping_and_dense(sum); }
+
+  // Whether the upstream gradient of a node is held by nobody else in this run: not at all, or only by the caller who
+  // passed it to backward(), as it was counted then. A node's gradients may then be parts of it instead of copies.
+  bool lone(const Tensor& upstream) const {
+    const detail::TensorImpl* t = upstream.impl();
+    if (!t || create_graph_ || t->grad_fn) return false;
+    const auto count = [](const auto* counted) { return counted->refs.load(std::memory_order_acquire); };
+    const uint32_t users = count(t->storage);
+    if (!passed_ || t->storage != passed_->storage) {
+      const bool whole = users == 1, view = users == 2 && t->base && count(t->base) == 1;
+      return count(t) == 1 && (whole || view) && !t->storage->deleter;
+    }
+    if (t == passed_) return count(t) == passed_refs_ && users == passed_users_;
+    const uint32_t by_base = t->base == passed_ ? 1 : 0;
+    return count(t) == 1 && users == passed_users_ + 1 && count(passed_) == passed_refs_ - 1 + by_base;
+  }
+
+  // Who holds a node's upstream gradient and its memory.
+  struct Holders {
+    uint32_t tensor, memory;
+    explicit Holders(const Tensor& t)
+        : tensor(t.impl()->refs.load(std::memory_order_acquire)),
+          memory(t.impl()->storage->refs.load(std::memory_order_acquire)) {}
+  };
+
+  // Whether `grads` has parts of `upstream` that lie behind one another in its memory, and the formula that cut them
+  // kept nothing else of it since `before`.
+  static bool disjoint_parts(const std::vector<Tensor>& grads, const Tensor& upstream, Holders before) {
+    const detail::TensorImpl* whole = upstream.impl();
+    const char* end = nullptr;
+    uint32_t parts = 0;
+    for (const Tensor& part : grads) {
+      if (!part.defined() || part.impl()->storage != whole->storage) continue;
+      const auto* begin = static_cast<const char*>(part.data_ptr());
+      if (!detail::non_overlapping_and_dense(part) || (parts > 0 && begin < end)) return false;
+      end = begin + static_cast<size_t>(part.numel()) * itemsize(part.dtype());
+      ++parts;
+    }
+    const Holders now(upstream);
+    return parts > 0 && now.memory == before.memory + parts && now.tensor == before.tensor + (whole->base ? 0 : parts);
+  }
 
   // The sum of the gradients that have come in for an edge; undefined before the first.
   Tensor& pending_sum(const Edge& e) {
@@ -260,11 +312,20 @@ class Run {
     out.clear();
     out.resize(node.num_edges());
     running_ = &node;
-    node.apply(in.data(), out.data(), keep_);
+    const detail::Storage* parts_of = lone(in[0]) ? in[0].impl()->storage : nullptr;
+    if (parts_of) {
+      const Holders before(in[0]);
+      node.apply(in.data(), out.data(), keep_);
+      if (!disjoint_parts(out, in[0], before)) parts_of = nullptr;
+    } else {
+      node.apply(in.data(), out.data(), keep_);
+    }
     running_ = nullptr;
     in.clear();
     for (uint32_t i = 0; i < node.num_edges(); ++i) {
-      if (out[i].defined() && node.edge(i)) add(node.edge(i), std::move(out[i]), node.op_name());
+      if (!out[i].defined() || !node.edge(i)) continue;
+      const bool part = parts_of && out[i].impl()->storage == parts_of;
+      add(node.edge(i), std::move(out[i]), node.op_name(), part);
     }
     if (detail::profiling()) [[unlikely]]
       detail::profile_mark(node.op_name(), node.output(0).sizes, true);
@@ -272,6 +333,8 @@ class Run {
 
   bool keep_, create_graph_, capturing_ = false;
   const Node* running_ = nullptr;
+  const detail::TensorImpl* passed_ = nullptr;  // the caller's gradient, and who held it and its memory at the start
+  uint32_t passed_refs_ = 0, passed_users_ = 0;
   uint64_t counter_ = 0, min_depth_ = ~uint64_t{0};
   std::vector<Entry> entries_;
   std::vector<uint32_t> heap_, unused_;
@@ -361,6 +424,7 @@ std::vector<Tensor> run(const std::vector<Tensor>& outputs, const std::vector<Te
   const AutocastOff off;  // gradients have the dtypes of the forward
   const RunScope scope(&engine);
   for (size_t i = 0; i < outputs.size(); ++i) engine.add(roots[i], std::move(first[i]), "backward");
+  if (outputs.size() == 1 && !gradients.empty() && gradients[0].defined()) engine.note_passed(gradients[0]);
   engine.execute();
   return std::move(engine.captured);
 }
@@ -384,9 +448,20 @@ struct AccumulateLock {
 };
 }  // namespace
 
+bool AutogradMeta::keep_part(const Tensor& g) {
+  const AccumulateLock lock;
+  if (grad.defined() || g.impl()->refs.load(std::memory_order_acquire) != 1 || g.impl()->grad_fn) return false;
+  if (!g.is_contiguous() && !(owner && g.strides() == Tensor::share(owner).strides())) return false;
+  grad = g.detach();
+  shared = true;
+  return true;
+}
+
 void AutogradMeta::accumulate(Tensor g, bool create_graph) {
   {
     const AccumulateLock lock;
+    if (std::exchange(shared, false) && grad.defined() && grad.impl()->storage->refs.load(std::memory_order_acquire) > 1)
+      grad.set_data(grad.detach().clone());  // the same tensor, on memory of its own before anything is added
     if (!grad.defined()) {
       const bool steal = !create_graph && sole_owner(g) && non_overlapping_and_dense(g) && !g.impl()->grad_fn;
       grad = steal ? std::move(g) : create_graph ? g.clone() : g.detach().clone();

@@ -58,6 +58,8 @@ struct AutogradMeta final : Node {
   bool is_leaf_accumulator() const override { return true; }
   // Adds g to grad; keeps g's own memory when nobody else holds it.
   void accumulate(Tensor g, bool create_graph);
+  // Makes g, a part of memory that others may look into, the first gradient without a copy; false where that cannot be.
+  bool keep_part(const Tensor& g);
   // The owner changed its shape, dtype or device.
   void follow(const Tensor& t) { replace_output(t); }
 
@@ -66,6 +68,7 @@ struct AutogradMeta final : Node {
   std::vector<std::pair<uint64_t, std::function<void(const Tensor&)>>> post_hooks;
   TensorImpl* owner = nullptr;  // weak: cleared when the tensor goes
   bool retains_grad = false;
+  bool shared = false;  // grad came from keep_part: it is copied before anything is added to it
 };
 AutogradMeta& ensure_meta(const Tensor& t);
 bool requires_grad_slow(const TensorImpl* view);

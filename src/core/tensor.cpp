@@ -136,7 +136,9 @@ void Tensor::set_grad(const Tensor& grad) {
                    "assigned grad has data located on a different device: ", grad.device(), " for a tensor on ",
                    device());
   TENSORGRAD_CHECK(!is_same(grad), ValueError, "can't assign Variable as its own grad");
-  detail::ensure_meta(*this).grad = grad;
+  detail::AutogradMeta& meta = detail::ensure_meta(*this);
+  meta.grad = grad;
+  meta.shared = false;
 }
 
 Tensor& Tensor::set_data(const Tensor& value) {

@@ -173,6 +173,87 @@ TEST_CASE("a gradient is overwritten only where nobody else has it") {
   }
 }
 
+TEST_CASE("parts of one gradient are given out without copies, where nobody is harmed") {
+  const auto leaf = [](IntArrayRef sizes) { return zeros(sizes).requires_grad_(); };
+  const auto holds = [](const Tensor& t, const Tensor& g, int64_t at) {
+    return t.grad().data_ptr() == static_cast<char*>(g.data_ptr()) + at * g.element_size();
+  };
+  const auto all = [](const Tensor& t, float v) { return t.eq(v).all().item<bool>(); };
+  {  // the caller's gradient: as in PyTorch the leaves look into it; what is added later goes to memory of their own
+    Tensor a = leaf({2, 3}), b = leaf({4, 3}), g = ones({6, 3});
+    cat({a, b}).backward(g);
+    CHECK(holds(a, g, 0));
+    CHECK(holds(b, g, 6));
+    const Tensor before = a.grad();
+    cat({a, b}).backward(g);
+    CHECK(all(g, 1));
+    CHECK(all(a.grad(), 2));
+    CHECK(all(b.grad(), 2));
+    CHECK(before.is_same(a.grad()));
+  }
+  {  // one leaf twice: a sum
+    Tensor a = leaf({2}), g = tensor({1.0, 2.0, 3.0, 4.0});
+    cat({a, a}).backward(g);
+    CHECK(a.grad().to_vector<float>() == std::vector<float>{4, 6});
+    CHECK(g.to_vector<float>() == std::vector<float>{1, 2, 3, 4});
+  }
+  {  // the same gradient flows into two pairs: no two leaves may share a place
+    Tensor a = leaf({2}), b = leaf({2}), c = leaf({2}), d = leaf({2}), g = ones({4});
+    (cat({a, b}) + cat({c, d})).backward(g);
+    for (const Tensor* t : {&a, &b, &c, &d}) t->grad().mul_(2);
+    for (const Tensor* t : {&a, &b, &c, &d}) CHECK(all(t->grad(), 2));
+  }
+  {  // and so through views of it
+    Tensor a = leaf({4}), b = leaf({2, 2}), g = ones({4});
+    (a.view({2, 2}).reshape({4}) + b.view({4})).backward(g);
+    CHECK(a.grad().data_ptr() != b.grad().data_ptr());
+    a.grad().mul_(3);
+    CHECK(all(b.grad(), 1));
+  }
+  {  // inside a graph nobody else sees the memory: parts, and no copies later either
+    Tensor a = leaf({2, 3}), b = leaf({1, 3});
+    (cat({a, b}) * 2).sum().backward();
+    const char* first = static_cast<char*>(a.grad().data_ptr());
+    CHECK(static_cast<char*>(b.grad().data_ptr()) == first + 6 * sizeof(float));
+    CHECK(all(a.grad(), 2));
+    (cat({a, b}) * 2).sum().backward();
+    CHECK(all(a.grad(), 4));
+    CHECK(all(b.grad(), 4));
+  }
+  {  // a gradient that a hook kept is not lent
+    Tensor a = leaf({2}), b = leaf({2}), kept;
+    const Tensor joined = cat({a, b});
+    register_hook(joined, [&](const Tensor& g) {
+      kept = g;
+      return Tensor();
+    });
+    (joined * 3).sum().backward();
+    a.grad().mul_(2);
+    CHECK(all(kept, 3));
+  }
+  {  // a part in another order of memory than its leaf is copied; so is one that is wanted again
+    Tensor a = leaf({2, 3}), b = leaf({2, 2}), c = leaf({2, 1}), g = ones({3, 2});
+    a.transpose(0, 1).backward(g);
+    CHECK(a.grad().data_ptr() != g.data_ptr());
+    const Tensor h = ones({2, 3});
+    cat({b, c}, 1).backward(h);
+    b.grad().mul_(5);
+    CHECK(all(h, 1));
+  }
+  {  // stacks, gradients that are set, create_graph
+    Tensor a = leaf({3}), b = leaf({3}), g = ones({2, 3});
+    stack({a, b}).backward(g);
+    CHECK(holds(b, g, 3));
+    const Tensor flat = zeros({3});
+    b.set_grad(flat);
+    stack({a, b}).backward(g);
+    CHECK(all(flat, 1));  // a gradient that was assigned is added to where it is
+    Tensor c = leaf({3});
+    stack({c, c.detach()}).backward(g, std::nullopt, true);
+    CHECK(c.grad().data_ptr() != g.data_ptr());
+  }
+}
+
 TEST_CASE("a second backward needs retain_graph") {
   Tensor x = leaf({3});
   Tensor y = x * x;
