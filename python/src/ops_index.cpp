@@ -120,7 +120,7 @@ void add_order(Ops& ops) {
           [](Args& a) -> Result { return Result(median(a.t(0), a.i(1), a.b(2)), "values,indices"); });
   ops.def("unique(Tensor input, bool sorted=True, bool return_inverse=False, bool return_counts=False)",
           [](Args& a) -> Result {
-            auto [values, inverse, counts] = unique(a.t(0));
+            auto [values, inverse, counts] = unique(a.t(0), a.b(2), a.b(3));
             if (!a.b(2) && !a.b(3)) return values;
             std::vector<Tensor> out{values};
             if (a.b(2)) out.push_back(inverse);

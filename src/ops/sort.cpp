@@ -14,12 +14,13 @@ using detail::wrap_dim;
 
 namespace {
 
-// values came from x at `places` along d.
+// values came from x at `places` along d; from every place where they are as many.
 void record_places(const char* name, const Tensor& x, const Tensor& values, const Tensor& places, int64_t d) {
   if (!should_record(x)) return;
   record(name, values, inputs(x), [sizes = Shape(x.sizes()), places, d](const Tensor& g, const Context&) {
     if (sizes.empty()) return g;
-    Tensor out = zeros(sizes, {.dtype = g.dtype(), .device = g.device()});
+    Tensor out = detail::make_empty(sizes, g.dtype(), g.device());
+    if (!(places.sizes() == IntArrayRef(sizes))) out.zero_();
     return should_record(g) ? out.scatter(d, places, g) : out.scatter_(d, places, g);
   });
 }
@@ -80,19 +81,24 @@ std::pair<Tensor, Tensor> pick(const char* name, const Tensor& x, const Tensor& 
   return {values.squeeze(d), places.squeeze(d)};
 }
 
-// The k-th smallest along d and its place, d kept with size 1; without history, x of at least one dim.
-std::pair<Tensor, Tensor> kth_smallest(const Tensor& x, int64_t k, int64_t d) {
+// The k-th smallest along d and its place, d kept with size 1; without history, x of at least one dim. With nan_wins a
+// NaN, which is last in its row, is taken instead.
+std::pair<Tensor, Tensor> kth_smallest(const Tensor& x, int64_t k, int64_t d, bool nan_wins) {
   const IndexKernels& kernel = kernels(x.device()).index;
   Shape sizes(x.sizes());
   sizes[static_cast<size_t>(d)] = 1;
   if (!kernel.kth || numel_of(sizes) == 0) {
     const auto [v, p] = sort(x, d);
-    return {v.narrow(d, k, 1).clone(), p.narrow(d, k, 1).clone()};
+    const Tensor value = v.narrow(d, k, 1).clone(), place = p.narrow(d, k, 1).clone();
+    if (!nan_wins || !x.is_floating_point()) return {value, place};
+    const auto [extreme, at] = max(x, d, true);
+    const Tensor nan = extreme.isnan();
+    return {extreme.where(nan, value), at.where(nan, place)};
   }
   const Tensor in = detail::reducible(x).detach().contiguous();
   const Tensor values = detail::make_empty(sizes, in.dtype(), x.device()),
                places = detail::make_empty(sizes, DType::int64, x.device());
-  kernel.kth(in.dtype(), detail::dim_shape(x, d), in.data_ptr(), k, values.data_ptr(),
+  kernel.kth(in.dtype(), detail::dim_shape(x, d), in.data_ptr(), k, nan_wins, values.data_ptr(),
              detail::elements<int64_t>(places));
   return {values.to(x.dtype()), places};
 }
@@ -109,7 +115,7 @@ std::pair<Tensor, Tensor> kthvalue(const Tensor& x, int64_t k, int64_t dim, bool
       values = x.detach().clone();
       places = zeros({}, {.dtype = DType::int64, .device = x.device()});
     } else {
-      std::tie(values, places) = kth_smallest(x, k - 1, d);
+      std::tie(values, places) = kth_smallest(x, k - 1, d, false);
     }
   }
   return pick("Kthvalue", x, values, places, d, keepdim);
@@ -126,13 +132,7 @@ std::pair<Tensor, Tensor> median(const Tensor& x, int64_t dim, bool keepdim) {
       values = x.detach().clone();
       places = zeros({}, {.dtype = DType::int64, .device = x.device()});
     } else {
-      std::tie(values, places) = kth_smallest(x, (n - 1) / 2, d);
-      if (x.is_floating_point()) {  // a NaN, which is last in its row, is the median
-        const auto [extreme, at] = max(x, d, true);
-        const Tensor nan = extreme.isnan();
-        places = at.where(nan, places);
-        values = extreme.where(nan, values);
-      }
+      std::tie(values, places) = kth_smallest(x, (n - 1) / 2, d, true);
     }
   }
   return pick("Median", x, values, places, d, keepdim);
@@ -143,22 +143,31 @@ Tensor median(const Tensor& x) {
   return median(x.reshape({-1}), 0).first;
 }
 
-std::tuple<Tensor, Tensor, Tensor> unique(const Tensor& x) {
+std::tuple<Tensor, Tensor, Tensor> unique(const Tensor& x, bool want_inverse, bool want_counts) {
   const NoGradGuard guard;
   const Tensor flat = x.detach().reshape({-1});
   const int64_t n = flat.numel();
   const TensorOptions whole{.dtype = DType::int64, .device = x.device()};
   if (n == 0) return {flat.clone(), zeros(x.sizes(), whole), zeros({0}, whole)};
   const auto [ordered, from] = sort(flat, 0);
-  // Where a new element begins; its number; how many carry that number.
+  // Where a new element begins.
   const Tensor begins = cat({ones({1}, {.dtype = boolean, .device = x.device()}),
                              ordered.narrow(0, 1, n - 1).ne(ordered.narrow(0, 0, n - 1))});
-  const Tensor number = cumsum(begins, 0).sub(1);
   const Tensor distinct = masked_select(ordered, begins);
-  Tensor inverse = zeros({n}, whole), counts = zeros({distinct.numel()}, whole);
-  inverse.scatter_(0, from, number);
-  counts.scatter_add_(0, number, ones({n}, whole));
-  return {distinct, inverse.reshape(x.sizes()), counts};
+  Tensor inverse, counts;
+  if (want_inverse) {
+    inverse = detail::make_empty({n}, DType::int64, x.device());
+    inverse.scatter_(0, from, cumsum(begins, 0).sub(1));
+    inverse = inverse.reshape(x.sizes());
+  }
+  if (want_counts) {
+    const Tensor at = begins.nonzero().reshape({-1});
+    const int64_t kinds = at.numel();
+    counts = detail::make_empty({kinds}, DType::int64, x.device());
+    counts.narrow(0, 0, kinds - 1).copy_(at.narrow(0, 1, kinds - 1).sub(at.narrow(0, 0, kinds - 1)));
+    counts.narrow(0, kinds - 1, 1).copy_(at.narrow(0, kinds - 1, 1).neg().add(n));
+  }
+  return {distinct, inverse, counts};
 }
 
 Tensor searchsorted(const Tensor& boundaries, const Tensor& v, bool right) {

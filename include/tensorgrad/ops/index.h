@@ -63,8 +63,10 @@ TENSORGRAD_API std::pair<Tensor, Tensor> kthvalue(const Tensor& x, int64_t k, in
 // The lower median, NaN where there is one; with a dim also its place.
 TENSORGRAD_API Tensor median(const Tensor& x);
 TENSORGRAD_API std::pair<Tensor, Tensor> median(const Tensor& x, int64_t dim, bool keepdim = false);
-// The distinct elements in order, 1-d; and which of them each element is; and how often each occurs.
-TENSORGRAD_API std::tuple<Tensor, Tensor, Tensor> unique(const Tensor& x);
+// The distinct elements in order, 1-d; and which of them each element is; and how often each occurs (the last two
+// undefined where they are not wanted).
+TENSORGRAD_API std::tuple<Tensor, Tensor, Tensor> unique(const Tensor& x, bool want_inverse = true,
+                                                         bool want_counts = true);
 // Where v would go into an ordered row: the first place with entry >= v, with right > v. boundaries is 1-d, or has v's
 // leading sizes. int64.
 TENSORGRAD_API Tensor searchsorted(const Tensor& boundaries, const Tensor& v, bool right = false);

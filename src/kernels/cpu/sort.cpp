@@ -1,8 +1,9 @@
 // Sorting and the k first. An element becomes an unsigned key that orders as PyTorch does (NaN last, -0 equal to 0);
 // with its place behind it no two are equal, so any sorting algorithm is stable and gives one answer. Short rows are
-// sorted by comparison, long ones by digits.
+// sorted by comparison, long ones by digits, whole numbers of few values by counting them.
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "core/allocator.h"
@@ -19,7 +20,7 @@ namespace {
 struct Narrow {
   using Key = uint32_t;
   uint64_t word;
-  static Narrow make(Key key, uint32_t place) { return {uint64_t{key} << 32 | place}; }
+  static Narrow make(Key key, uint64_t place) { return {uint64_t{key} << 32 | place}; }
   Key key() const { return static_cast<Key>(word >> 32); }
   uint32_t place() const { return static_cast<uint32_t>(word); }
   friend bool operator<(Narrow a, Narrow b) { return a.word < b.word; }
@@ -53,55 +54,95 @@ auto key_of(T x) {
 template <class T>
 using ItemOf = std::conditional_t<sizeof(decltype(key_of(T{}))) == 4, Narrow, Wide>;
 
-constexpr int64_t kByDigits = 768;  // rows from here on
+constexpr int64_t kByDigits = 128;     // rows from here on
+constexpr int64_t kLongDigits = 2048;  // and from here on by digits of 11 bits instead of 8
+constexpr int64_t kCounted = 2048;     // whole numbers of at most so many different values are counted
+constexpr int64_t kRanked = 24;        // rows up to here: the k-th is found by counting who comes before whom
 
-// Least significant digit first; passes in which all digits are equal are left out. Ends in `items`.
+// What a row's keys have in common: every key is `low` plus a number of at most `width` bits.
+struct Span {
+  uint64_t low = 0, range = 0;
+  int width = 64;
+};
+
+// Whole numbers often span few values; of floats the keys are taken as they are.
+template <class T>
+Span span_of(const T* x, int64_t n, int64_t stride) {
+  Span s;
+  if constexpr (std::is_floating_point_v<T>) {
+    s.range = sizeof(T) == 4 ? UINT32_MAX : UINT64_MAX;
+  } else {
+    T low = x[0], high = x[0];
+    for (int64_t i = 1; i < n; ++i) {
+      low = std::min(low, x[i * stride]);
+      high = std::max(high, x[i * stride]);
+    }
+    s.low = key_of(low);
+    s.range = static_cast<uint64_t>(key_of(high)) - s.low;
+  }
+  s.width = static_cast<int>(std::bit_width(s.range));
+  return s;
+}
+
+// Least significant digit first over the lowest `width` bits; passes in which all digits are equal are left out. Ends
+// in `items`.
 template <class Item>
-void sort_by_digits(Item* items, Item* spare, int64_t n) {
-  constexpr int kBits = 11, kPasses = (sizeof(typename Item::Key) * 8 + kBits - 1) / kBits;
-  constexpr uint32_t kDigits = 1u << kBits;
-  const detail::Workspace space(sizeof(uint32_t) * kDigits * kPasses);
-  auto* counts = space.as<uint32_t>();
-  std::memset(counts, 0, sizeof(uint32_t) * kDigits * kPasses);
+void sort_by_digits(Item* items, Item* spare, int64_t n, int width) {
+  constexpr int kMostPasses = static_cast<int>(sizeof(typename Item::Key));
+  const int most_bits = n < kLongDigits ? 8 : 11, passes = std::max(1, (width + most_bits - 1) / most_bits);
+  const int bits = std::max(1, (width + passes - 1) / passes);
+  const uint32_t digits = 1u << bits;
+  uint32_t small[256 * kMostPasses];
+  const detail::Workspace space(bits > 8 ? sizeof(uint32_t) * digits * static_cast<uint32_t>(passes) : 1);
+  auto* counts = bits > 8 ? space.as<uint32_t>() : small;
+  std::memset(counts, 0, sizeof(uint32_t) * digits * static_cast<uint32_t>(passes));
   for (int64_t i = 0; i < n; ++i) {
     const auto key = items[i].key();
-    for (int p = 0; p < kPasses; ++p)
-      ++counts[static_cast<uint32_t>(p) * kDigits + (key >> (p * kBits) & (kDigits - 1))];
+    for (int p = 0; p < passes; ++p) ++counts[static_cast<uint32_t>(p) * digits + (key >> (p * bits) & (digits - 1))];
   }
   Item *from = items, *to = spare;
-  for (int p = 0; p < kPasses; ++p) {
-    uint32_t* count = counts + static_cast<uint32_t>(p) * kDigits;
-    if (count[from[0].key() >> (p * kBits) & (kDigits - 1)] == n) continue;
+  for (int p = 0; p < passes; ++p) {
+    uint32_t* count = counts + static_cast<uint32_t>(p) * digits;
+    if (count[from[0].key() >> (p * bits) & (digits - 1)] == n) continue;
     uint32_t start = 0;
-    for (uint32_t d = 0; d < kDigits; ++d) {
+    for (uint32_t d = 0; d < digits; ++d) {
       const uint32_t c = count[d];
       count[d] = start;
       start += c;
     }
-    for (int64_t i = 0; i < n; ++i) to[count[from[i].key() >> (p * kBits) & (kDigits - 1)]++] = from[i];
+    for (int64_t i = 0; i < n; ++i) to[count[from[i].key() >> (p * bits) & (digits - 1)]++] = from[i];
     std::swap(from, to);
   }
   if (from != items) std::memcpy(items, from, static_cast<size_t>(n) * sizeof(Item));
 }
 
 template <class Item>
-void sort_items(Item* items, Item* spare, int64_t n) {
+void sort_items(Item* items, Item* spare, int64_t n, int width) {
   if (n < kByDigits || n >= INT32_MAX) {
     std::sort(items, items + n);
   } else {
-    sort_by_digits(items, spare, n);
+    sort_by_digits(items, spare, n, width);
   }
 }
 
 template <class Item, class T>
-Item item_of(const T* x, int64_t i, int64_t stride, bool descending) {
-  const auto key = key_of(x[i * stride]);
-  using Key = decltype(key_of(x[0]));
-  if constexpr (std::is_same_v<Item, Narrow>) {
-    return Item::make(descending ? static_cast<Key>(~key) : key, static_cast<uint32_t>(i));
-  } else {
-    return Item::make(descending ? static_cast<Key>(~static_cast<uint64_t>(key)) : key, static_cast<uint64_t>(i));
+Item item_of(const T* x, int64_t i, int64_t stride, bool descending, const Span& span) {
+  const uint64_t above = static_cast<uint64_t>(key_of(x[i * stride])) - span.low;
+  return Item::make(static_cast<typename Item::Key>(descending ? span.range - above : above), static_cast<uint64_t>(i));
+}
+template <class Item, class T>
+void fill_items(const T* x, int64_t n, int64_t stride, bool descending, const Span& span, Item* items) {
+  for (int64_t i = 0; i < n; ++i) items[i] = item_of<Item>(x, i, stride, descending, span);
+}
+
+// f(items as narrow as the row's span allows, span).
+template <class T, class F>
+void with_items(const T* x, int64_t n, int64_t stride, ItemOf<T>* space, F f) {
+  const Span span = span_of(x, n, stride);
+  if constexpr (!std::is_same_v<ItemOf<T>, Narrow>) {
+    if (span.range > UINT32_MAX || n > UINT32_MAX) return f(space, span);
   }
+  f(reinterpret_cast<Narrow*>(space), span);
 }
 
 // f(x of the row, offset of the row's first result, scratch) for every row along n.
@@ -126,13 +167,46 @@ void store_row(const T* x, int64_t stride, const Item* items, int64_t count, T* 
   }
 }
 
+// Whole numbers of few different values: counted, then every element goes straight to its place.
 template <class T>
-void sort_typed(const DimShape& s, const void* in, void* values, int64_t* places, bool descending) {
-  using Item = ItemOf<T>;
-  each_row<Item, T>(s, in, s.n, 2 * s.n, [&](const T* x, int64_t at, Item* items) {
-    for (int64_t i = 0; i < s.n; ++i) items[i] = item_of<Item>(x, i, s.inner, descending);
-    sort_items(items, items + s.n, s.n);
-    store_row(x, s.inner, items, s.n, values ? static_cast<T*>(values) + at : nullptr, places + at);
+void sort_by_counts(const T* x, int64_t n, int64_t stride, bool descending, const Span& span, T* values,
+                    int64_t* places) {
+  uint32_t starts[kCounted + 1];
+  const auto digits = static_cast<uint32_t>(span.range) + 1;
+  const auto digit = [&](T v) {
+    const uint64_t above = static_cast<uint64_t>(key_of(v)) - span.low;
+    return static_cast<uint32_t>(descending ? span.range - above : above);
+  };
+  std::memset(starts, 0, sizeof(uint32_t) * digits);
+  for (int64_t i = 0; i < n; ++i) ++starts[digit(x[i * stride])];
+  uint32_t start = 0;
+  for (uint32_t d = 0; d < digits; ++d) {
+    const uint32_t count = starts[d];
+    starts[d] = start;
+    start += count;
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    const T v = x[i * stride];
+    const int64_t to = starts[digit(v)]++ * stride;
+    values[to] = v;
+    places[to] = i;
+  }
+}
+
+template <class T>
+void sort_typed(const DimShape& s, const void* in, void* out, int64_t* all_places, bool descending) {
+  each_row<ItemOf<T>, T>(s, in, s.n, 2 * s.n, [&](const T* x, int64_t at, ItemOf<T>* space) {
+    T* values = static_cast<T*>(out) + at;
+    int64_t* places = all_places + at;
+    with_items(x, s.n, s.inner, space, [&](auto* items, const Span& span) {
+      if (std::is_integral_v<T> && span.range < kCounted && span.range <= 4 * static_cast<uint64_t>(s.n) &&
+          s.n < INT32_MAX) {
+        return sort_by_counts(x, s.n, s.inner, descending, span, values, places);
+      }
+      fill_items(x, s.n, s.inner, descending, span, items);
+      sort_items(items, items + s.n, s.n, span.width);
+      store_row(x, s.inner, items, s.n, values, places);
+    });
   });
 }
 
@@ -175,11 +249,11 @@ void each_before(const T* x, int64_t from, int64_t n, int64_t stride, bool desce
 
 // Few: kept in order, each newcomer put in its place.
 template <class Item, class T>
-void insert_first(const T* x, int64_t n, int64_t stride, int64_t k, bool descending, Item* items) {
+void insert_first(const T* x, int64_t n, int64_t stride, int64_t k, bool descending, const Span& span, Item* items) {
   int64_t count = 0;
   T bound{};
   const auto insert = [&](int64_t i) {
-    const Item item = item_of<Item>(x, i, stride, descending);
+    const Item item = item_of<Item>(x, i, stride, descending, span);
     int64_t at = count < k ? count++ : k - 1;
     for (; at > 0 && item < items[at - 1]; --at) items[at] = items[at - 1];
     items[at] = item;
@@ -191,11 +265,12 @@ void insert_first(const T* x, int64_t n, int64_t stride, int64_t k, bool descend
 
 // More: candidates before the k-th so far gather in a buffer, which is cut back to the k first whenever it is full.
 template <class Item, class T>
-void keep_first(const T* x, int64_t n, int64_t stride, int64_t k, int64_t room, bool descending, Item* items) {
+void keep_first(const T* x, int64_t n, int64_t stride, int64_t k, int64_t room, bool descending, const Span& span,
+                Item* items) {
   int64_t count = 0;
   T bound{};
   const auto keep = [&](int64_t i) {
-    items[count++] = item_of<Item>(x, i, stride, descending);
+    items[count++] = item_of<Item>(x, i, stride, descending, span);
     if (count < room) return;
     std::nth_element(items, items + k - 1, items + count);
     bound = x[static_cast<int64_t>(items[k - 1].place()) * stride];
@@ -211,34 +286,94 @@ constexpr int64_t kInserted = 16;
 
 template <class T>
 void topk_typed(const DimShape& s, const void* in, int64_t k, void* values, int64_t* places, bool largest) {
-  using Item = ItemOf<T>;
   const bool few = k <= kInserted, all = !few && k > s.n / 4;
   const int64_t room = all ? s.n : std::min(s.n, std::max<int64_t>(2 * k, k + 64));
-  each_row<Item, T>(s, in, k, all ? 2 * s.n : room, [&](const T* x, int64_t at, Item* items) {
-    if (few) {
-      insert_first(x, s.n, s.inner, k, largest, items);
-    } else if (all) {
-      for (int64_t i = 0; i < s.n; ++i) items[i] = item_of<Item>(x, i, s.inner, largest);
-      if (k < kByDigits && k < s.n) {
-        std::nth_element(items, items + k - 1, items + s.n);
-        std::sort(items, items + k);
+  each_row<ItemOf<T>, T>(s, in, k, all ? 2 * s.n : room, [&](const T* x, int64_t at, ItemOf<T>* space) {
+    with_items(x, s.n, s.inner, space, [&](auto* items, const Span& span) {
+      if (few) {
+        insert_first(x, s.n, s.inner, k, largest, span, items);
+      } else if (all) {
+        fill_items(x, s.n, s.inner, largest, span, items);
+        if (k < kLongDigits && k < s.n) {
+          std::nth_element(items, items + k - 1, items + s.n);
+          std::sort(items, items + k);
+        } else {
+          // By digits it keeps the order of the places, which selecting destroys.
+          sort_items(items, items + s.n, s.n, span.width);
+        }
       } else {
-        sort_items(items, items + s.n, s.n);  // by digits it keeps the order of the places, which selecting destroys
+        keep_first(x, s.n, s.inner, k, room, largest, span, items);
       }
-    } else {
-      keep_first(x, s.n, s.inner, k, room, largest, items);
-    }
-    store_row(x, s.inner, items, k, static_cast<T*>(values) + at, places + at);
+      store_row(x, s.inner, items, k, static_cast<T*>(values) + at, places + at);
+    });
   });
 }
 
+// The k-th of few distinct items: as many come before it as k.
+template <class Item>
+int64_t kth_by_rank(const Item* items, int64_t n, int64_t k) {
+  for (int64_t i = 0;; ++i) {
+    int64_t before = 0;
+    for (int64_t j = 0; j < n; ++j) before += items[j] < items[i];
+    if (before == k || i + 1 == n) return static_cast<int64_t>(items[i].place());
+  }
+}
+
+// The k-th of items in the order of their places, by digits from the highest: of each digit's values only those that
+// hold the k-th are kept, so the second look is at few.
+template <class Item>
+int64_t kth_by_digits(Item* items, int64_t n, int64_t k, int width) {
+  uint32_t counts[2048];
+  while (n > 1 && width > 0) {
+    const int bits = std::min(width, n < kLongDigits ? 8 : 11), shift = width - bits;
+    const uint32_t mask = (1u << bits) - 1;
+    std::memset(counts, 0, sizeof(uint32_t) * (mask + 1));
+    for (int64_t i = 0; i < n; ++i) ++counts[items[i].key() >> shift & mask];
+    uint32_t digit = 0;
+    for (; k >= static_cast<int64_t>(counts[digit]); ++digit) k -= counts[digit];
+    if (counts[digit] != n) {
+      int64_t kept = 0;
+      for (int64_t i = 0; i < n; ++i) {
+        const Item item = items[i];
+        items[kept] = item;
+        kept += (item.key() >> shift & mask) == digit;
+      }
+      n = kept;
+    }
+    width = shift;
+  }
+  return static_cast<int64_t>(items[k].place());
+}
+
 template <class T>
-void kth_typed(const DimShape& s, const void* in, int64_t k, void* values, int64_t* places) {
-  using Item = ItemOf<T>;
-  each_row<Item, T>(s, in, 1, s.n, [&](const T* x, int64_t at, Item* items) {
-    for (int64_t i = 0; i < s.n; ++i) items[i] = item_of<Item>(x, i, s.inner, false);
-    std::nth_element(items, items + k, items + s.n);
-    store_row(x, s.inner, items + k, 1, static_cast<T*>(values) + at, places + at);
+int64_t first_nan(const T* x, int64_t n, int64_t stride) {
+  if constexpr (std::is_floating_point_v<T>) {
+    for (int64_t i = 0; i < n; ++i) {
+      if (x[i * stride] != x[i * stride]) return i;
+    }
+  }
+  return -1;
+}
+
+template <class T>
+void kth_typed(const DimShape& s, const void* in, int64_t k, bool nan_wins, void* values, int64_t* places) {
+  each_row<ItemOf<T>, T>(s, in, 1, s.n, [&](const T* x, int64_t at, ItemOf<T>* space) {
+    int64_t place = nan_wins ? first_nan(x, s.n, s.inner) : -1;
+    if (place < 0) {
+      with_items(x, s.n, s.inner, space, [&](auto* items, const Span& span) {
+        fill_items(x, s.n, s.inner, false, span, items);
+        if (s.n <= kRanked) {
+          place = kth_by_rank(items, s.n, k);
+        } else if (s.n < INT32_MAX) {
+          place = kth_by_digits(items, s.n, k, span.width);
+        } else {
+          std::nth_element(items, items + k, items + s.n);
+          place = static_cast<int64_t>(items[k].place());
+        }
+      });
+    }
+    static_cast<T*>(values)[at] = x[place * s.inner];
+    places[at] = place;
   });
 }
 
@@ -270,8 +405,8 @@ void topk(DType dtype, const DimShape& s, const void* in, int64_t k, void* value
   by_dtype(dtype, [&](auto zero) { topk_typed<decltype(zero)>(s, in, k, values, places, largest); });
 }
 
-void kth(DType dtype, const DimShape& s, const void* in, int64_t k, void* values, int64_t* places) {
-  by_dtype(dtype, [&](auto zero) { kth_typed<decltype(zero)>(s, in, k, values, places); });
+void kth(DType dtype, const DimShape& s, const void* in, int64_t k, bool nan_wins, void* values, int64_t* places) {
+  by_dtype(dtype, [&](auto zero) { kth_typed<decltype(zero)>(s, in, k, nan_wins, values, places); });
 }
 
 }  // namespace
