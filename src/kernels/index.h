@@ -21,6 +21,7 @@ struct GatherArgs {
   const int64_t* index = nullptr;  // dense, all in [0, x's size of dim)
   void* x = nullptr;
   const int64_t* x_strides = nullptr;
+  int64_t x_size = 0;  // of dim
   void* other = nullptr;
   const int64_t* other_strides = nullptr;  // 0 for a broadcast source
 };
@@ -59,9 +60,10 @@ struct IndexKernels {
   // The first k of that order, values and places (outer, k, inner).
   void (*topk)(DType dtype, const DimShape& shape, const void* in, int64_t k, void* values, int64_t* places,
                bool largest) = nullptr;
-  // The k-th smallest (from 0) in that order, value and place (outer, inner). Null where a device does no better than
-  // to sort.
-  void (*kth)(DType dtype, const DimShape& shape, const void* in, int64_t k, void* values, int64_t* places) = nullptr;
+  // The k-th smallest (from 0) in that order, value and place (outer, inner); with nan_wins the first NaN of a row that
+  // has one. Null where a device does no better than to sort.
+  void (*kth)(DType dtype, const DimShape& shape, const void* in, int64_t k, bool nan_wins, void* values,
+              int64_t* places) = nullptr;
   // out[r][j] = the first place of row r of `ordered` (rows, n) whose entry is >= v[r][j], or > it with right. `rows` 1
   // serves all. dtype: float64 or int64.
   void (*search)(DType dtype, const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right,

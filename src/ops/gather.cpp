@@ -53,6 +53,7 @@ void with_gather_args(const Tensor& x, int64_t d, const Tensor& index, const Ten
   args.index = detail::elements<int64_t>(i1);
   args.x = x1.data_ptr();
   args.x_strides = x1.strides().data();
+  args.x_size = x1.sizes()[static_cast<size_t>(d)];
   args.other = o1.data_ptr();
   args.other_strides = o1.strides().data();
   body(args);

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -266,6 +267,57 @@ TEST_CASE("gather and scatter of larger arrays, every item size") {
   }
 }
 
+TEST_CASE("writing up and down the columns of large arrays") {
+  Generator g(5);
+  for (DType dtype : {float32, float64, int16, int64, bfloat16}) {
+    for (const auto& [rows, columns, length, outer] :
+         {std::array<int64_t, 4>{700, 301, 650, 1}, {900, 513, 300, 2}, {4000, 77, 1100, 1}}) {
+      const Tensor index = randint(0, rows, {outer, length, columns}, {}, &g);
+      const Tensor x0 = randint(-9, 9, {outer, rows, columns}, {}, &g).to(dtype);
+      const Tensor source = randint(-9, 9, {outer, length, columns}, {}, &g).to(dtype);
+      std::vector<double> sums = doubles(x0), last = sums;
+      const std::vector<int64_t> where = whole(index);
+      const std::vector<double> from = doubles(source);
+      for (int64_t o = 0, k = 0; o < outer; ++o) {
+        for (int64_t j = 0; j < length; ++j) {
+          for (int64_t c = 0; c < columns; ++c, ++k) {
+            const auto at = static_cast<size_t>((o * rows + where[static_cast<size_t>(k)]) * columns + c);
+            sums[at] += from[static_cast<size_t>(k)];
+            last[at] = from[static_cast<size_t>(k)];
+          }
+        }
+      }
+      CHECK(doubles(x0.scatter_add(1, index, source)) == sums);
+      CHECK(doubles(x0.scatter(1, index, source)) == last);
+      // A row that is broadcast along the columns' dim, and one whose columns are not dense.
+      const Tensor one = source.narrow(2, 0, 1).expand(source.sizes());
+      CHECK(doubles(x0.scatter_add(1, index, one)) == doubles(x0.scatter_add(1, index, one.contiguous())));
+      const Tensor turned = x0.transpose(1, 2).contiguous().transpose(1, 2).clone();
+      CHECK(doubles(turned.scatter_add(1, index, source)) == sums);
+    }
+  }
+}
+
+TEST_CASE("many indices into one long array, shared by threads") {
+  Generator g(6);
+  const int64_t n = 50000, m = 70001;
+  const Tensor index = randint(0, n, {m}, {}, &g), source = randint(-5, 5, {m}, {}, &g).to(float32);
+  std::vector<double> sums(static_cast<size_t>(n)), last = sums;
+  const std::vector<int64_t> where = whole(index);
+  const std::vector<double> from = doubles(source);
+  for (size_t k = 0; k < where.size(); ++k) {
+    sums[static_cast<size_t>(where[k])] += from[k];
+    last[static_cast<size_t>(where[k])] = from[k];
+  }
+  const int before = get_num_threads();
+  for (int threads : {1, 2, 3}) {
+    set_num_threads(threads);
+    CHECK(doubles(zeros({n}).index_add(0, index, source)) == sums);
+    CHECK(doubles(zeros({n}).index_put_({index}, source)) == last);
+  }
+  set_num_threads(before);
+}
+
 TEST_CASE("sums over repeated indices do not depend on threads") {
   const int threads = get_num_threads();
   Generator g(4);
@@ -317,6 +369,58 @@ TEST_CASE("sorting: stable, NaN last, every dtype and length") {
   CHECK(sort(zeros({0})).first.numel() == 0);
 }
 
+TEST_CASE("order of whole numbers of any span, and of floats, against a stable sort") {
+  std::mt19937_64 random(11);
+  for (DType dtype : {int64, int32, int16, int8, uint8, float32, float64}) {
+    for (int64_t n : {1, 2, 9, 24, 25, 100, 127, 128, 700, 2047, 2048, 5000}) {
+      for (double span : {0.0, 1.0, 100.0, 3000.0, 1e5, 5e9, 4e18}) {
+        const double most = dtype == uint8 || dtype == int8 ? 100 : dtype == int16 ? 3e4 : dtype == int32 ? 2e9 : 4e18;
+        std::uniform_real_distribution<double> inside(dtype == uint8 ? 0 : -std::min(span, most), std::min(span, most));
+        std::vector<double> v(static_cast<size_t>(2 * n));
+        for (double& x : v) x = std::round(inside(random));
+        const Tensor x = tensor(v).to(dtype).reshape({n, 2});
+        const std::vector<double> seen = doubles(x);
+        for (bool descending : {false, true}) {
+          const auto [values, places] = sort(x, 0, descending);
+          for (int64_t c = 0; c < 2; ++c) {
+            const auto at = [&](int64_t i) { return seen[static_cast<size_t>(2 * i + c)]; };
+            std::vector<int64_t> want(static_cast<size_t>(n));
+            std::iota(want.begin(), want.end(), 0);
+            std::stable_sort(want.begin(), want.end(),
+                             [&](int64_t a, int64_t b) { return descending ? at(a) > at(b) : at(a) < at(b); });
+            CHECK(whole(places.select(1, c)) == want);
+            CHECK(doubles(values) == doubles(x.gather(0, places)));
+            if (descending) continue;
+            for (int64_t k : {int64_t{1}, (n + 1) / 2, n}) {
+              const auto [value, place] = kthvalue(x, k, 0);
+              CHECK(whole(place)[static_cast<size_t>(c)] == want[static_cast<size_t>(k - 1)]);
+            }
+          }
+        }
+      }
+    }
+  }
+  const double least = -9223372036854775807.0 - 1;
+  Tensor ends = full({130}, 5, {.dtype = int64});
+  ends.index_put_({3}, std::numeric_limits<int64_t>::min());
+  ends.index_put_({7}, std::numeric_limits<int64_t>::max());
+  CHECK(sort(ends, 0).second[0].item<int64_t>() == 3);
+  CHECK(sort(ends, 0, true).second[0].item<int64_t>() == 7);
+  CHECK(doubles(kthvalue(ends, 1).first)[0] == least);
+}
+
+TEST_CASE("the median of a row with NaN is its first NaN") {
+  for (int64_t n : {3, 30, 300, 3000}) {
+    Tensor x = rand({2, n, 3});
+    x.index_put_({1, n / 2, 2}, kNaN);
+    x.index_put_({1, n - 1, 2}, kNaN);
+    const auto [values, places] = median(x, 1);
+    CHECK(values.isnan().sum().item<int64_t>() == 1);
+    CHECK(places[1][2].item<int64_t>() == n / 2);
+    CHECK(kthvalue(x, n, 1).second[1][2].item<int64_t>() == n - 1);
+  }
+}
+
 TEST_CASE("the k first") {
   std::mt19937 engine(3);
   for (int64_t n : {1, 5, 100, 3000}) {
@@ -364,6 +468,11 @@ TEST_CASE("distinct elements, places in a row, counts") {
   CHECK(whole(u) == std::vector<int64_t>{1, 2, 3});
   CHECK(whole(inverse) == std::vector<int64_t>{2, 0, 2, 1, 0, 2});
   CHECK(whole(counts) == std::vector<int64_t>{2, 1, 3});
+  const auto [one, of_one, times] = unique(full({2, 2}, 4));
+  CHECK(whole(one) == std::vector<int64_t>{4});
+  CHECK(of_one.sizes() == IntArrayRef({2, 2}));
+  CHECK(whole(times) == std::vector<int64_t>{4});
+  CHECK_FALSE(std::get<1>(unique(tensor({1, 2}), false, false)).defined());
   CHECK(whole(searchsorted(tensor({1, 3, 5}), tensor({0, 1, 3, 6}))) == std::vector<int64_t>{0, 0, 1, 3});
   CHECK(whole(searchsorted(tensor({1, 3, 5}), tensor({0, 1, 3, 6}), true)) == std::vector<int64_t>{0, 1, 2, 3});
   CHECK(whole(searchsorted(tensor({{1.0, 2.0}, {3.0, 4.0}}), tensor({{1.5}, {9.0}}))) == std::vector<int64_t>{1, 2});

@@ -3,6 +3,7 @@
 #include "kernels/index.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "core/allocator.h"
 #include "kernels/cpu/fill.h"
@@ -34,14 +35,10 @@ void each_piece(int64_t n, Body body) {
   });
 }
 
-// starts[p] = how many elements before piece p hold; the return value: all.
-template <class Holds>
-int64_t count_pieces(int64_t n, int64_t* starts, Holds holds) {
-  each_piece(n, [&](int64_t p, int64_t begin, int64_t end) {
-    int64_t count = 0;
-    for (int64_t i = begin; i < end; ++i) count += holds(i);
-    starts[p] = count;
-  });
+// starts[p] = how many elements before piece p are counted by count(begin, end); the return value: all.
+template <class Count>
+int64_t count_pieces(int64_t n, int64_t* starts, Count count_of) {
+  each_piece(n, [&](int64_t p, int64_t begin, int64_t end) { starts[p] = count_of(begin, end); });
   int64_t total = 0;
   for (int64_t p = 0; p < (n + kPiece - 1) / kPiece; ++p) {
     const int64_t count = starts[p];
@@ -52,25 +49,62 @@ int64_t count_pieces(int64_t n, int64_t* starts, Holds holds) {
 }
 size_t pieces_bytes(int64_t n) { return static_cast<size_t>(n / kPiece + 1) * sizeof(int64_t); }
 
+// How many of n bytes are not zero, eight at a time.
+int64_t count_bytes(const uint8_t* x, int64_t n) {
+  constexpr uint64_t kLow = 0x7f7f7f7f7f7f7f7f, kOnes = 0x0101010101010101;
+  int64_t count = 0, i = 0;
+  for (; i + 8 <= n; i += 8) {
+    uint64_t v;
+    std::memcpy(&v, x + i, 8);
+    v = (((v & kLow) + kLow) | v) & ~kLow;  // the high bit of a byte that is not zero
+    count += static_cast<int64_t>(((v >> 7) * kOnes) >> 56);
+  }
+  for (; i < n; ++i) count += x[i] != 0;
+  return count;
+}
+
+// The coordinates of the elements [begin, end) that are not zero, from `to` up to `limit`. Whether one is zero is not
+// to be predicted: each is written, and the next over it if it was.
+template <class T>
+void write_coordinates(const T* x, int64_t begin, int64_t end, int ndim, const int64_t* sizes, int64_t* to,
+                       const int64_t* limit) {
+  const int64_t columns = ndim > 0 ? sizes[ndim - 1] : 1;
+  for (int64_t i = begin; i < end && to != limit;) {
+    int64_t rest = i / columns, column = i % columns, first[64];
+    const int64_t stop = std::min(end, i + columns - column);
+    for (int d = ndim - 2; d > 0; --d) {
+      first[d] = rest % sizes[d];
+      rest /= sizes[d];
+    }
+    first[0] = rest;
+    for (; i < stop && to != limit; ++i, ++column) {
+      for (int d = 0; d + 1 < ndim; ++d) to[d] = first[d];
+      to[ndim - 1] = column;
+      to += x[i] != T(0) ? ndim : 0;
+    }
+  }
+}
+
 template <class T>
 int64_t nonzero_typed(const void* data, int64_t n, int ndim, const int64_t* sizes, int64_t* out) {
   const T* x = static_cast<const T*>(data);
-  const detail::Workspace space(pieces_bytes(n));
+  const int64_t pieces = (n + kPiece - 1) / kPiece;
+  const detail::Workspace space(pieces_bytes(n) + sizeof(int64_t));
   auto* starts = space.as<int64_t>();
-  const int64_t total = count_pieces(n, starts, [x](int64_t i) { return x[i] != T(0); });
-  if (!out) return total;
+  int64_t total;
+  if constexpr (sizeof(T) == 1) {
+    total = count_pieces(n, starts, [x](int64_t begin, int64_t end) { return count_bytes(x + begin, end - begin); });
+  } else {
+    total = count_pieces(n, starts, [x](int64_t begin, int64_t end) {
+      int64_t count = 0;
+      for (int64_t i = begin; i < end; ++i) count += x[i] != T(0);
+      return count;
+    });
+  }
+  starts[pieces] = total;
+  if (!out || ndim == 0) return total;
   each_piece(n, [&](int64_t p, int64_t begin, int64_t end) {
-    int64_t* to = out + starts[p] * ndim;
-    for (int64_t i = begin; i < end; ++i) {
-      if (x[i] == T(0)) continue;
-      int64_t rest = i;
-      for (int d = ndim - 1; d > 0; --d) {
-        to[d] = rest % sizes[d];
-        rest /= sizes[d];
-      }
-      if (ndim > 0) to[0] = rest;
-      to += ndim;
-    }
+    write_coordinates(x, begin, end, ndim, sizes, out + starts[p] * ndim, out + starts[p + 1] * ndim);
   });
   return total;
 }
@@ -101,7 +135,7 @@ void move_masked(const uint8_t* mask, void* a, int64_t n, void* b) {
   U* packed = static_cast<U*>(b);
   const detail::Workspace space(pieces_bytes(n));
   auto* starts = space.as<int64_t>();
-  count_pieces(n, starts, [mask](int64_t i) { return mask[i] != 0; });
+  count_pieces(n, starts, [mask](int64_t begin, int64_t end) { return count_bytes(mask + begin, end - begin); });
   each_piece(n, [&](int64_t p, int64_t begin, int64_t end) {
     int64_t k = starts[p];
     for (int64_t i = begin; i < end; ++i) {

@@ -2,6 +2,7 @@
 
 #include "kernels/index.h"
 
+#include "core/allocator.h"
 #include "kernels/cpu/copy.h"
 #include "kernels/cpu/simd.h"
 #include "tensorgrad/parallel.h"
@@ -77,13 +78,16 @@ void select_typed(const DimShape& s, const void* x_data, const int64_t* index, i
   const U* x = static_cast<const U*>(x_data);
   U* out = static_cast<U*>(out_data);
   parallel_sweep(0, s.outer * m, most(1, kGrain / s.inner), [&](int64_t b, int64_t e) {
-    for (int64_t r = b; r < e;) {
-      const int64_t o = r / m, first = r % m, count = least(m - first, e - r);
+    int64_t o = b / m, first = b % m;
+    for (int64_t r = b; r < e; ++o, first = 0) {
+      const int64_t count = least(m - first, e - r);
       const U* from = x + o * s.n * s.inner;
       const int64_t* at = index + first;
       U* to = out + r * s.inner;
       if (s.inner == 1) {
         for (int64_t j = 0; j < count; ++j) to[j] = from[at[j]];
+      } else if (s.inner * static_cast<int64_t>(sizeof(U)) == 16) {
+        for (int64_t j = 0; j < count; ++j) __builtin_memcpy(to + j * s.inner, from + at[j] * s.inner, 16);
       } else {
         for (int64_t j = 0; j < count; ++j) copy_block(to + j * s.inner, from + at[j] * s.inner, s.inner);
       }
@@ -110,12 +114,33 @@ void share_targets(const DimShape& s, int64_t m, Body body) {
   }
 }
 
+// f(j) in order for those of m indices that are in [begin, end). Which are is not to be predicted, so their places are
+// gathered first, without a branch.
+template <class F>
+TENSORGRAD_INLINE void each_inside(const int64_t* index, int64_t m, int64_t begin, int64_t end, F f) {
+  constexpr int64_t kPiece = 512;
+  int32_t inside[kPiece];
+  const auto rows = static_cast<uint64_t>(end - begin);
+  for (int64_t at = 0; at < m; at += kPiece) {
+    const int64_t n = least(kPiece, m - at);
+    int64_t count = 0;
+    for (int64_t j = 0; j < n; ++j) {
+      inside[count] = static_cast<int32_t>(j);
+      count += static_cast<uint64_t>(index[at + j] - begin) < rows;
+    }
+    for (int64_t k = 0; k < count; ++k) f(at + inside[k]);
+  }
+}
+
 template <class U>
 void put_typed(const DimShape& s, void* x_data, const int64_t* index, int64_t m, const void* source_data,
                const DimStrides& t) {
   U* x = static_cast<U*>(x_data);
   const U* source = static_cast<const U*>(source_data);
   share_targets(s, m, [&](int64_t o, int64_t row_begin, int64_t row_end, int64_t begin, int64_t end) {
+    if (s.inner == 1 && row_end - row_begin < s.n) {
+      return each_inside(index, m, row_begin, row_end, [&](int64_t j) { x[index[j]] = source[j * t.n]; });
+    }
     for (int64_t j = 0; j < m; ++j) {
       const int64_t row = index[j];
       if (row < row_begin || row >= row_end) continue;
@@ -168,6 +193,10 @@ void add_typed(const DimShape& s, void* x_data, const int64_t* index, int64_t m,
       const T* from = source + o * t.outer;
       for (int64_t j = 0; j < m; ++j) to[index[j]] = plus(to[index[j]], from[j * t.n]);
       return;
+    }
+    if (s.inner == 1) {  // of one array: outer is 1
+      return each_inside(index, m, row_begin, row_end,
+                         [&](int64_t j) { x[index[j]] = plus(x[index[j]], source[j * t.n]); });
     }
     for (int64_t j = 0; j < m; ++j) {
       const int64_t row = index[j];
@@ -313,6 +342,47 @@ void each_ordered(const GatherArgs& a, Each each) {
   }
 }
 
+// Writing along a dim that is not the last one goes up and down x, which does not stay in the near caches when it is
+// large: then a strip of its columns is copied into a dense block, written there in index order, and copied back.
+constexpr int64_t kBlockBytes = 65536, kMostBlockBytes = 262144, kFarBytes = 524288;
+
+// each(T& to, T from) for every entry; false, and nothing done, where blocks do not pay.
+template <class T, class Each>
+bool each_in_blocks(const GatherArgs& a, Each each) {
+  const Lines l = lines_of(a);
+  constexpr int64_t kItem = sizeof(T), kLeast = 64 / kItem;  // a cache line of columns
+  const int64_t column_bytes = a.x_size * kItem;
+  if (a.dim == a.ndim - 1 || l.x_column != 1 || l.columns < 2 * kLeast || column_bytes * kLeast > kMostBlockBytes ||
+      column_bytes * l.columns < kFarBytes || 4 * l.length < a.x_size)
+    return false;
+  const int64_t width = most(1, least(4, kBlockBytes / (column_bytes * kLeast))) * kLeast;
+  const int64_t parts = (l.columns + width - 1) / width;
+  const T* source = static_cast<const T*>(a.other);
+  parallel_for(0, l.lines * parts, 1, [&](int64_t b, int64_t e) {
+    const detail::Workspace space(static_cast<size_t>(column_bytes * width));
+    T* block = space.as<T>();
+    for (int64_t part = b; part < e; ++part) {
+      const LinePlace p = line_place(a, part / parts);
+      const int64_t begin = part % parts * width, count = least(width, l.columns - begin);
+      T* x = static_cast<T*>(a.x) + p.x + begin;
+      for (int64_t r = 0; r < a.x_size; ++r) copy_bytes(block + r * width, x + r * l.x_dim, count * kItem);
+      const int64_t* index = a.index + p.index + begin;
+      const T* from = source + p.other + begin * l.other_column;
+      for (int64_t j = 0; j < l.length; ++j, index += l.index_dim, from += l.other_dim) {
+        for (int64_t i = 0; i < count; i += 8) __builtin_prefetch(index + 8 * l.index_dim + i);
+        __builtin_prefetch(from + 8 * l.other_dim);
+        if (l.other_column == 1) {
+          for (int64_t i = 0; i < count; ++i) each(block[index[i] * width + i], from[i]);
+        } else {
+          for (int64_t i = 0; i < count; ++i) each(block[index[i] * width + i], from[i * l.other_column]);
+        }
+      }
+      for (int64_t r = 0; r < a.x_size; ++r) copy_bytes(x + r * l.x_dim, block + r * width, count * kItem);
+    }
+  });
+  return true;
+}
+
 template <class U>
 void gather_typed(const GatherArgs& a) {
   const U* x = static_cast<const U*>(a.x);
@@ -323,12 +393,14 @@ template <class U>
 void scatter_typed(const GatherArgs& a) {
   U* x = static_cast<U*>(a.x);
   const U* source = static_cast<const U*>(a.other);
+  if (each_in_blocks<U>(a, [](U& to, U from) { to = from; })) return;
   each_ordered(a, [=](int64_t to, int64_t from) { x[to] = source[from]; });
 }
 template <class T>
 void scatter_add_typed(const GatherArgs& a) {
   T* x = static_cast<T*>(a.x);
   const T* source = static_cast<const T*>(a.other);
+  if (each_in_blocks<T>(a, [](T& to, T from) { to = plus(to, from); })) return;
   each_ordered(a, [=](int64_t to, int64_t from) { x[to] = plus(x[to], source[from]); });
 }
 
