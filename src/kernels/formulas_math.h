@@ -41,7 +41,7 @@ TENSORGRAD_UNARY(silu, return x * sigmoid(x);)
 // tanh(log(1 + e)) = e (e + 2) / (e (e + 2) + 2).
 TENSORGRAD_UNARY(mish, const V e = exp(min(V(T(30)), x)); const V n = e * (e + T(2));
                  return select(x > T(30), x, x*(n / (n + T(2))));)
-TENSORGRAD_UNARY(gelu, return x * T(0.5) * (erf(x * T(0.70710678118654752440)) + T(1));)
+TENSORGRAD_UNARY(gelu, return x * normal_cdf(x);)
 TENSORGRAD_UNARY(gelu_tanh, const V u = (x + x * x * x * T(0.044715)) * T(0.79788456080286535588);
                  return x * T(0.5) * (tanh(u) + T(1));)
 TENSORGRAD_UNARY(hardsigmoid, return min(V(T(6)), max(V(T(0)), x + T(3))) / T(6);)
@@ -63,7 +63,7 @@ TENSORGRAD_UNARY(pow_scalar, return pow(x, V(p[0]));)
 TENSORGRAD_BINARY(relu_backward, return select(b <= T(0), V(T(0)), a);)
 TENSORGRAD_BINARY(sigmoid_backward, return a * (b * (T(1) - b));)
 TENSORGRAD_BINARY(tanh_backward, return a * (T(1) - b * b);)
-TENSORGRAD_BINARY(gelu_backward, const V cdf = (erf(b * T(0.70710678118654752440)) + T(1)) * T(0.5);
+TENSORGRAD_BINARY(gelu_backward, const V cdf = normal_cdf(b);
                   const V pdf = exp(b * b * T(-0.5)) * T(0.39894228040143267794); return a * fma(b, pdf, cdf);)
 TENSORGRAD_BINARY(gelu_tanh_backward, const V cube = b * b * T(0.044715);
                   const V t = tanh((b + b * cube) * T(0.79788456080286535588));

@@ -67,29 +67,51 @@ TENSORGRAD_INLINE Vec<double> erfinv_estimate(Vec<double> a, Vec<double> tail) {
              1.8340910928634416e-7, -6.3555515713499227e-8);
   return a * select(w < 6., near, select(w < 17., far, farther));
 }
-TENSORGRAD_INLINE Vec<double> erfinv_edges(Vec<double> x, Vec<double> y) {
-  const Vec<double> a = abs(y);
-  x = select(a == 1., Vec<double>(__builtin_inf()), x);
-  x = select(a > 1., Vec<double>(__builtin_nan("")), x);
+template <class T>
+TENSORGRAD_INLINE Vec<T> erfinv_edges(Vec<T> x, Vec<T> y) {
+  const Vec<T> a = abs(y);
+  x = select(a == T(1), Vec<T>(kInf<T>), x);
+  x = select(a > T(1), Vec<T>(kNaN<T>), x);
   return select(y != y, y, copysign(x, y));
+}
+// The estimate for a = |y| improved by a step of Halley's method, on erfc where that keeps the tail's digits.
+__attribute__((noinline)) inline Vec<double> erfinv_improved(Vec<double> a) {
+  const Vec<double> tail = 1. - a, x = erfinv_estimate(a, tail);
+  const Vec<double> z = x * x, by_series = fma(x, erf_tail(z), x);
+  const Vec<double> error = select(a < 0.5, a - by_series, erfc(x) - tail);  // erf(x) falls short by this
+  const Vec<double> u = error * exp(z) * 0.88622692545275801365;
+  return x + u / (1. - x * u);
 }
 }  // namespace math_detail
 
-// The inverse of erf: the estimate, for double improved by a step of Halley's method, on erfc where that keeps the
-// tail's digits.
+// The inverse of erf: y times a polynomial in w = -log(1 - y^2) up to w = 5, |y| = 0.9966.
 inline Vec<double> erfinv(Vec<double> y) {
-  const Vec<double> a = abs(y), tail = 1. - a;
-  Vec<double> x = math_detail::erfinv_estimate(a, tail);
-  const Vec<double> z = x * x, by_series = fma(x, math_detail::erf_tail(z), x);
-  const Vec<double> error = select(a < 0.5, a - by_series, erfc(x) - tail);  // erf(x) falls short by this
-  const Vec<double> u = error * exp(z) * 0.88622692545275801365;
-  return math_detail::erfinv_edges(x + u / (1. - x * u), y);
+  using namespace math_detail;
+  const Vec<double> a = abs(y), w = -log((1. - a) * (1. + a));
+  // About a point where the polynomial's value has few bits.
+  Vec<double> x =
+      a * horner(w - 1.0019063949584960938, 1.12784687645575765, 0.247849051440715401, 0.00423712053162271366,
+                 -0.00237560508118704085, 0.000100485682295164202, 3.81529236645863555e-5, -4.28311606024407208e-6,
+                 -5.63358959822962268e-7, 1.22420283751020021e-7, 5.98248546548565789e-9, -3.02380869057040804e-9,
+                 1.81241333509253248e-11, 6.74943611129857282e-11, -3.75859580244964746e-12, -1.36085598339022833e-12,
+                 1.51601718555017709e-13, 2.51544896216046786e-14, -4.83122909386352197e-15, -5.47000268053072076e-16,
+                 2.57367600338569214e-16, -3.55227610585526802e-17, 2.39839159604374013e-18, -6.76362997086976587e-20);
+  const Mask<double> usual = w < 5.;
+  if (__builtin_expect(!all(usual), 0)) x = select(usual, x, erfinv_improved(a));
+  return erfinv_edges(x, y);
 }
-inline Vec<float> erfinv(Vec<float> x) {
-  return math_detail::by_double(
-      x, [](Vec<double> v) __attribute__((always_inline)) {
-        return math_detail::erfinv_edges(math_detail::erfinv_estimate(abs(v), 1. - abs(v)), v);
-      });
+inline Vec<float> erfinv(Vec<float> y) {
+  using namespace math_detail;
+  const Vec<float> a = abs(y), w = -log((1.f - a) * (1.f + a));
+  Vec<float> p = horner(w - 1.12469482421875f, 1.15833939, 0.248782927, 0.003371733, -0.00232065522, 0.000123056291,
+                        3.47796805e-5, -4.79921766e-6, -3.88047879e-7, 1.32045065e-7, -8.79096592e-9);
+  const Mask<float> usual = w < 5.f;
+  if (__builtin_expect(!all(usual), 0)) {
+    const Vec<float> far = horner(sqrt(w) - 3.2f, 3.03363655, 1.00469261, 0.00597475406, -0.00429716783, 0.00293471584,
+                                  -0.00197832505, 0.00113664264, -0.000385521175, -0.000101309225, 0.000115727058);
+    p = select(usual, p, far);
+  }
+  return erfinv_edges(a * p, y);
 }
 
 // The slope of digamma: recurrence up to x >= 10, then the asymptotic series; reflection below 0.

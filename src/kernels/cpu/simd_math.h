@@ -7,7 +7,7 @@
 // Errors are at most 1 to 2 units in the last place (tests/cpp/test_simd_math.cpp measures them); NaN, infinities,
 // signed zeros, subnormal values and the edges of overflow come out as from libm. The polynomials are minimax fits
 // (Remez) made for this file; what each approximates stands beside it. Where float has no tuned form it goes through
-// double, which also makes it exact to the last bit but for ties.
+// double, which also makes it exact to the last bit but for ties (powers almost so).
 
 #include "kernels/cpu/simd.h"
 
@@ -389,6 +389,38 @@ TENSORGRAD_INLINE Vec<T> erf(Vec<T> x) {
   return copysign(select(a < (sizeof(T) == 4 ? T(0.93) : T(1)), small, large), x);
 }
 
+// The distribution function of the standard normal distribution, (1 + erf(x / sqrt(2))) / 2, to about half a unit of
+// its value at 1 (its far negative tail has no more digits than that difference, as in PyTorch's GELU).
+template <class T>
+TENSORGRAD_INLINE Vec<T> normal_cdf(Vec<T> x) {
+  return (erf(x * T(0.70710678118654752440)) + T(1)) * T(0.5);
+}
+#if defined(__AVX512F__)
+namespace math_detail {
+// P(|x|) - 1/2 in sixteen pieces of 3/8, each a polynomial in 8/3 |x| less the middle of its piece: [power][piece].
+alignas(64) inline constexpr float kNormal[6][16] = {
+      {0.0743656862f, 0.213112294f, 0.325749285f, 0.405324257f, 0.454246377f, 0.480419923f, 0.492605394f, 0.497542099f, 0.499282457f, 0.49981633f, 0.499958832f, 0.499991929f, 0.499998617f, 0.499999793f, 0.499999973f, 0.5f},
+      {0.146996584f, 0.127712847f, 0.0964027174f, 0.0632224464f, 0.0360230637f, 0.0178327087f, 0.00766975183f, 0.00286597672f, 0.000930446475f, 0.000262444581f, 6.4314875e-5f, 1.36934552e-5f, 2.53304391e-6f, 4.07099735e-7f, 5.68444163e-8f, 0.0f},
+      {-0.00516770391f, -0.0134694059f, -0.0169455622f, -0.0155586263f, -0.0113980393f, -0.00689636825f, -0.00350537843f, -0.00151135974f, -0.000556069524f, -0.000175288125f, -4.74731854e-5f, -1.10686427e-5f, -2.22508519e-6f, -3.86107334e-7f, -5.78857609e-8f, 0.0f},
+      {-0.00332403081f, -0.00204616887f, -0.000273657331f, 0.00107075651f, 0.00155993711f, 0.00135999651f, 0.000888287398f, 0.00046417628f, 0.000199760882f, 7.1912389e-5f, 2.18607571e-5f, 5.64661826e-6f, 1.24464756e-6f, 2.34854395e-7f, 3.80247261e-8f, 0.0f},
+      {0.000178002888f, 0.000420304109f, 0.000418783918f, 0.000232656692f, 2.16003696e-5f, -9.99975268e-5f, -0.000120168125f, -8.69155188e-5f, -4.68493102e-5f, -2.00867738e-5f, -7.05588788e-6f, -2.06393675e-6f, -5.07828849e-7f, -1.05813111e-7f, -1.87600277e-8f, 0.0f},
+      {6.70509597e-5f, 2.52121582e-5f, -2.34846401e-5f, -4.51150946e-5f, -3.53354304e-5f, -1.30996527e-5f, 3.20973834e-6f, 8.47258423e-6f, 6.92610216e-6f, 3.81585061e-6f, 1.6077291e-6f, 5.4327981e-7f, 1.50800731e-7f, 3.48693938e-8f, 6.7777383e-9f, 0.0f}};
+}  // namespace math_detail
+template <>
+TENSORGRAD_INLINE Vec<float> normal_cdf(Vec<float> x) {
+  using namespace math_detail;
+  const Vec<float> u = min(Vec<float>(15.99f), abs(x) * (8.f / 3.f));
+  const auto piece = nearest(u - 0.5f);
+  const Vec<float> r = (u - 0.5f) - piece.value;
+  const auto of_piece = [&](int power) __attribute__((always_inline)) {
+    return Vec<float>((Raw<float>)_mm512_permutexvar_ps((__m512i)piece.integer.v, _mm512_load_ps(kNormal[power])));
+  };
+  Vec<float> p = of_piece(5);
+  for (int power = 4; power >= 0; --power) p = fma(p, r, of_piece(power));
+  return copysign(p, x) + 0.5f;
+}
+#endif
+
 namespace math_detail {
 // e^(a^2) erfc(a) (1 + 2a) - c0 as a polynomial in t = (a - 4) / (a + 4), and c0 with what its rounding lost.
 TENSORGRAD_INLINE Vec<double> erfc_scaled(Vec<double> t) {
@@ -502,11 +534,29 @@ inline Vec<double> pow(Vec<double> x, Vec<double> y) {
   return load(static_cast<const double*>(r));
 #endif
 }
+namespace math_detail {
+// a^y for normal a > 0 and finite y, to the 27 bits that a result in float needs: 2^(y log2(a)).
+TENSORGRAD_INLINE Vec<double> short_pow(Vec<double> a, Vec<double> y) {
+  const auto [e, f] = split(a);
+  const Vec<double> s = f / (f + 2.), z = s * s;
+  // log2((1 + s) / (1 - s)) / s
+  const Vec<double> q = horner(z, 2.8853900817901067, 0.96179667331389462, 0.57708359064888123, 0.4116723587705641,
+                               0.34073709601979768);
+  const Vec<double> l = max(Vec<double>(-160.), min(Vec<double>(160.), y * fma(s, q, e)));
+  const auto n = nearest(l);
+  const Vec<double> r = l - n.value;
+  const Vec<double> p = fma(r,
+                            horner(r, 0.69314720278170274, 0.24022647914186152, 0.055503325735313448,
+                                   0.0096184375214101625, 0.0013398843843161469, 0.00015353278517298525),
+                            1.);
+  return as_float(bits(p) + (n.integer << Format<double>::mantissa));
+}
+}  // namespace math_detail
 inline Vec<float> pow(Vec<float> x, Vec<float> y) {
   using math_detail::kInf;
   const Vec<float> a = abs(x);
   Vec<float> r = math_detail::by_double(
-      a, y, [](Vec<double> u, Vec<double> v) __attribute__((always_inline)) { return exp(v * log(u)); });
+      a, y, [](Vec<double> u, Vec<double> v) __attribute__((always_inline)) { return math_detail::short_pow(u, v); });
   const Mask<float> whole = round_even(y) == y;
   const Vec<float> half = y * 0.5f;
   const Mask<float> odd = whole & (round_even(half) != half);

@@ -1,7 +1,7 @@
 #pragma once
 
-// The second half of simd_math.h (include that one): trigonometric and hyperbolic functions and their inverses. sinh
-// and cosh have a float form, the others are computed in double. sin, cos and tan of |x| >= 1e6 are left to libm, lane
+// The second half of simd_math.h (include that one): trigonometric and hyperbolic functions and their inverses. sinh,
+// cosh, atanh and atan2 have a float form, the others are computed in double. sin, cos and tan of |x| >= 1e6 are left to libm, lane
 // by lane.
 
 #include "kernels/cpu/simd_math.h"
@@ -50,8 +50,13 @@ TENSORGRAD_INLINE Vec<double> atan_tail(Vec<double> z) {
                 -0.030022635605555224, 0.022129233906354436, -0.014035322562021579, 0.0072911853867411453,
                 -0.0029333359268078128, 0.00084832318564739458, -0.00015582509176379172, 1.3590432369887697e-5);
 }
-TENSORGRAD_INLINE Vec<double> atan_unit(Vec<double> t) {
-  const Vec<double> z = t * t;
+TENSORGRAD_INLINE Vec<float> atan_tail(Vec<float> z) {
+  return horner(z, -0.333332991, 0.199985484, -0.142642431, 0.109521924, -0.0840346744, 0.057957855, -0.0311780809,
+                0.0109147208, -0.00179364536);
+}
+template <class T>
+TENSORGRAD_INLINE Vec<T> atan_unit(Vec<T> t) {
+  const Vec<T> z = t * t;
   return fma(t * z, atan_tail(z), t);
 }
 // (asin(t) - t) / t in z = t^2, 0 <= t <= 1/2.
@@ -101,17 +106,19 @@ inline Vec<double> atan(Vec<double> x) {
   const Vec<double> r = atan_unit(select(big, 1. / a, a));
   return copysign(select(big, kHalfPiHi - (r - kHalfPiLo), r), x);
 }
-inline Vec<double> atan2(Vec<double> y, Vec<double> x) {
+template <class T>
+TENSORGRAD_INLINE Vec<T> atan2(Vec<T> y, Vec<T> x) {
   using namespace math_detail;
-  const Vec<double> ax = abs(x), ay = abs(y);
-  const Mask<double> steep = ay > ax;
-  const Vec<double> top = select(steep, ax, ay), bottom = select(steep, ay, ax);
-  Vec<double> t = top / bottom;
-  t = select(bottom == 0., Vec<double>(0.), t);
-  t = select(top == kInf<double>, Vec<double>(1.), t);
-  Vec<double> r = atan_unit(t);
-  r = select(steep, kHalfPiHi - (r - kHalfPiLo), r);
-  r = select(copysign(Vec<double>(1.), x) < 0., kPiHi - (r - kPiLo), r);
+  constexpr T half_pi = static_cast<T>(kHalfPiHi), half_pi_low = static_cast<T>(kHalfPiHi - half_pi + kHalfPiLo);
+  const Vec<T> ax = abs(x), ay = abs(y);
+  const Mask<T> steep = ay > ax;
+  const Vec<T> top = select(steep, ax, ay), bottom = select(steep, ay, ax);
+  Vec<T> t = top / bottom;
+  t = select(bottom == T(0), Vec<T>(T(0)), t);
+  t = select(top == kInf<T>, Vec<T>(T(1)), t);
+  Vec<T> r = atan_unit(t);
+  r = select(steep, half_pi - (r - half_pi_low), r);
+  r = select(copysign(Vec<T>(T(1)), x) < T(0), half_pi * 2 - (r - half_pi_low * 2), r);
   return select(is_nan(x) | is_nan(y), x + y, copysign(r, y));
 }
 
@@ -187,6 +194,14 @@ inline Vec<double> atanh(Vec<double> x) {
   const Vec<double> a = abs(x);
   return copysign(log1p((a + a) / (1. - a)) * 0.5, x);
 }
+inline Vec<float> atanh(Vec<float> x) {
+  const Vec<float> a = abs(x), z = a * a;
+  // (atanh(a) / a - 1) / a^2 below 1/2; above it 1 - a is exact.
+  const Vec<float> tail = math_detail::horner(z, 0.333332986, 0.200026002, 0.14221231, 0.118362279, 0.0508951679,
+                                              0.177329404);
+  const Vec<float> small = fma(a * z, tail, a), large = log1p((a + a) / (1.f - a)) * 0.5f;
+  return copysign(select(a < 0.5f, small, large), x);
+}
 
 // ---- float through double -----------------------------------------------------------------------------------------
 
@@ -203,12 +218,6 @@ TENSORGRAD_FLOAT_BY_DOUBLE(acos)
 TENSORGRAD_FLOAT_BY_DOUBLE(atan)
 TENSORGRAD_FLOAT_BY_DOUBLE(asinh)
 TENSORGRAD_FLOAT_BY_DOUBLE(acosh)
-TENSORGRAD_FLOAT_BY_DOUBLE(atanh)
 #undef TENSORGRAD_FLOAT_BY_DOUBLE
-
-inline Vec<float> atan2(Vec<float> y, Vec<float> x) {
-  return math_detail::by_double(
-      y, x, [](Vec<double> v, Vec<double> u) __attribute__((always_inline)) { return atan2(v, u); });
-}
 
 }  // namespace tensorgrad::cpu::TENSORGRAD_ISA

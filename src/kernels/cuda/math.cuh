@@ -74,6 +74,10 @@ template <class T>
 TENSORGRAD_DEVICE T sigmoid(T x) {
   return T(1) / (T(1) + exp(-x));
 }
+template <class T>
+TENSORGRAD_DEVICE T normal_cdf(T x) {
+  return (erf(x * T(0.70710678118654752440)) + T(1)) * T(0.5);
+}
 // Reflection for negative arguments, recurrence up to 6 (10 in double), then the asymptotic series.
 template <class T>
 TENSORGRAD_DEVICE T digamma(T x) {
