@@ -158,7 +158,8 @@ PointwiseArgs arguments(const std::vector<int64_t>& sizes, DType compute, Array&
 const std::vector<std::vector<int64_t>> kShapes = {
     {},         {1},        {7},       {1000},       {3, 5},      {1, 9, 1},     {33, 47},
     {70, 130},  {5, 3},     {700, 3},  {2, 3, 4, 5}, {9, 1, 17},  {4, 65, 33},   {2, 2, 2, 2, 2, 3},
-    {300, 301}, {90, 3, 2}, {200, 15}, {3, 50, 4},   {61, 2, 16}, {2, 200, 1, 5}};
+    {300, 301}, {90, 3, 2}, {200, 15}, {3, 50, 4},   {61, 2, 16}, {2, 200, 1, 5},
+    {3, 7, 64},  {2, 5, 100},  {9, 250},  {2, 3, 6, 72}};
 
 double rounded(double v, DType t) {
   Array a;
@@ -518,6 +519,45 @@ void check_int_division(const PointwiseKernels& k) {
 }
 
 }  // namespace
+
+TEST_CASE("GELU: an error of one unit of x, over every piece of its polynomial") {
+  for (const PointwiseKernels& k : levels()) {
+    std::vector<float> x;
+    for (int i = -9600; i <= 9600; ++i) x.push_back(static_cast<float>(i) / 800.f);
+    for (int i = 0; i <= 17; ++i) {
+      for (float near_to : {0.f, 100.f}) x.push_back(std::nextafter(0.375f * static_cast<float>(i), near_to));
+    }
+    x.push_back(1e-30f);
+    x.push_back(100.f);
+    x.push_back(-100.f);
+    x.push_back(std::nanf(""));
+    std::vector<float> y(x.size()), ones(x.size(), 1.f), slope(x.size());
+    const auto n = static_cast<int64_t>(x.size());
+    const int64_t stride = 1;
+    PointwiseArgs args;
+    args.ndim = 1;
+    args.sizes = &n;
+    args.numel = n;
+    args.compute = float32;
+    args.out = {y.data(), float32, &stride};
+    args.in[0] = {x.data(), float32, &stride};
+    k.unary(UnaryOp::gelu, args);
+    args.out = {slope.data(), float32, &stride};
+    args.in[0] = {ones.data(), float32, &stride};
+    args.in[1] = {x.data(), float32, &stride};
+    k.binary(BinaryOp::gelu_backward, args);
+    double worst = 0, worst_slope = 0;
+    for (size_t i = 0; i + 1 < x.size(); ++i) {
+      const double v = x[i], cdf = std::erfc(-v / std::sqrt(2.0)) / 2, pdf = std::exp(-v * v / 2) * 0.3989422804014327;
+      const double allowed = std::numeric_limits<float>::epsilon() * std::fabs(v) + 1e-38;
+      worst = std::max(worst, std::fabs(y[i] - v * cdf) / allowed);
+      worst_slope = std::max(worst_slope, std::fabs(slope[i] - (cdf + v * pdf)) / std::numeric_limits<float>::epsilon());
+    }
+    CHECK(worst < 1);
+    CHECK(worst_slope < 2.5);
+    CHECK(std::isnan(y.back()));
+  }
+}
 
 TEST_CASE("results that are written past the caches") {
   constexpr int64_t n = 2'000'003;

@@ -3,6 +3,7 @@
 // converted or gathered into a buffer that stays in the first-level cache, and one block function of (operation, dtype)
 // does the arithmetic.
 
+#include "kernels/cpu/copy.h"
 #include "kernels/cpu/pointwise_plan.h"
 #include "tensorgrad/parallel.h"
 
@@ -225,6 +226,58 @@ void walk_short(const Task& t, int64_t begin, int64_t end) {
   }
 }
 
+// Rows of some length that lie behind one another in the result, beside operands of which each goes on in the same way,
+// repeats one row, or is one number: many rows make a block, for which a repeated row is laid out that often.
+constexpr int64_t kLongestRow = kBlock / 2;
+bool makes_row_blocks(const Task& t) {
+  const Plan& plan = t.plan;
+  if (!t.fn || plan.ndim < 2 || plan.sizes[0] < kShortRun || plan.sizes[0] > kLongestRow || plan.sizes[1] < 4)
+    return false;
+  for (int s = 0; s < plan.sides; ++s) {
+    const Side& side = plan.side[s];
+    const bool number = s > 0 && side.strides[0] == 0 && side.strides[1] == 0;
+    const bool goes_on = side.strides[0] == side.bytes && side.strides[1] == plan.sizes[0] * side.bytes;
+    const bool repeats = s > 0 && side.strides[0] == side.bytes && side.strides[1] == 0;
+    if (!side.same || !(number || goes_on || repeats)) return false;
+  }
+  return true;
+}
+// The rows [begin, end).
+void walk_row_blocks(const Task& t, int64_t begin, int64_t end) {
+  Buffer buffer[kMaxSides];
+  const Plan& plan = t.plan;
+  Block block = make_block(t);
+  const int64_t most = kBlock / plan.sizes[0];
+  for (int64_t r = begin; r < end;) {
+    const int64_t j = r % plan.sizes[1], left = plan.sizes[1] - j, count = left < end - r ? left : end - r;
+    const int64_t rows = count < most ? count : most;
+    char* at[kMaxSides];
+    int64_t step[kMaxSides];  // of a row
+    for (int s = 0; s < plan.sides; ++s) {
+      const Side& side = plan.side[s];
+      at[s] = side.data + j * side.strides[1];
+      step[s] = side.strides[1];
+      int64_t rest = r / plan.sizes[1];
+      for (int d = 2; d < plan.ndim; ++d) {
+        at[s] += rest % plan.sizes[d] * side.strides[d];
+        rest /= plan.sizes[d];
+      }
+      if (side.strides[1] != 0 || side.strides[0] == 0) continue;
+      const int64_t bytes = plan.sizes[0] * side.bytes;
+      for (int64_t k = 0; k < rows; ++k) copy_bytes(buffer[s].bytes + k * bytes, at[s], bytes);
+      at[s] = buffer[s].bytes;
+    }
+    for (int64_t k = 0; k < count; k += rows) {
+      block.n = (count - k < rows ? count - k : rows) * plan.sizes[0];
+      block.out = at[0];
+      for (int s = 1; s < plan.sides; ++s) block.in[s - 1] = at[s];
+      t.fn(block);
+      for (int s = 0; s < plan.sides; ++s) at[s] += rows * step[s];
+    }
+    r += count;
+  }
+}
+
 // A side that is dense along another dim than the output: dim 1 of the plan is made that dim, and the side goes through
 // tiles.
 bool is_transposed(const Side& side) {
@@ -307,6 +360,11 @@ void run_task(Task& t, int64_t grain) {
     const int64_t tiles = grain / (kTileI * kTileJ);
     return parallel_sweep(0, count_tiles(t.plan), tiles > 0 ? tiles : 1,
                           [&](int64_t b, int64_t e) { walk_tiles(t, b, e); });
+  }
+  if (makes_row_blocks(t)) {
+    const int64_t run = t.plan.sizes[0], least = grain / run;
+    return parallel_sweep(0, t.plan.total / run, least > 0 ? least : 1,
+                          [&](int64_t b, int64_t e) { walk_row_blocks(t, b, e); });
   }
   const bool is_short =
       t.plan.ndim > 1 && t.plan.sizes[0] < (is_linear(t.plan, t.plan.side[0]) ? kShortRun : kPatternRun);
