@@ -121,6 +121,13 @@ void check_group(const NormKernels& k, int64_t batch, int64_t channels, int64_t 
   f.group_backward(batch, channels, spatial, groups, a.g.data(), a.x.data(), a.mean.data(), a.rstd.data(), w,
                    a.dx.data(), a.dweight.data(), a.dbias.data());
   a.compare(reference(s, a.x, w, b, a.g, 1e-5), affine, true);
+  const std::vector<T> dx = a.dx, dbias = a.dbias;
+  f.group_backward(batch, channels, spatial, groups, a.g.data(), a.x.data(), a.mean.data(), a.rstd.data(), w,
+                   a.dx.data(), nullptr, a.dbias.data());
+  CHECK(a.dbias == dbias);
+  f.group_backward(batch, channels, spatial, groups, a.g.data(), a.x.data(), a.mean.data(), a.rstd.data(), w,
+                   a.dx.data(), nullptr, nullptr);
+  CHECK(a.dx == dx);
 }
 
 template <class T>
@@ -185,6 +192,8 @@ TEST_CASE("group norm") {
       check_group<double>(k, 3, 4, 1, 2, affine);
       check_group<double>(k, 3, 8, 64, 1, affine);
       check_group<float>(k, 2, 5, 5000, 5, affine);
+      check_group<float>(k, 7, 300, 16, 4, affine);
+      check_group<double>(k, 3, 129, 3, 129, affine);
     }
   });
 }

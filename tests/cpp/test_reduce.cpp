@@ -187,7 +187,9 @@ TEST_CASE("long rows and columns, every instruction set, any number of threads")
        {Big{{100003}, {0}}, Big{{3, 70001}, {1}}, Big{{40001, 3}, {0}}, Big{{5003, 130}, {0}}, Big{{2, 900, 700}, {1}},
         Big{{70, 3, 1100}, {0, 2}}, Big{{300000, 2}, {1}}, Big{{9, 17, 1031}, {0, 1}}, Big{{20001, 5}, {1}},
         Big{{3001, 33}, {1}}, Big{{701, 16}, {1}}, Big{{40, 5, 31}, {2}}, Big{{30011, 16}, {0}}, Big{{50021, 15}, {0}},
-        Big{{7, 4003, 3}, {1}}, Big{{19, 4}, {0}}, Big{{5, 1}, {1}}}) {
+        Big{{7, 4003, 3}, {1}}, Big{{19, 4}, {0}}, Big{{5, 1}, {1}},
+        Big{{20003, 2, 5}, {1}}, Big{{501, 7, 33}, {1}}, Big{{50, 64, 3}, {1}}, Big{{3, 40, 65, 7}, {2}},
+        Big{{6, 65, 9}, {1}}}) {
     const Tensor x = randn(b.sizes, {}, &g).add(0.1);
     std::vector<bool> reduced(b.sizes.size());
     for (int64_t d : b.dims) reduced[static_cast<size_t>(d)] = true;

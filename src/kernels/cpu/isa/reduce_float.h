@@ -214,6 +214,20 @@ struct FloatPolicy {
     if (rows > 0) add_rows(x, n, rows, n, center, parts);
   }
 
+  // A few rows of a few columns, finished in registers.
+  TENSORGRAD_INLINE void register_columns(const T* x, int64_t row_stride, int64_t rows, int64_t n, const Out* center,
+                                          Out* out) const {
+    if constexpr (std::is_same_v<Out, T>) {
+      for (int64_t i = 0; i < n; i += L) {
+        const int64_t m = least(L, n - i);
+        const V c = center_at(center + i, 0, m);
+        V a = term(load_n(x + i, m), c);
+        for (int64_t r = 1; r < rows; ++r) a = join(a, term(load_n(x + r * row_stride + i, m), c));
+        store_n(out + i, m, finished(a));
+      }
+    }
+  }
+
   // Elements `stride` apart, collected into vectors first.
   Part row_strided(const T* x, int64_t n, int64_t stride, V c) const {
     V a[4] = {V(neutral_value()), V(neutral_value()), V(neutral_value()), V(neutral_value())};

@@ -163,7 +163,30 @@ class Walk {
 
   // --- the innermost dim is kept: its elements are columns
 
+  // Few rows of few columns for each of many outputs, which then stay in registers.
+  bool in_registers() const {
+    if constexpr (P::kSideBySide && std::is_same_v<In, Out>) {
+      return plan_.inner.size <= 4 * P::L && plan_.rows <= kColumnRows && plan_.reduced_count == 1 &&
+             plan_.inner.in == 1 && plan_.inner.out == 1 && plan_.outputs > 1 && policy_.finishes_in_register();
+    }
+    return false;
+  }
+  void few_columns() {
+    if constexpr (P::kSideBySide && std::is_same_v<In, Out>) {
+      const int64_t n = plan_.inner.size, rows = plan_.rows, stride = plan_.reduced[0].in;
+      const bool even = plan_.kept_count == 1;
+      parallel_sweep(0, plan_.outputs, most(1, kGrain / (n * rows)), [&](int64_t b, int64_t e) {
+        for (int64_t m = b; m < e; ++m) {
+          const Place p =
+              even ? Place{m * plan_.kept[0].in, m * plan_.kept[0].out} : place_of(plan_.kept, plan_.kept_count, m);
+          policy_.register_columns(in_ + p.in, stride, rows, n, center_ ? center_ + p.out : nullptr, out_ + p.out);
+        }
+      });
+    }
+  }
+
   void across_rows() {
+    if (in_registers()) return few_columns();
     const int64_t n = plan_.inner.size;
     tiles_ = up_div(n, kTile);
     const int64_t width = least(n, kTile);

@@ -257,8 +257,28 @@ Best<T> extreme_row(const T* x, int64_t n) {
   return best;
 }
 
+// A register of columns at the most: values and places stay in registers.
+template <bool kLargest, class T>
+void extreme_lanes(const T* x, T* values, int64_t* indices, int64_t n, int64_t inner, int64_t width) {
+  using I = simd_detail::IntOf<sizeof(T)>;
+  Vec<T> best = load_n(x, width);
+  Vec<I> place = I{0};
+  for (int64_t i = 1; i < n; ++i) {
+    const Vec<T> v = load_n(x + i * inner, width);
+    const Mask<T> won = (is_nan(v) & ~is_nan(best)) | (kLargest ? v > best : v < best);
+    best = select(won, v, best);
+    place = select(Mask<I>(won.v), Vec<I>(static_cast<I>(i)), place);
+  }
+  if (values) store_n(values, width, best);
+  for (int64_t c = 0; c < width; ++c) indices[c] = place[static_cast<int>(c)];
+}
+
 template <bool kLargest, class T>
 void extreme_strip(const T* x, T* values, int64_t* indices, int64_t n, int64_t inner, int64_t width) {
+  if constexpr (std::is_floating_point_v<T>) {
+    if (width <= kLanes<T> && n <= INT32_MAX)
+      return extreme_lanes<kLargest>(x, values, indices, n, inner, width);
+  }
   alignas(64) T best[kStrip];
   alignas(64) int64_t place[kStrip];
   for (int64_t c = 0; c < width; ++c) {
