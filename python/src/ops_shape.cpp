@@ -123,6 +123,13 @@ void add_rearranged(Ops& ops) {
           [](Args& a) -> Result { return repeat_interleave(a.t(0), a.t(1), a.opt_i(2)); });
   ops.function("constant_pad_nd(Tensor input, int[] pad, Number value=0)",
                [](Args& a) -> Result { return constant_pad(a.t(0), a.ints(1), a.s(2)); });
+  ops.function("_edge_pad(Tensor input, int[] pad, str mode)", [](Args& a) -> Result {
+    const std::string_view mode = a.text(2);
+    if (mode == "reflect") return edge_pad(a.t(0), a.ints(1), PadMode::reflect);
+    if (mode == "replicate") return edge_pad(a.t(0), a.ints(1), PadMode::replicate);
+    if (mode == "circular") return edge_pad(a.t(0), a.ints(1), PadMode::circular);
+    throw NotImplementedError("Unrecognised padding mode " + std::string(mode));
+  });
   ops.function("flip(Tensor input, int[1] dims)", [](Args& a) -> Result { return flip(a.t(0), a.ints(1)); });
   ops.method("flip(Tensor self, int[]... dims)", [](Args& a) -> Result { return flip(a.t(0), a.ints(1)); });
   ops.def("fliplr(Tensor input)", [](Args& a) -> Result { return fliplr(a.t(0)); });

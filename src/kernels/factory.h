@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/isa.h"
 #include "tensorgrad/dtype.h"
 
 namespace tensorgrad {
@@ -20,5 +21,14 @@ struct FactoryKernels {
   void (*triangle)(int64_t item, const void* in, void* out, int64_t batch, int64_t rows, int64_t columns,
                    int64_t diagonal, bool upper) = nullptr;
 };
+
+namespace cpu {
+// The CPU's table at `level`.
+TENSORGRAD_API void fill_cpu(FactoryKernels& kernels, Level level);
+// FactoryKernels::arange and linspace for every dtype, one number at a time.
+TENSORGRAD_API void arange_any(DType dtype, void* out, int64_t n, double start, double step, int64_t int_start,
+                               int64_t int_step);
+TENSORGRAD_API void linspace_any(DType dtype, void* out, int64_t n, double start, double end, double base);
+}  // namespace cpu
 
 }  // namespace tensorgrad

@@ -8,31 +8,17 @@
 #include "core/check.h"
 #include "core/tensor_make.h"
 #include "kernels/table.h"
-#include "ops/pointwise_args.h"
+#include "ops/copy_box.h"
 #include "tensorgrad/ops/copy.h"
 #include "tensorgrad/ops/factory.h"
 #include "tensorgrad/ops/index.h"
 
 namespace tensorgrad {
 
+using detail::copy_box;
 using detail::wrap_dim;
 
 namespace {
-
-// Copies x (seen with `strides`, from element `from` on) into the dense-strided box of `out` that begins at element
-// `at`.
-void copy_box(const Tensor& out, int64_t at, const Tensor& x, IntArrayRef sizes, const int64_t* strides,
-              int64_t from = 0) {
-  PointwiseArgs args;
-  args.ndim = static_cast<int>(sizes.size());
-  args.sizes = sizes.data();
-  args.numel = numel_of(sizes);
-  args.compute = x.dtype();
-  args.numel = numel_of(sizes);
-  args.out = {static_cast<char*>(out.data_ptr()) + at * out.element_size(), out.dtype(), out.strides().data()};
-  args.in[0] = {static_cast<char*>(x.data_ptr()) + from * x.element_size(), x.dtype(), strides};
-  kernels(out.device()).pointwise.unary(UnaryOp::copy, args);
-}
 
 // An empty 1-d tensor joins any cat.
 bool skipped(const Tensor& x) { return x.dim() == 1 && x.numel() == 0; }
@@ -321,67 +307,6 @@ Tensor rot90(const Tensor& x, int64_t k, IntArrayRef dims) {
 }
 
 // --- padded
-
-namespace {
-// The box of out with these sizes at element `at` is set to value.
-void fill_box(const Tensor& out, int64_t at, IntArrayRef sizes, Scalar value) {
-  PointwiseArgs args;
-  args.ndim = static_cast<int>(sizes.size());
-  args.sizes = sizes.data();
-  args.numel = numel_of(sizes);
-  if (args.numel == 0) return;
-  args.compute = out.dtype();
-  args.out = {static_cast<char*>(out.data_ptr()) + at * out.element_size(), out.dtype(), out.strides().data()};
-  kernels(out.device()).pointwise.fill(args, value);
-}
-}  // namespace
-
-Tensor constant_pad(const Tensor& x, IntArrayRef pad, Scalar value) {
-  const size_t dims = x.sizes().size();
-  TENSORGRAD_CHECK(pad.size() % 2 == 0 && pad.size() / 2 <= dims, ShapeError, "pad: Padding length ", pad.size(),
-                   " does not fit an input of ", x.dim(), " dimensions");
-  Tensor inner = x;  // what is left of x where a negative pad cuts off
-  Shape before(dims, 0), after(dims, 0);
-  bool grows = false;
-  for (size_t i = 0; i < pad.size() / 2; ++i) {
-    const size_t d = dims - 1 - i;
-    const int64_t low = pad[2 * i], high = pad[2 * i + 1];
-    before[d] = std::max<int64_t>(low, 0);
-    after[d] = std::max<int64_t>(high, 0);
-    grows |= low > 0 || high > 0;
-    if (low >= 0 && high >= 0) continue;
-    const int64_t length = x.sizes()[d] + std::min<int64_t>(low, 0) + std::min<int64_t>(high, 0);
-    TENSORGRAD_CHECK(length >= 0, ShapeError, "pad: The input size ", x.sizes()[d], ", plus negative padding ", low,
-                     " and ", high, ", resulted in a negative output size, which is invalid. Check dimension ", d,
-                     " of your input.");
-    inner = narrow(inner, static_cast<int64_t>(d), std::max<int64_t>(-low, 0), length);
-  }
-  if (!grows) return clone(inner);
-  Shape sizes(inner.sizes()), box;
-  for (size_t d = 0; d < dims; ++d) sizes[d] += before[d] + after[d];
-  Tensor out = detail::make_empty(sizes, x.dtype(), x.device());
-  // Dim by dim the borders: within the inner part of the dims before, along the whole of those behind.
-  box = sizes;
-  int64_t at = 0;
-  for (size_t d = 0; d < dims; ++d) {
-    const int64_t stride = out.strides()[d], n = inner.sizes()[d];
-    box[d] = before[d];
-    fill_box(out, at, box, value);
-    box[d] = after[d];
-    fill_box(out, at + (before[d] + n) * stride, box, value);
-    box[d] = n;
-    at += before[d] * stride;
-  }
-  if (inner.numel() > 0) copy_box(out, at, inner, inner.sizes(), inner.strides().data());
-  if (should_record(inner)) {
-    record("ConstantPad", out, inputs(inner), [before, n = Shape(inner.sizes())](const Tensor& g, const Context&) {
-      Tensor part = g;
-      for (size_t d = 0; d < n.size(); ++d) part = narrow(part, static_cast<int64_t>(d), before[d], n[d]);
-      return part;
-    });
-  }
-  return out;
-}
 
 // --- matrices
 

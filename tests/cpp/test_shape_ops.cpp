@@ -1,8 +1,11 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 #include <random>
 
+#include "kernels/factory.h"
 #include "tensorgrad/tensorgrad.h"
 
 using namespace tensorgrad;
@@ -257,6 +260,76 @@ TEST_CASE("flips and pads against loops") {
   CHECK_THROWS_AS(constant_pad(ones({2}), {-2, -1}), ShapeError);
   CHECK_THROWS_AS(constant_pad(ones({2}), {1, 1, 1, 1}), ShapeError);
   CHECK(constant_pad(zeros({0, 3}), {1, 1}).numel() == 0);
+}
+
+TEST_CASE("borders made of what lies inside, against loops") {
+  const auto from = [](int64_t i, int64_t n, PadMode mode) {
+    if (mode == PadMode::circular) return (i % n + n) % n;
+    if (mode == PadMode::replicate) return std::clamp<int64_t>(i, 0, n - 1);
+    return i < 0 ? -i : i >= n ? 2 * n - 2 - i : i;
+  };
+  for (PadMode mode : {PadMode::reflect, PadMode::replicate, PadMode::circular}) {
+    for (DType dtype : {float32, int64, float16}) {
+      for (bool turned : {false, true}) {
+        Tensor x = arange(2 * 3 * 4 * 5).to(dtype).reshape({2, 3, 4, 5});
+        if (turned) x = x.transpose(1, 3);
+        const int64_t left = 2, right = 1, top = 0, bottom = 2;
+        const Tensor y = edge_pad(x, {left, right, top, bottom}, mode);
+        REQUIRE(y.sizes() == IntArrayRef({x.size(0), x.size(1), x.size(2) + 2, x.size(3) + 3}));
+        const std::vector<double> in = x.to_vector<double>(), out = y.to_vector<double>();
+        const int64_t h = x.size(2), w = x.size(3);
+        size_t k = 0, wrong = 0;
+        for (int64_t plane = 0; plane < x.size(0) * x.size(1); ++plane) {
+          for (int64_t i = -top; i < h + bottom; ++i) {
+            for (int64_t j = -left; j < w + right; ++j, ++k)
+              wrong += out[k] != in[static_cast<size_t>((plane * h + from(i, h, mode)) * w + from(j, w, mode))];
+          }
+        }
+        CHECK(wrong == 0);
+      }
+    }
+    const Tensor x = arange(24, {.dtype = float64}).mul(0.7).sin().reshape({2, 3, 4}).requires_grad_();
+    const auto f = [&](const std::vector<Tensor>& t) { return std::vector{edge_pad(t[0], {3, 2, 1, 2}, mode)}; };
+    CHECK(gradcheck(f, {x}));
+    CHECK(gradgradcheck(f, {x}));
+    CHECK(edge_pad(zeros({0, 3}), {1, 1}, mode).sizes() == IntArrayRef({0, 5}));
+    CHECK_THROWS_AS(edge_pad(ones({3}), {1}, mode), ShapeError);
+    CHECK_THROWS_AS(edge_pad(ones({3}), {-1, 1}, mode), ShapeError);
+    CHECK_THROWS_AS(edge_pad(ones({0}), {1, 0}, mode), ShapeError);
+  }
+  CHECK_THROWS_AS(edge_pad(ones({3}), {3, 0}, PadMode::reflect), ShapeError);
+  CHECK_THROWS_AS(edge_pad(ones({3}), {0, 4}, PadMode::circular), ShapeError);
+  CHECK(edge_pad(ones({3}), {5, 0}, PadMode::replicate).numel() == 8);
+}
+
+TEST_CASE("sequences at every instruction set, against one number at a time") {
+  for (int l = 0; l <= static_cast<int>(cpu::machine_level()); ++l) {
+    FactoryKernels k;
+    cpu::fill_cpu(k, static_cast<cpu::Level>(l));
+    for (int64_t n : {0, 1, 2, 7, 16, 33, 1000, 40001}) {
+      const auto check = [&]<class T>(T, DType dtype) {
+        std::vector<T> got(static_cast<size_t>(n) + 1, T(77)), want = got;
+        k.arange(dtype, got.data(), n, -3.5, 0.75, -9, 4);
+        cpu::arange_any(dtype, want.data(), n, -3.5, 0.75, -9, 4);
+        double worst = 0;
+        for (size_t i = 0; i <= static_cast<size_t>(n); ++i)
+          worst = std::max(worst, std::abs(static_cast<double>(got[i]) - static_cast<double>(want[i])));
+        CHECK(worst == 0);
+        k.linspace(dtype, got.data(), n, -1, 5.3, 0);
+        cpu::linspace_any(dtype, want.data(), n, -1, 5.3, 0);
+        for (size_t i = 0; i <= static_cast<size_t>(n); ++i)
+          worst = std::max(worst, std::abs(static_cast<double>(got[i]) - static_cast<double>(want[i])));
+        CHECK(worst <= (dtype == float32 ? 5e-7 : 2e-15));
+        if (n > 1) CHECK(got[static_cast<size_t>(n) - 1] == static_cast<T>(5.3));
+        CHECK(got[static_cast<size_t>(n)] == T(77));
+      };
+      check(float{}, float32);
+      check(double{}, float64);
+      check(int32_t{}, int32);
+      check(int64_t{}, int64);
+      check(int8_t{}, int8);
+    }
+  }
 }
 
 TEST_CASE("cat and stack: promotion, empties, errors") {

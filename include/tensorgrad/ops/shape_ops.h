@@ -101,6 +101,14 @@ TENSORGRAD_API Tensor repeat_interleave(const Tensor& x, const Tensor& repeats, 
 // number cuts off. ShapeError where the pad does not fit or nothing would be left.
 //   constant_pad(tensor({1, 2}), {1, 2})   // [0, 1, 2, 0, 0]
 TENSORGRAD_API Tensor constant_pad(const Tensor& x, IntArrayRef pad, Scalar value = 0);
+// The same with what lies inside instead of a value: mirrored at the outermost entries, those repeated, or what comes
+// from the other end. No negative numbers; reflect takes less than a dim's size, circular at most that, else
+// ShapeError.
+//   edge_pad(tensor({1, 2, 3}), {2, 1}, PadMode::reflect)    // [3, 2, 1, 2, 3, 2]
+//   edge_pad(tensor({1, 2, 3}), {2, 1}, PadMode::replicate)  // [1, 1, 1, 2, 3, 3]
+//   edge_pad(tensor({1, 2, 3}), {2, 1}, PadMode::circular)   // [2, 3, 1, 2, 3, 1]
+enum class PadMode { reflect, replicate, circular };
+TENSORGRAD_API Tensor edge_pad(const Tensor& x, IntArrayRef pad, PadMode mode);
 // The order of the entries along `dims` reversed.
 TENSORGRAD_API Tensor flip(const Tensor& x, IntArrayRef dims);
 TENSORGRAD_API Tensor fliplr(const Tensor& x);

@@ -526,7 +526,9 @@ def pad(input, pad, mode="constant", value=None):
         raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
     if len(pad) % 2 or len(pad) // 2 > input.dim():
         raise RuntimeError(f"Padding length {len(pad)} does not fit an input of {input.dim()} dimensions")
-    for i in range(len(pad) // 2):
+    if not any(p < 0 for p in pad):
+        return _C._edge_pad(input, list(pad), mode)
+    for i in range(len(pad) // 2):  # a negative number cuts off
         input = _pad_by_index(input, input.dim() - 1 - i, pad[2 * i], pad[2 * i + 1], mode)
     return input
 

@@ -8,6 +8,17 @@
 #include "tensorgrad/parallel.h"
 
 namespace tensorgrad::cpu {
+
+namespace baseline {
+void fill(FactoryKernels& kernels);
+}
+namespace avx2 {
+void fill(FactoryKernels& kernels);
+}
+namespace avx512 {
+void fill(FactoryKernels& kernels);
+}
+
 namespace {
 
 constexpr int64_t kGrain = 16384;
@@ -47,22 +58,6 @@ void generate_any(DType dtype, void* out, int64_t n, Float real, Int whole) {
   }
 }
 
-void arange(DType dtype, void* out, int64_t n, double start, double step, int64_t int_start, int64_t int_step) {
-  generate_any(
-      dtype, out, n, [=](int64_t i) { return start + static_cast<double>(i) * step; },
-      [=](int64_t i) { return int_start + i * int_step; });
-}
-
-void linspace(DType dtype, void* out, int64_t n, double start, double end, double base) {
-  const double step = n > 1 ? (end - start) / static_cast<double>(n - 1) : 0;
-  auto at = [=](int64_t i) {
-    const double v =
-        i < n / 2 || n == 1 ? start + static_cast<double>(i) * step : end - static_cast<double>(n - 1 - i) * step;
-    return base != 0 ? std::pow(base, v) : v;
-  };
-  generate_any(dtype, out, n, at, [=](int64_t i) { return static_cast<int64_t>(at(i)); });
-}
-
 void triangle(int64_t item, const void* in, void* out, int64_t batch, int64_t rows, int64_t columns, int64_t diagonal,
               bool upper) {
   const auto* from = static_cast<const char*>(in);
@@ -88,10 +83,36 @@ void triangle(int64_t item, const void* in, void* out, int64_t batch, int64_t ro
 
 }  // namespace
 
-void fill_cpu(FactoryKernels& k) {
-  k.arange = arange;
-  k.linspace = linspace;
+void arange_any(DType dtype, void* out, int64_t n, double start, double step, int64_t int_start, int64_t int_step) {
+  generate_any(
+      dtype, out, n, [=](int64_t i) { return start + static_cast<double>(i) * step; },
+      [=](int64_t i) { return int_start + i * int_step; });
+}
+
+void linspace_any(DType dtype, void* out, int64_t n, double start, double end, double base) {
+  const double step = n > 1 ? (end - start) / static_cast<double>(n - 1) : 0;
+  auto at = [=](int64_t i) {
+    const double v =
+        i < n / 2 || n == 1 ? start + static_cast<double>(i) * step : end - static_cast<double>(n - 1 - i) * step;
+    return base != 0 ? std::pow(base, v) : v;
+  };
+  generate_any(dtype, out, n, at, [=](int64_t i) { return static_cast<int64_t>(at(i)); });
+}
+
+void fill_cpu(FactoryKernels& k, Level level) {
+  switch (level) {
+    case Level::avx512:
+      avx512::fill(k);
+      break;
+    case Level::avx2:
+      avx2::fill(k);
+      break;
+    case Level::baseline:
+      baseline::fill(k);
+      break;
+  }
   k.triangle = triangle;
 }
+void fill_cpu(FactoryKernels& k) { fill_cpu(k, isa_level()); }
 
 }  // namespace tensorgrad::cpu

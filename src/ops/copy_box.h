@@ -1,0 +1,25 @@
+#pragma once
+
+// Copies between boxes of tensors, what cat, flip, roll and padding are made of.
+
+#include "kernels/table.h"
+#include "ops/pointwise_args.h"
+
+namespace tensorgrad::detail {
+
+// Copies x (seen with `strides`, from element `from` on) into the dense-strided box of `out` that begins at element
+// `at`.
+inline void copy_box(const Tensor& out, int64_t at, const Tensor& x, IntArrayRef sizes, const int64_t* strides,
+                     int64_t from = 0) {
+  PointwiseArgs args;
+  args.ndim = static_cast<int>(sizes.size());
+  args.sizes = sizes.data();
+  args.numel = numel_of(sizes);
+  args.compute = x.dtype();
+  args.numel = numel_of(sizes);
+  args.out = {static_cast<char*>(out.data_ptr()) + at * out.element_size(), out.dtype(), out.strides().data()};
+  args.in[0] = {static_cast<char*>(x.data_ptr()) + from * x.element_size(), x.dtype(), strides};
+  kernels(out.device()).pointwise.unary(UnaryOp::copy, args);
+}
+
+}  // namespace tensorgrad::detail
