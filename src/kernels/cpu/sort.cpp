@@ -59,11 +59,19 @@ constexpr int64_t kLongDigits = 2048;  // and from here on by digits of 11 bits 
 constexpr int64_t kCounted = 2048;     // whole numbers of at most so many different values are counted
 constexpr int64_t kRanked = 24;        // rows up to here: the k-th is found by counting who comes before whom
 
+constexpr int64_t kSelected = 256;    // rows up to here: by comparing
+
 // What a row's keys have in common: every key is `low` plus a number of at most `width` bits.
 struct Span {
   uint64_t low = 0, range = 0;
   int width = 64;
 };
+// That of any row of items.
+template <class Item>
+constexpr Span whole_span() {
+  constexpr uint64_t range = static_cast<typename Item::Key>(~typename Item::Key{0});
+  return {0, range, static_cast<int>(sizeof(typename Item::Key) * 8)};
+}
 
 // Whole numbers often span few values; of floats the keys are taken as they are.
 template <class T>
@@ -283,12 +291,17 @@ void keep_first(const T* x, int64_t n, int64_t stride, int64_t k, int64_t room, 
 }
 
 constexpr int64_t kInserted = 16;
+constexpr int64_t kShortRow = 64;
 
 template <class T>
 void topk_typed(const DimShape& s, const void* in, int64_t k, void* values, int64_t* places, bool largest) {
   const bool few = k <= kInserted, all = !few && k > s.n / 4;
   const int64_t room = all ? s.n : std::min(s.n, std::max<int64_t>(2 * k, k + 64));
   each_row<ItemOf<T>, T>(s, in, k, all ? 2 * s.n : room, [&](const T* x, int64_t at, ItemOf<T>* space) {
+    if (few && s.n > kShortRow) {  // most elements are only looked at once
+      insert_first(x, s.n, s.inner, k, largest, whole_span<ItemOf<T>>(), space);
+      return store_row(x, s.inner, space, k, static_cast<T*>(values) + at, places + at);
+    }
     with_items(x, s.n, s.inner, space, [&](auto* items, const Span& span) {
       if (few) {
         insert_first(x, s.n, s.inner, k, largest, span, items);
@@ -364,7 +377,7 @@ void kth_typed(const DimShape& s, const void* in, int64_t k, bool nan_wins, void
         fill_items(x, s.n, s.inner, false, span, items);
         if (s.n <= kRanked) {
           place = kth_by_rank(items, s.n, k);
-        } else if (s.n < INT32_MAX) {
+        } else if (s.n > kSelected && s.n < INT32_MAX) {
           place = kth_by_digits(items, s.n, k, span.width);
         } else {
           std::nth_element(items, items + k, items + s.n);
