@@ -131,7 +131,8 @@ class Run {
     }
   }
 
-  // `lone`: g is a part of memory of which nobody else in this run holds the same place (see lone() and disjoint_parts()).
+  // `lone`: g is a part of memory of which nobody else in this run holds the same place (see lone() and
+  // disjoint_parts()).
   void add(const Edge& e, Tensor g, const char* from, bool lone = false) {
     Node* n = e.node.get();
     if (capturing_) {
@@ -460,7 +461,8 @@ bool AutogradMeta::keep_part(const Tensor& g) {
 void AutogradMeta::accumulate(Tensor g, bool create_graph) {
   {
     const AccumulateLock lock;
-    if (std::exchange(shared, false) && grad.defined() && grad.impl()->storage->refs.load(std::memory_order_acquire) > 1)
+    if (std::exchange(shared, false) && grad.defined() &&
+        grad.impl()->storage->refs.load(std::memory_order_acquire) > 1)
       grad.set_data(grad.detach().clone());  // the same tensor, on memory of its own before anything is added
     if (!grad.defined()) {
       const bool steal = !create_graph && sole_owner(g) && non_overlapping_and_dense(g) && !g.impl()->grad_fn;

@@ -118,8 +118,10 @@ Tensor edge_pad(const Tensor& x, IntArrayRef pad, PadMode mode) {
     TENSORGRAD_CHECK(low >= 0 && high >= 0, ShapeError, "pad: negative padding (", low, ", ", high,
                      ") is for constant_pad only");
     const int64_t most = mode == PadMode::reflect ? n - 1 : n;
-    const bool fits = mode == PadMode::replicate ? n > 0 || low + high == 0 : std::max(low, high) <= std::max<int64_t>(most, 0);
-    TENSORGRAD_CHECK(fits, ShapeError, mode == PadMode::circular
+    const bool fits =
+        mode == PadMode::replicate ? n > 0 || low + high == 0 : std::max(low, high) <= std::max<int64_t>(most, 0);
+    TENSORGRAD_CHECK(fits, ShapeError,
+                     mode == PadMode::circular
                          ? "pad: Padding value causes wrapping around more than once"
                          : "pad: Padding size should be less than the corresponding input dimension",
                      ", but got: padding (", low, ", ", high, ") at dimension ", d, " of input ", x.sizes());
@@ -147,14 +149,13 @@ Tensor edge_pad(const Tensor& x, IntArrayRef pad, PadMode mode) {
     }
   }
   if (should_record(x)) {
-    record("EdgePad", out, inputs(x),
-           [before, after, n = Shape(x.sizes()), mode](const Tensor& g, const Context&) {
-             Tensor part = g;
-             for (size_t d = 0; d < n.size(); ++d) {
-               if (before[d] + after[d] > 0) part = unpad(part, static_cast<int64_t>(d), mode, before[d], n[d], after[d]);
-             }
-             return part;
-           });
+    record("EdgePad", out, inputs(x), [before, after, n = Shape(x.sizes()), mode](const Tensor& g, const Context&) {
+      Tensor part = g;
+      for (size_t d = 0; d < n.size(); ++d) {
+        if (before[d] + after[d] > 0) part = unpad(part, static_cast<int64_t>(d), mode, before[d], n[d], after[d]);
+      }
+      return part;
+    });
   }
   return out;
 }

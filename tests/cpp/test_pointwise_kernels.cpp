@@ -156,10 +156,9 @@ PointwiseArgs arguments(const std::vector<int64_t>& sizes, DType compute, Array&
 }
 
 const std::vector<std::vector<int64_t>> kShapes = {
-    {},         {1},        {7},       {1000},       {3, 5},      {1, 9, 1},     {33, 47},
-    {70, 130},  {5, 3},     {700, 3},  {2, 3, 4, 5}, {9, 1, 17},  {4, 65, 33},   {2, 2, 2, 2, 2, 3},
-    {300, 301}, {90, 3, 2}, {200, 15}, {3, 50, 4},   {61, 2, 16}, {2, 200, 1, 5},
-    {3, 7, 64},  {2, 5, 100},  {9, 250},  {2, 3, 6, 72}};
+    {},        {1},        {7},          {1000},         {3, 5},      {1, 9, 1},          {33, 47},   {70, 130},
+    {5, 3},    {700, 3},   {2, 3, 4, 5}, {9, 1, 17},     {4, 65, 33}, {2, 2, 2, 2, 2, 3}, {300, 301}, {90, 3, 2},
+    {200, 15}, {3, 50, 4}, {61, 2, 16},  {2, 200, 1, 5}, {3, 7, 64},  {2, 5, 100},        {9, 250},   {2, 3, 6, 72}};
 
 double rounded(double v, DType t) {
   Array a;
@@ -551,7 +550,8 @@ TEST_CASE("GELU: an error of one unit of x, over every piece of its polynomial")
       const double v = x[i], cdf = std::erfc(-v / std::sqrt(2.0)) / 2, pdf = std::exp(-v * v / 2) * 0.3989422804014327;
       const double allowed = std::numeric_limits<float>::epsilon() * std::fabs(v) + 1e-38;
       worst = std::max(worst, std::fabs(y[i] - v * cdf) / allowed);
-      worst_slope = std::max(worst_slope, std::fabs(slope[i] - (cdf + v * pdf)) / std::numeric_limits<float>::epsilon());
+      worst_slope =
+          std::max(worst_slope, std::fabs(slope[i] - (cdf + v * pdf)) / std::numeric_limits<float>::epsilon());
     }
     CHECK(worst < 1);
     CHECK(worst_slope < 2.5);

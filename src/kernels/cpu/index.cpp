@@ -63,24 +63,35 @@ int64_t count_bytes(const uint8_t* x, int64_t n) {
   return count;
 }
 
-// The coordinates of the elements [begin, end) that are not zero, from `to` up to `limit`. Whether one is zero is not
-// to be predicted: each is written, and the next over it if it was.
-template <class T>
+// The coordinates of the elements [begin, end) that are not zero, from `to` up to `limit`; D dims, 0: ndim. Whether one
+// is zero is not to be predicted: each is written, and the next over it if it was. Eight zeros at once are passed over.
+template <int D, class T>
 void write_coordinates(const T* x, int64_t begin, int64_t end, int ndim, const int64_t* sizes, int64_t* to,
                        const int64_t* limit) {
-  const int64_t columns = ndim > 0 ? sizes[ndim - 1] : 1;
+  const int dims = D > 0 ? D : ndim;
+  const int64_t columns = sizes[dims - 1];
   for (int64_t i = begin; i < end && to != limit;) {
     int64_t rest = i / columns, column = i % columns, first[64];
-    const int64_t stop = std::min(end, i + columns - column);
-    for (int d = ndim - 2; d > 0; --d) {
+    const int64_t stop = std::min(end, i + columns - column), column_of_zero = column - i;
+    for (int d = dims - 2; d > 0; --d) {
       first[d] = rest % sizes[d];
       rest /= sizes[d];
     }
     first[0] = rest;
-    for (; i < stop && to != limit; ++i, ++column) {
-      for (int d = 0; d + 1 < ndim; ++d) to[d] = first[d];
-      to[ndim - 1] = column;
-      to += x[i] != T(0) ? ndim : 0;
+    while (i < stop && to != limit) {
+      if constexpr (sizeof(T) == 1) {
+        uint64_t eight = 1;
+        if (i + 8 <= stop) std::memcpy(&eight, x + i, 8);
+        if (eight == 0) {
+          i += 8;
+          continue;
+        }
+      }
+      for (const int64_t piece = std::min(stop, i + 8); i < piece && to != limit; ++i) {
+        for (int d = 0; d + 1 < dims; ++d) to[d] = first[d];
+        to[dims - 1] = column_of_zero + i;
+        to += -static_cast<int64_t>(x[i] != T(0)) & dims;
+      }
     }
   }
 }
@@ -104,7 +115,10 @@ int64_t nonzero_typed(const void* data, int64_t n, int ndim, const int64_t* size
   starts[pieces] = total;
   if (!out || ndim == 0) return total;
   each_piece(n, [&](int64_t p, int64_t begin, int64_t end) {
-    write_coordinates(x, begin, end, ndim, sizes, out + starts[p] * ndim, out + starts[p + 1] * ndim);
+    const auto write = ndim == 1   ? write_coordinates<1, T>
+                       : ndim == 2 ? write_coordinates<2, T>
+                                   : write_coordinates<0, T>;
+    write(x, begin, end, ndim, sizes, out + starts[p] * ndim, out + starts[p + 1] * ndim);
   });
   return total;
 }

@@ -1,8 +1,8 @@
 #pragma once
 
 // The second half of simd_math.h (include that one): trigonometric and hyperbolic functions and their inverses. sinh,
-// cosh, atanh and atan2 have a float form, the others are computed in double. sin, cos and tan of |x| >= 1e6 are left to libm, lane
-// by lane.
+// cosh, atanh and atan2 have a float form, the others are computed in double. sin, cos and tan of |x| >= 1e6 are left
+// to libm, lane by lane.
 
 #include "kernels/cpu/simd_math.h"
 
@@ -197,8 +197,8 @@ inline Vec<double> atanh(Vec<double> x) {
 inline Vec<float> atanh(Vec<float> x) {
   const Vec<float> a = abs(x), z = a * a;
   // (atanh(a) / a - 1) / a^2 below 1/2; above it 1 - a is exact.
-  const Vec<float> tail = math_detail::horner(z, 0.333332986, 0.200026002, 0.14221231, 0.118362279, 0.0508951679,
-                                              0.177329404);
+  const Vec<float> tail =
+      math_detail::horner(z, 0.333332986, 0.200026002, 0.14221231, 0.118362279, 0.0508951679, 0.177329404);
   const Vec<float> small = fma(a * z, tail, a), large = log1p((a + a) / (1.f - a)) * 0.5f;
   return copysign(select(a < 0.5f, small, large), x);
 }

@@ -59,7 +59,7 @@ constexpr int64_t kLongDigits = 2048;  // and from here on by digits of 11 bits 
 constexpr int64_t kCounted = 2048;     // whole numbers of at most so many different values are counted
 constexpr int64_t kRanked = 24;        // rows up to here: the k-th is found by counting who comes before whom
 
-constexpr int64_t kSelected = 256;    // rows up to here: by comparing
+constexpr int64_t kSelected = 256;  // rows up to here: by comparing
 
 // What a row's keys have in common: every key is `low` plus a number of at most `width` bits.
 struct Span {

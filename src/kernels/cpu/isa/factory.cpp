@@ -58,7 +58,8 @@ template <class T>
 void real_range(void* data, int64_t n, double start, double step) {
   T* out = static_cast<T*>(data);
   parallel_sweep(0, n, kGrain, [=](int64_t begin, int64_t end) {
-    fill_real(out, begin, end, [=](Vec<double> i) __attribute__((always_inline)) { return fma(i, step, start); });
+    fill_real(
+        out, begin, end, [=](Vec<double> i) __attribute__((always_inline)) { return fma(i, step, start); });
   });
 }
 template <class T>
@@ -68,7 +69,8 @@ void real_space(void* data, int64_t n, double start, double end_value, double st
   const auto last = static_cast<double>(n - 1);
   parallel_sweep(0, n, kGrain, [=](int64_t begin, int64_t end) {
     const int64_t cut = begin > half ? begin : end < half ? end : half;
-    fill_real(out, begin, cut, [=](Vec<double> i) __attribute__((always_inline)) { return fma(i, step, start); });
+    fill_real(
+        out, begin, cut, [=](Vec<double> i) __attribute__((always_inline)) { return fma(i, step, start); });
     fill_real(
         out, cut, end, [=](Vec<double> i) __attribute__((always_inline)) { return fma(i - last, step, end_value); });
   });

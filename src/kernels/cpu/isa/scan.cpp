@@ -276,8 +276,7 @@ void extreme_lanes(const T* x, T* values, int64_t* indices, int64_t n, int64_t i
 template <bool kLargest, class T>
 void extreme_strip(const T* x, T* values, int64_t* indices, int64_t n, int64_t inner, int64_t width) {
   if constexpr (std::is_floating_point_v<T>) {
-    if (width <= kLanes<T> && n <= INT32_MAX)
-      return extreme_lanes<kLargest>(x, values, indices, n, inner, width);
+    if (width <= kLanes<T> && n <= INT32_MAX) return extreme_lanes<kLargest>(x, values, indices, n, inner, width);
   }
   alignas(64) T best[kStrip];
   alignas(64) int64_t place[kStrip];
