@@ -15,52 +15,83 @@ constexpr int64_t kGrainGroups = 128;        // groups that are worth a thread
 using Words = Raw<uint32_t>;
 using Wide = Raw<uint64_t>;
 
-// The high and low halves of a 32 x 32 bit product, in every lane.
-struct Product {
-  Words high, low;
-};
-TENSORGRAD_INLINE Product multiply(Words a, uint32_t m) {
-  const Wide factor = Wide{} + uint64_t{m};
+// The lower halves of 64-bit lanes multiplied, to 64 bits.
+TENSORGRAD_INLINE Wide multiply(Wide a, Wide b) {
 #if defined(__AVX512F__)
-  const Wide even = (Wide)_mm512_mul_epu32((__m512i)a, (__m512i)factor);
-  const Wide odd = (Wide)_mm512_mul_epu32((__m512i)((Wide)a >> 32), (__m512i)factor);
+  return (Wide)_mm512_mul_epu32((__m512i)a, (__m512i)b);
 #elif defined(__AVX2__)
-  const Wide even = (Wide)_mm256_mul_epu32((__m256i)a, (__m256i)factor);
-  const Wide odd = (Wide)_mm256_mul_epu32((__m256i)((Wide)a >> 32), (__m256i)factor);
+  return (Wide)_mm256_mul_epu32((__m256i)a, (__m256i)b);
 #elif defined(__SSE2__)
-  const Wide even = (Wide)_mm_mul_epu32((__m128i)a, (__m128i)factor);
-  const Wide odd = (Wide)_mm_mul_epu32((__m128i)((Wide)a >> 32), (__m128i)factor);
+  return (Wide)_mm_mul_epu32((__m128i)a, (__m128i)b);
 #else
-  const Wide even = ((Wide)a & 0xffffffffu) * factor;
-  const Wide odd = ((Wide)a >> 32) * factor;
+  return (a & 0xffffffffu) * (b & 0xffffffffu);
 #endif
-  const Wide low_half = Wide{} + uint64_t{0xffffffffu};
-  return {(Words)((even >> 32) | (odd & ~low_half)), (Words)((even & low_half) | (odd << 32))};
 }
+TENSORGRAD_INLINE Wide exclusive_or(Wide a, Wide b, uint64_t c) {
+#if defined(__AVX512F__)
+  return (Wide)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)(Wide{} + c), 0x96);
+#else
+  return a ^ b ^ c;
+#endif
+}
+
+// A word of every block, the even ones' and the odd ones' apart: each in the lower half of a 64-bit lane, where a product
+// reads and leaves it. The upper halves hold anything.
+struct Halves {
+  Wide even, odd;
+  TENSORGRAD_INLINE explicit Halves(Words w) : even((Wide)w), odd((Wide)w >> 32) {}
+  TENSORGRAD_INLINE Halves(Wide e, Wide o) : even(e), odd(o) {}
+  TENSORGRAD_INLINE Words joined() const {
+#if defined(__AVX512F__)
+    return (Words)_mm512_mask_shuffle_epi32((__m512i)even, 0xaaaa, (__m512i)odd, _MM_PERM_CCAA);
+#else
+    return (Words)((even & 0xffffffffu) | (odd << 32));
+#endif
+  }
+  TENSORGRAD_INLINE Halves times(uint32_t factor) const {
+    const Wide f = Wide{} + uint64_t{factor};
+    return {multiply(even, f), multiply(odd, f)};
+  }
+  // The upper half of a product, exclusive or with a word and a key.
+  TENSORGRAD_INLINE Halves high_with(const Halves& word, uint64_t key) const {
+    return {exclusive_or(even >> 32, word.even, key), exclusive_or(odd >> 32, word.odd, key)};
+  }
+};
+
+// The keys of the ten rounds.
+struct Keys {
+  static constexpr int kRounds = 10;
+  uint64_t first[kRounds], second[kRounds];
+  explicit Keys(uint64_t seed) {
+    auto a = static_cast<uint32_t>(seed), b = static_cast<uint32_t>(seed >> 32);
+    for (int round = 0; round < kRounds; ++round) {
+      first[round] = a, second[round] = b;
+      a += 0x9E3779B9u;
+      b += 0xBB67AE85u;
+    }
+  }
+};
 
 struct Block4 {
   Words w[4];
 };
 
 // The four words of blocks first, first + 1, ... in the lanes.
-TENSORGRAD_INLINE Block4 philox(uint64_t seed, uint64_t first) {
+TENSORGRAD_INLINE Block4 philox(const Keys& keys, uint64_t first) {
   const Words lane = (Words)iota<int32_t>().v;
-  Words c0 = lane + static_cast<uint32_t>(first);
+  const Words low = lane + static_cast<uint32_t>(first);
   // The carry into the high half: lanes where the low half wrapped around.
-  Words c1 = Words{} + static_cast<uint32_t>(first >> 32);
-  c1 -= (Words)(c0 < lane);
-  Words c2 = Words{}, c3 = Words{};
-  auto k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
-  for (int round = 0; round < 10; ++round) {
-    const Product p = multiply(c0, 0xD2511F53u), q = multiply(c2, 0xCD9E8D57u);
-    c0 = q.high ^ c1 ^ k0;
-    c1 = q.low;
-    c2 = p.high ^ c3 ^ k1;
-    c3 = p.low;
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
+  const Words high = (Words{} + static_cast<uint32_t>(first >> 32)) - (Words)(low < lane);
+  const Halves zero{Wide{}, Wide{}};
+  Halves c0(low), c1(high), c2 = zero, c3 = zero;
+#pragma GCC unroll 10
+  for (int round = 0; round < Keys::kRounds; ++round) {
+    const Halves p = c0.times(0xD2511F53u), q = round == 0 ? zero : c2.times(0xCD9E8D57u);
+    c0 = q.high_with(c1, keys.first[round]);
+    c2 = p.high_with(c3, keys.second[round]);
+    c1 = q, c3 = p;
   }
-  return {{c0, c1, c2, c3}};
+  return {{c0.joined(), c1.joined(), c2.joined(), c3.joined()}};
 }
 
 // body(first element, at most 16 * parts elements, first block) for every group of blocks.
@@ -78,11 +109,12 @@ void each_group(RandomStream stream, int64_t n, int64_t per_group, Body body) {
 // A group's elements: straight into the output, or through a buffer when the last group is not whole.
 template <class T, int64_t kPerGroup, class Make>
 void fill_groups(RandomStream stream, T* out, int64_t n, Make make) {
+  const Keys keys(stream.seed);
   each_group(stream, n, kPerGroup, [&](int64_t at, int64_t count, uint64_t block) {
     alignas(64) T buffer[kPerGroup];
     T* to = count == kPerGroup ? out + at : buffer;
     for (int64_t lane = 0; lane < kBlocks; lane += kLaneCount) {
-      make(philox(stream.seed, block + static_cast<uint64_t>(lane)), to + lane);
+      make(philox(keys, block + static_cast<uint64_t>(lane)), to + lane);
     }
     if (to == buffer) {
       for (int64_t i = 0; i < count; ++i) out[at + i] = buffer[i];
@@ -142,25 +174,39 @@ TENSORGRAD_INLINE Vec<float> turn_sin(Vec<float> t) {
                  6.283185307f);
 }
 
+// x with its sign turned where the highest bit of `word` is set.
+TENSORGRAD_INLINE Vec<float> turn_sign(Vec<float> x, Words word) {
+#if defined(__AVX512F__)
+  const __m512i sign = _mm512_set1_epi32(static_cast<int>(0x80000000u));
+  return Vec<float>((Raw<float>)_mm512_ternarylogic_epi32((__m512i)x.v, (__m512i)word, sign, 0x78));
+#else
+  return Vec<float>((Raw<float>)((Words)x.v ^ (word & 0x80000000u)));
+#endif
+}
+
+// ln((a + 1) / 2^32). a + 1 in [1, 2^32] from its halves; what the sum loses is put back, or the logarithm of a value
+// near 1 would be coarse.
+TENSORGRAD_INLINE Vec<float> log_of_word(Words a) {
+  using F = math_detail::Format<float>;
+  const Vec<float> high = to_float(Vec<int32_t>((Raw<int32_t>)(a >> 16)));
+  const Vec<float> low = to_float(Vec<int32_t>((Raw<int32_t>)(a & 0xffffu))) + 1.f;
+  const Vec<float> sum = fma(high, 65536.f, low), lost = low - fma(high, -65536.f, sum);
+  const auto [exponent, f] = math_detail::split(sum);
+  const Vec<float> e = exponent - 32.f;
+  return fma(e, F::ln2_hi, f + fma(e, F::ln2_lo, math_detail::log_tail(f))) + lost / sum;
+}
+
 // sqrt(-2 ln((a + 1) / 2^32)) times the cosine and sine of b / 2^32 of a turn.
 TENSORGRAD_INLINE void box_muller(Words a, Words b, Vec<float>& x, Vec<float>& y) {
-  // a + 1 in (0, 2^32] from its halves; what the sum loses is put back, or the logarithm of a value near 1 would be
-  // coarse.
-  const Vec<float> high = to_float(Vec<int32_t>((Raw<int32_t>)(a >> 16))) * 65536.f;
-  const Vec<float> low = to_float(Vec<int32_t>((Raw<int32_t>)(a & 0xffffu))) + 1.f;
-  const Vec<float> sum = high + low, lost = low - (sum - high);
-  const Vec<float> l = log(sum * 0x1p-32f) + lost / sum;
-  const Vec<float> r = sqrt(l * -2.f);
-  // b = quadrant * 2^30 + rest with rest in [-2^29, 2^29): one sign and swap per quadrant.
+  const Vec<float> r = sqrt(log_of_word(a) * -2.f);
+  // b = quadrant * 2^30 + rest with rest in [-2^29, 2^29): one sign and swap per quadrant. The two highest bits of
+  // `shifted` are the quadrant, 4 * rest is what is left of b when they are gone.
   const Words shifted = b + 0x20000000u;
-  const Words quadrant = shifted >> 30;
-  const Vec<float> t = to_float(Vec<int32_t>((Raw<int32_t>)((shifted & 0x3fffffffu) - 0x20000000u))) * 0x1p-32f;
+  const Vec<float> t = to_float(Vec<int32_t>((Raw<int32_t>)(b << 2))) * 0x1p-34f;
   const Vec<float> c = turn_cos(t), s = turn_sin(t);
-  const Mask<float> swap((Raw<int32_t>)((quadrant & 1u) != 0u));
-  const Words cos_sign = ((quadrant + 1u) & 2u) << 30, sin_sign = (quadrant & 2u) << 30;
-  const Vec<float> cs = select(swap, s, c), sn = select(swap, c, s);
-  x = r * Vec<float>((Raw<float>)((Words)cs.v ^ cos_sign));
-  y = r * Vec<float>((Raw<float>)((Words)sn.v ^ sin_sign));
+  const Mask<float> swap((Raw<int32_t>)((shifted & 0x40000000u) != 0u));
+  x = r * turn_sign(select(swap, s, c), b + 0x60000000u);
+  y = r * turn_sign(select(swap, c, s), shifted);
 }
 TENSORGRAD_INLINE void box_muller(Wide a, Wide b, Vec<double>& x, Vec<double>& y) {
   const Vec<double> u = unit(a) + 0x1p-53;
