@@ -561,28 +561,34 @@ TEST_CASE("GELU: an error of one unit of x, over every piece of its polynomial")
 
 TEST_CASE("results that are written past the caches") {
   constexpr int64_t n = 2'000'003;
-  std::vector<double> x(n + 1), y(n), out(n + 2, -1);
+  std::vector<double> x(n + 1), y(n), out(n + 6, -1);
   for (size_t i = 0; i < n; ++i) {
     x[i] = static_cast<double>(i % 1000);
     y[i] = static_cast<double>(i % 77);
   }
-  const std::vector<int64_t> sizes = {n}, strides = {1};
+  const std::vector<int64_t> sizes = {n}, strides = {1}, none = {0};
   for (const PointwiseKernels& k : levels()) {
-    for (const int64_t start : {0, 1}) {  // whole registers, and none of them aligned
-      PointwiseArgs args;
-      args.ndim = 1;
-      args.sizes = sizes.data();
-      args.numel = n;
-      args.compute = float64;
-      args.out = {out.data() + start, float64, strides.data()};
-      args.in[0] = {x.data(), float64, strides.data()};
-      args.in[1] = {y.data(), float64, strides.data()};
-      k.binary(BinaryOp::sub, args);
-      int64_t wrong = 0;
-      for (size_t i = 0; i < n; ++i) wrong += out[i + static_cast<size_t>(start)] != x[i] - y[i];
-      CHECK(wrong == 0);
-      CHECK(out[n + static_cast<size_t>(start)] == -1);
-      std::fill(out.begin(), out.end(), -1);
+    // Whole registers, and none of them aligned; the plan's way and the one without a plan; an array and one value.
+    for (const int64_t start : {0, 1, 5}) {
+      for (const bool flat : {false, true}) {
+        const bool one = start == 5;
+        PointwiseArgs args;
+        args.ndim = 1;
+        args.flat = flat;
+        args.sizes = sizes.data();
+        args.numel = n;
+        args.compute = float64;
+        args.out = {out.data() + start, float64, strides.data()};
+        args.in[0] = {x.data(), float64, strides.data()};
+        args.in[1] = {one ? y.data() + 3 : y.data(), float64, one && flat ? nullptr : one ? none.data() : strides.data()};
+        k.binary(BinaryOp::sub, args);
+        int64_t wrong = 0;
+        for (size_t i = 0; i < n; ++i) wrong += out[i + static_cast<size_t>(start)] != x[i] - (one ? y[3] : y[i]);
+        CHECK(wrong == 0);
+        CHECK(out[n + static_cast<size_t>(start)] == -1);
+        for (int64_t i = 0; i < start; ++i) CHECK(out[static_cast<size_t>(i)] == -1);
+        std::fill(out.begin(), out.end(), -1);
+      }
     }
   }
 }

@@ -65,6 +65,26 @@ bool dense(const Task& t, int side) {
 }
 int log2_bytes(const Side& side) { return __builtin_ctzll(static_cast<uint64_t>(side.bytes)); }
 
+// Calls fn. Stores past the caches need a register's alignment: the elements before it are a call of their own.
+// in_bytes, out_bytes: of an element.
+TENSORGRAD_INLINE void call(BlockFn fn, const Block& block, const int64_t* in_bytes, int64_t out_bytes) {
+  const auto past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(block.out) % kVectorBytes);
+  const int64_t head = (kVectorBytes - past) / out_bytes;
+  if (!block.streams || past == 0 || past % out_bytes != 0 || block.n <= head) return fn(block);
+  Block part = block;
+  part.n = head, part.streams = false;
+  fn(part);
+  part = block;
+  part.n -= head;
+  part.out = static_cast<char*>(block.out) + head * out_bytes;
+  for (int i = 0; i < 3; ++i) {
+    if (block.in[i] != nullptr && !(block.scalars >> i & 1u)) {
+      part.in[i] = static_cast<const char*>(block.in[i]) + head * in_bytes[i];
+    }
+  }
+  fn(part);
+}
+
 // One run or part of it: `at` are the sides' first elements, `stride` their steps in bytes.
 TENSORGRAD_INLINE void run_piece(const Task& t, Block& block, Buffer* buffer, const bool* direct, char* const* at,
                                  const int64_t* stride, int64_t n) {
@@ -83,7 +103,7 @@ TENSORGRAD_INLINE void run_piece(const Task& t, Block& block, Buffer* buffer, co
     block.in[s - 1] = buffer[s].bytes;
   }
   block.out = direct[0] ? at[0] : buffer[0].bytes;
-  t.fn(block);
+  call(t.fn, block, t.read_bytes + 1, t.result_bytes);
   if (!direct[0]) out.convert(n, buffer[0].bytes, t.result_bytes, at[0], stride[0]);
 }
 
@@ -394,19 +414,20 @@ void run(BlockFn fn, const PointwiseArgs& args, int inputs, DType arithmetic, DT
     uint32_t scalars = 0;
     for (int i = 0; i < inputs; ++i) scalars |= args.in[i].strides ? 0u : 1u << i;
     const bool past = streams(args, inputs, out_bytes);
+    const int64_t read_bytes[3] = {first_bytes, in_bytes, in_bytes};
     parallel_sweep(0, args.numel, grain, [&](int64_t begin, int64_t end) {
       Block block{};
       block.n = end - begin;
       block.out = static_cast<char*>(args.out.data) + begin * out_bytes;
       for (int i = 0; i < inputs; ++i) {
-        const int64_t skip = scalars >> i & 1u ? 0 : begin * (i == 0 ? first_bytes : in_bytes);
+        const int64_t skip = scalars >> i & 1u ? 0 : begin * read_bytes[i];
         block.in[i] = static_cast<char*>(args.in[i].data) + skip;
       }
       block.scalars = scalars;
       block.streams = past;
       block.params = args.params;
       block.int_params = args.int_params;
-      fn(block);
+      call(fn, block, read_bytes, out_bytes);
     });
     return;
   }
