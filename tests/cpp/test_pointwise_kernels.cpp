@@ -580,7 +580,10 @@ TEST_CASE("results that are written past the caches") {
         args.compute = float64;
         args.out = {out.data() + start, float64, strides.data()};
         args.in[0] = {x.data(), float64, strides.data()};
-        args.in[1] = {one ? y.data() + 3 : y.data(), float64, one && flat ? nullptr : one ? none.data() : strides.data()};
+        args.in[1] = {one ? y.data() + 3 : y.data(), float64,
+                      one && flat ? nullptr
+                      : one       ? none.data()
+                                  : strides.data()};
         k.binary(BinaryOp::sub, args);
         int64_t wrong = 0;
         for (size_t i = 0; i < n; ++i) wrong += out[i + static_cast<size_t>(start)] != x[i] - (one ? y[3] : y[i]);

@@ -35,8 +35,8 @@ TENSORGRAD_INLINE Wide exclusive_or(Wide a, Wide b, uint64_t c) {
 #endif
 }
 
-// A word of every block, the even ones' and the odd ones' apart: each in the lower half of a 64-bit lane, where a product
-// reads and leaves it. The upper halves hold anything.
+// A word of every block, the even ones' and the odd ones' apart: each in the lower half of a 64-bit lane, where a
+// product reads and leaves it. The upper halves hold anything.
 struct Halves {
   Wide even, odd;
   TENSORGRAD_INLINE explicit Halves(Words w) : even((Wide)w), odd((Wide)w >> 32) {}
