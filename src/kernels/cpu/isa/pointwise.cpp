@@ -298,6 +298,43 @@ void walk_row_blocks(const Task& t, int64_t begin, int64_t end) {
   }
 }
 
+// A copy of dense rows.
+constexpr int64_t kMostRowBytes = 32768, kFarCopyBytes = int64_t{4} << 20, kStringBytes = 2048;
+bool copies_rows(const Task& t) {
+  return !t.fn && t.plan.ndim > 1 && dense(t, 0) && dense(t, 1) && t.plan.sizes[0] * t.plan.side[0].bytes >= 64 &&
+         t.plan.sizes[0] * t.plan.side[0].bytes <= kMostRowBytes;
+}
+// The rows [begin, end). Rows that lie backwards in memory are gone through from the last to the first, so that
+// reading goes forwards. Copies that leave the caches are left to libc, which need not read what it overwrites.
+void walk_copied_rows(const Task& t, int64_t begin, int64_t end) {
+  const Plan& plan = t.plan;
+  const Side &out = plan.side[0], &in = plan.side[1];
+  const int64_t bytes = plan.sizes[0] * out.bytes, lines = plan.sizes[1];
+  const bool backwards = in.strides[1] < 0, far = bytes >= kStringBytes && plan.total * out.bytes >= kFarCopyBytes;
+  for (int64_t left = end - begin; left > 0;) {
+    const int64_t r = backwards ? begin + left - 1 : end - left, j = r % lines;
+    const int64_t here = backwards ? j + 1 : lines - j, count = here < left ? here : left;
+    char *to = out.data + j * out.strides[1], *from = in.data + j * in.strides[1];
+    int64_t rest = r / lines;
+    for (int d = 2; d < plan.ndim; ++d) {
+      const int64_t k = rest % plan.sizes[d];
+      rest /= plan.sizes[d];
+      to += k * out.strides[d];
+      from += k * in.strides[d];
+    }
+    const int64_t to_step = backwards ? -out.strides[1] : out.strides[1],
+                  from_step = backwards ? -in.strides[1] : in.strides[1];
+    for (int64_t k = 0; k < count; ++k, to += to_step, from += from_step) {
+      if (far) {
+        __builtin_memcpy(to, from, static_cast<size_t>(bytes));
+      } else {
+        copy_bytes(to, from, bytes);
+      }
+    }
+    left -= count;
+  }
+}
+
 // A side that is dense along another dim than the output: dim 1 of the plan is made that dim, and the side goes through
 // tiles.
 bool is_transposed(const Side& side) {
@@ -380,6 +417,11 @@ void run_task(Task& t, int64_t grain) {
     const int64_t tiles = grain / (kTileI * kTileJ);
     return parallel_sweep(0, count_tiles(t.plan), tiles > 0 ? tiles : 1,
                           [&](int64_t b, int64_t e) { walk_tiles(t, b, e); });
+  }
+  if (copies_rows(t)) {
+    const int64_t run = t.plan.sizes[0], least = grain / run;
+    return parallel_sweep(0, t.plan.total / run, least > 0 ? least : 1,
+                          [&](int64_t b, int64_t e) { walk_copied_rows(t, b, e); });
   }
   if (makes_row_blocks(t)) {
     const int64_t run = t.plan.sizes[0], least = grain / run;
