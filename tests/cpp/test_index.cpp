@@ -298,6 +298,28 @@ TEST_CASE("writing up and down the columns of large arrays") {
   }
 }
 
+TEST_CASE("positions that are not zero: dims, shares, dtypes") {
+  Generator g(9);
+  for (const std::vector<int64_t>& sizes :
+       {std::vector<int64_t>{0}, {1}, {7}, {40001}, {33, 65}, {5, 20000}, {20001, 3}, {3, 100, 17}, {2, 3, 4, 5, 6}}) {
+    for (double share : {0.0, 0.02, 0.5, 1.0}) {
+      for (DType dtype : {boolean, uint8, int64, float32}) {
+        const Tensor x = rand(sizes, {}, &g).lt(share).to(dtype);
+        const std::vector<double> values = doubles(x);
+        std::vector<int64_t> want;
+        for (size_t i = 0; i < values.size(); ++i) {
+          if (values[i] == 0) continue;
+          std::vector<int64_t> at(sizes.size());
+          auto rest = static_cast<int64_t>(i);
+          for (size_t d = sizes.size(); d-- > 0; rest /= sizes[d]) at[d] = rest % sizes[d];
+          want.insert(want.end(), at.begin(), at.end());
+        }
+        CHECK(whole(x.nonzero()) == want);
+      }
+    }
+  }
+}
+
 TEST_CASE("many indices into one long array, shared by threads") {
   Generator g(6);
   const int64_t n = 50000, m = 70001;

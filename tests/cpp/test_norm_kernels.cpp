@@ -193,6 +193,8 @@ TEST_CASE("group norm") {
       check_group<double>(k, 3, 8, 64, 1, affine);
       check_group<float>(k, 2, 5, 5000, 5, affine);
       check_group<float>(k, 7, 300, 16, 4, affine);
+      check_group<float>(k, 2, 105, 33, 3, affine);
+      check_group<double>(k, 2, 70, 5, 2, affine);
       check_group<double>(k, 3, 129, 3, 129, affine);
     }
   });

@@ -262,6 +262,19 @@ TEST_CASE("flips and pads against loops") {
   CHECK(constant_pad(zeros({0, 3}), {1, 1}).numel() == 0);
 }
 
+TEST_CASE("rows turned over, in the caches and beyond them") {
+  for (const std::vector<int64_t>& sizes : {std::vector<int64_t>{70, 40}, {3, 50, 33}, {2, 5, 3, 17}, {700, 2100}}) {
+    const Tensor x = arange(numel_of(sizes), {.dtype = float32}).reshape(sizes);
+    for (const std::vector<int64_t>& dims : {std::vector<int64_t>{0}, {1}, {0, 1}}) {
+      Tensor want = x;
+      for (int64_t d : dims) want = want.index_select(d, arange(x.size(d)).neg().add(x.size(d) - 1));
+      CHECK(flip(x, dims).eq(want).all().item<bool>());
+      const Tensor part = x.narrow(-1, 1, x.size(-1) - 1);
+      CHECK(flip(part, dims).eq(flip(part.clone(), dims)).all().item<bool>());
+    }
+  }
+}
+
 TEST_CASE("borders made of what lies inside, against loops") {
   const auto from = [](int64_t i, int64_t n, PadMode mode) {
     if (mode == PadMode::circular) return (i % n + n) % n;

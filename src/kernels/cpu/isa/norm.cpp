@@ -238,6 +238,51 @@ TENSORGRAD_INLINE void gradient_run(const T* g, const T* x, T mean, T a, T b, T 
       });
 }
 
+// v[0]'s lane k becomes the sum of v[k]'s lanes: neighbours are interleaved in blocks of S and added, down to one.
+template <int S, class T, int... I>
+TENSORGRAD_INLINE Vec<T> add_pair(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
+  constexpr int L = kLanes<T>;
+  return Vec<T>(Raw<T>(__builtin_shufflevector(a.v, b.v, (I % (2 * S) < S ? I : L + I - S)...))) +
+         Vec<T>(Raw<T>(__builtin_shufflevector(a.v, b.v, (I % (2 * S) < S ? I + S : L + I)...)));
+}
+template <int S, class T>
+TENSORGRAD_INLINE void sum_each(Vec<T>* v) {
+  if constexpr (S < kLanes<T>) {
+#pragma GCC unroll 16
+    for (int k = 0; k < kLanes<T>; k += 2 * S)
+      v[k] = add_pair<S>(v[k], v[k + S], std::make_integer_sequence<int, kLanes<T>>{});
+    sum_each<2 * S>(v);
+  }
+}
+// The sums of g and of g * (x - mean) over each of a register of channels of n values, n of a few registers.
+constexpr int64_t kFewRegisters = 4;
+template <class T>
+TENSORGRAD_INLINE void short_channel_sums(const T* g, const T* x, T mean, int64_t n, Vec<T>& sum_g, Vec<T>& sum_gx) {
+  constexpr int L = kLanes<T>;
+  const Vec<T> m = mean;
+  Vec<T> a[L], b[L];
+#pragma GCC unroll 16
+  for (int k = 0; k < L; ++k) {
+    const T *gk = g + k * n, *xk = x + k * n;
+    a[k] = b[k] = T(0);
+    int64_t i = 0;
+    for (; i + L <= n; i += L) {
+      const Vec<T> up = load(gk + i);
+      a[k] = a[k] + up;
+      b[k] = fma(up, load(xk + i) - m, b[k]);
+    }
+    if (i < n) {  // g is 0 past the end
+      const Vec<T> up = load_n(gk + i, n - i);
+      a[k] = a[k] + up;
+      b[k] = b[k] + select(first_lanes<T>(n - i), up * (load_n(xk + i, n - i) - m), Vec<T>(T(0)));
+    }
+  }
+  sum_each<1>(a);
+  sum_each<1>(b);
+  sum_g = a[0];
+  sum_gx = b[0];
+}
+
 // ---- group norm ---------------------------------------------------------------------------------------------------
 
 template <class T>
@@ -273,7 +318,23 @@ void group_backward(int64_t batch, int64_t channels, int64_t spatial, int64_t gr
     for (int64_t r = begin; r < end; ++r) {
       const T m = mean[r], s = rstd[r];
       double mean_u = 0, mean_ux = 0;
-      for (int64_t k = 0; k < per_group; ++k) {
+      int64_t k = 0;
+      for (; spatial <= kFewRegisters * kLanes<T> && k + kLanes<T> <= per_group; k += kLanes<T>) {
+        const int64_t offset = r * n + k * spatial, c = r % groups * per_group + k;
+        Vec<T> sum_g, sum_gx;
+        short_channel_sums(g + offset, x + offset, m, spatial, sum_g, sum_gx);
+        if (wanted) {
+          T* own = sums + (r / groups * channels + c) * 2;
+          for (int lane = 0; lane < kLanes<T>; ++lane) {
+            own[2 * lane] = sum_gx[lane] * s;
+            own[2 * lane + 1] = sum_g[lane];
+          }
+        }
+        const Vec<T> w = weight ? load(weight + c) : Vec<T>(T(1));
+        mean_u += static_cast<double>(reduce_add(w * sum_g));
+        mean_ux += static_cast<double>(reduce_add(w * sum_gx));
+      }
+      for (; k < per_group; ++k) {
         double sum_g = 0, sum_gx = 0;
         const int64_t offset = r * n + k * spatial;
         add_gradient_sums(g + offset, x + offset, m, 1, spatial, spatial, sum_g, sum_gx);
@@ -290,7 +351,7 @@ void group_backward(int64_t batch, int64_t channels, int64_t spatial, int64_t gr
       if (!dx) continue;
       mean_u /= static_cast<double>(n);
       mean_ux *= s / static_cast<double>(n);
-      for (int64_t k = 0; k < per_group; ++k) {
+      for (k = 0; k < per_group; ++k) {
         const int64_t offset = r * n + k * spatial, c = r % groups * per_group + k;
         gradient_run(g + offset, x + offset, m, weight ? weight[c] * s : s, static_cast<T>(-mean_ux * s * s),
                      static_cast<T>(-mean_u * s), dx + offset, spatial);
