@@ -210,6 +210,8 @@ TEST_CASE("batch norm") {
         check_batch<double>(k, 5, 19, spatial, affine);
       }
       check_batch<float>(k, 300, 40, 1, affine);
+      check_batch<float>(k, 150, 35, 16, affine);
+      check_batch<double>(k, 3, 9, 31, affine);
       check_batch<float>(k, 3, 4, 9000, affine);
     }
   });

@@ -254,16 +254,18 @@ TENSORGRAD_INLINE void sum_each(Vec<T>* v) {
     sum_each<2 * S>(v);
   }
 }
-// The sums of g and of g * (x - mean) over each of a register of channels of n values, n of a few registers.
+// The sums of g and of g * (x - mean) over each of a register of channels of n values, n of a few registers; channel k
+// has the mean at k * step.
 constexpr int64_t kFewRegisters = 4;
 template <class T>
-TENSORGRAD_INLINE void short_channel_sums(const T* g, const T* x, T mean, int64_t n, Vec<T>& sum_g, Vec<T>& sum_gx) {
+TENSORGRAD_INLINE void short_channel_sums(const T* g, const T* x, const T* mean, int64_t step, int64_t n,
+                                          Vec<T>& sum_g, Vec<T>& sum_gx) {
   constexpr int L = kLanes<T>;
-  const Vec<T> m = mean;
   Vec<T> a[L], b[L];
 #pragma GCC unroll 16
   for (int k = 0; k < L; ++k) {
     const T *gk = g + k * n, *xk = x + k * n;
+    const Vec<T> m = mean[k * step];
     a[k] = b[k] = T(0);
     int64_t i = 0;
     for (; i + L <= n; i += L) {
@@ -307,6 +309,32 @@ void group_forward(int64_t batch, int64_t channels, int64_t spatial, int64_t gro
   });
 }
 
+// A register of groups of one small channel each (instance norm), from r on. `sums`: those of g * x^ and g of every
+// group, or null.
+template <class T>
+void single_backward(int64_t r, int64_t spatial, int64_t channels, const T* g, const T* x, const T* mean, const T* rstd,
+                     const T* weight, T* dx, T* sums) {
+  constexpr int L = kLanes<T>;
+  Vec<T> sum_g, sum_gx;
+  short_channel_sums(g + r * spatial, x + r * spatial, mean + r, 1, spatial, sum_g, sum_gx);
+  const Vec<T> s = load(rstd + r);
+  T of_g[L], of_x[L], constant[L];
+  for (int k = 0; k < L; ++k) of_g[k] = weight ? weight[(r + k) % channels] : T(1);
+  for (int k = 0; sums && k < L; ++k) {
+    sums[(r + k) * 2] = sum_gx[k] * s[k];
+    sums[(r + k) * 2 + 1] = sum_g[k];
+  }
+  if (!dx) return;
+  const Vec<T> a = load(static_cast<const T*>(of_g)) * s, inverse = T(1) / static_cast<T>(spatial);
+  store(of_g + 0, a);
+  store(of_x + 0, -(a * s * s * sum_gx * inverse));
+  store(constant + 0, -(a * sum_g * inverse));
+  for (int k = 0; k < L; ++k) {
+    const int64_t offset = (r + k) * spatial;
+    gradient_run(g + offset, x + offset, mean[r + k], of_g[k], of_x[k], constant[k], dx + offset, spatial);
+  }
+}
+
 template <class T>
 void group_backward(int64_t batch, int64_t channels, int64_t spatial, int64_t groups, const T* g, const T* x,
                     const T* mean, const T* rstd, const T* weight, T* dx, T* dweight, T* dbias) {
@@ -314,7 +342,13 @@ void group_backward(int64_t batch, int64_t channels, int64_t spatial, int64_t gr
   // Of each (sample, channel): the sums of g * x^ and of g.
   const bool wanted = dweight || dbias;
   T* sums = wanted ? scratch_of<T>(ScratchSlot::shared, batch * channels * 2) : nullptr;
-  parallel_sweep(0, batch * groups, grain_of(n), [=](int64_t begin, int64_t end) {
+  const int64_t strips =
+      per_group == 1 && spatial <= kFewRegisters * kLanes<T> ? batch * groups / kLanes<T> : 0;
+  parallel_sweep(0, strips, grain_of(n * kLanes<T>), [=](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k)
+      single_backward(k * kLanes<T>, spatial, channels, g, x, mean, rstd, weight, dx, sums);
+  });
+  parallel_sweep(strips * kLanes<T>, batch * groups, grain_of(n), [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const T m = mean[r], s = rstd[r];
       double mean_u = 0, mean_ux = 0;
@@ -322,7 +356,7 @@ void group_backward(int64_t batch, int64_t channels, int64_t spatial, int64_t gr
       for (; spatial <= kFewRegisters * kLanes<T> && k + kLanes<T> <= per_group; k += kLanes<T>) {
         const int64_t offset = r * n + k * spatial, c = r % groups * per_group + k;
         Vec<T> sum_g, sum_gx;
-        short_channel_sums(g + offset, x + offset, m, spatial, sum_g, sum_gx);
+        short_channel_sums(g + offset, x + offset, mean + r, 0, spatial, sum_g, sum_gx);
         if (wanted) {
           T* own = sums + (r / groups * channels + c) * 2;
           for (int lane = 0; lane < kLanes<T>; ++lane) {
@@ -484,13 +518,57 @@ void batch_backward_rows(int64_t batch, int64_t channels, const T* g, const T* x
   });
 }
 
+// A register of channels of few values each, which lie side by side in every sample.
+template <class T>
+void batch_backward_short(int64_t batch, int64_t channels, int64_t spatial, int64_t c, const T* g, const T* x,
+                          const T* mean, const T* rstd, const T* weight, bool batch_statistics, T* dx, T* dweight,
+                          T* dbias) {
+  constexpr int64_t L = kLanes<T>, kSamples = 64;  // long chains of additions would lose digits
+  Vec<T> sum_g = T(0), sum_gx = T(0);
+  for (int64_t start = 0; start < batch; start += kSamples) {
+    Vec<T> part_g = T(0), part_gx = T(0);
+    for (int64_t i = start; i < batch && i < start + kSamples; ++i) {
+      const int64_t offset = (i * channels + c) * spatial;
+      Vec<T> one_g, one_gx;
+      short_channel_sums(g + offset, x + offset, mean + c, 1, spatial, one_g, one_gx);
+      part_g += one_g;
+      part_gx += one_gx;
+    }
+    sum_g += part_g;
+    sum_gx += part_gx;
+  }
+  const Vec<T> s = load(rstd + c), a = weight ? s * load(weight + c) : s;
+  sum_gx = sum_gx * s;
+  if (dweight) store(dweight + c, sum_gx);
+  if (dbias) store(dbias + c, sum_g);
+  if (!dx) return;
+  const T inverse = batch_statistics ? T(1) / static_cast<T>(batch * spatial) : T(0);
+  T of_g[L], of_x[L], constant[L];
+  store(of_g + 0, a);
+  store(of_x + 0, -(a * s * sum_gx * inverse));
+  store(constant + 0, -(a * sum_g * inverse));
+  for (int64_t i = 0; i < batch; ++i) {
+    for (int64_t k = 0; k < L; ++k) {
+      const int64_t offset = (i * channels + c + k) * spatial;
+      gradient_run(g + offset, x + offset, mean[c + k], of_g[k], batch_statistics ? of_x[k] : T(0),
+                   batch_statistics ? constant[k] : T(0), dx + offset, spatial);
+    }
+  }
+}
+
 template <class T>
 void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g, const T* x, const T* mean,
                     const T* rstd, const T* weight, bool batch_statistics, T* dx, T* dweight, T* dbias) {
   if (spatial == 1)
     return batch_backward_rows(batch, channels, g, x, mean, rstd, weight, batch_statistics, dx, dweight, dbias);
   const double count = static_cast<double>(batch * spatial);
-  parallel_sweep(0, channels, grain_of(batch * spatial), [=](int64_t begin, int64_t end) {
+  const int64_t strips = spatial <= kFewRegisters * kLanes<T> ? channels / kLanes<T> : 0, strip_end = strips * kLanes<T>;
+  parallel_sweep(0, strips, grain_of(batch * spatial * kLanes<T>), [=](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k)
+      batch_backward_short(batch, channels, spatial, k * kLanes<T>, g, x, mean, rstd, weight, batch_statistics, dx,
+                           dweight, dbias);
+  });
+  parallel_sweep(strip_end, channels, grain_of(batch * spatial), [=](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; ++c) {
       double sum_g = 0, sum_gx = 0;
       if (batch_statistics || dweight || dbias) {
