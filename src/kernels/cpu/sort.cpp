@@ -59,7 +59,8 @@ constexpr int64_t kLongDigits = 2048;  // and from here on by digits of 11 bits 
 constexpr int64_t kCounted = 2048;     // whole numbers of at most so many different values are counted
 constexpr int64_t kRanked = 24;        // rows up to here: the k-th is found by counting who comes before whom
 
-constexpr int64_t kSelected = 256;  // rows up to here: by comparing
+constexpr int64_t kRankSorted = 16;  // and the whole row is ordered
+constexpr int64_t kSelected = 256;   // rows up to here: by comparing
 
 // What a row's keys have in common: every key is `low` plus a number of at most `width` bits.
 struct Span {
@@ -124,9 +125,24 @@ void sort_by_digits(Item* items, Item* spare, int64_t n, int width) {
   if (from != items) std::memcpy(items, from, static_cast<size_t>(n) * sizeof(Item));
 }
 
+// The first k of n distinct items in order: each goes to the place that as many are before it. `out` has room for k
+// + 1.
+template <class Item>
+void first_by_rank(const Item* items, int64_t n, int64_t k, Item* out) {
+  for (int64_t i = 0; i < n; ++i) {
+    const Item item = items[i];
+    int64_t before = 0;
+    for (int64_t j = 0; j < n; ++j) before += items[j] < item;
+    out[std::min(before, k)] = item;
+  }
+}
+
 template <class Item>
 void sort_items(Item* items, Item* spare, int64_t n, int width) {
-  if (n < kByDigits || n >= INT32_MAX) {
+  if (n <= kRankSorted) {
+    first_by_rank(items, n, n, spare);
+    std::copy(spare, spare + n, items);
+  } else if (n < kByDigits || n >= INT32_MAX) {
     std::sort(items, items + n);
   } else {
     sort_by_digits(items, spare, n, width);
@@ -245,7 +261,14 @@ void each_before(const T* x, int64_t from, int64_t n, int64_t stride, bool desce
         any |= b != b;
       }
       if (!any) continue;
-      for (int64_t k = 0; k < kLook; ++k) {
+      uint32_t hits = 0;
+      if (descending) {
+        for (int64_t k = 0; k < kLook; ++k) hits |= static_cast<uint32_t>(!(x[i + k] <= b)) << k;
+      } else {
+        for (int64_t k = 0; k < kLook; ++k) hits |= static_cast<uint32_t>(!(x[i + k] >= b)) << k;
+      }
+      for (; hits != 0; hits &= hits - 1) {
+        const int64_t k = std::countr_zero(hits);
         if (before(x[i + k], *bound, descending)) f(i + k);
       }
     }
@@ -291,20 +314,21 @@ void keep_first(const T* x, int64_t n, int64_t stride, int64_t k, int64_t room, 
 }
 
 constexpr int64_t kInserted = 16;
-constexpr int64_t kShortRow = 64;
 
 template <class T>
 void topk_typed(const DimShape& s, const void* in, int64_t k, void* values, int64_t* places, bool largest) {
   const bool few = k <= kInserted, all = !few && k > s.n / 4;
   const int64_t room = all ? s.n : std::min(s.n, std::max<int64_t>(2 * k, k + 64));
-  each_row<ItemOf<T>, T>(s, in, k, all ? 2 * s.n : room, [&](const T* x, int64_t at, ItemOf<T>* space) {
-    if (few && s.n > kShortRow) {  // most elements are only looked at once
+  each_row<ItemOf<T>, T>(s, in, k, all ? 2 * s.n : room + kRanked, [&](const T* x, int64_t at, ItemOf<T>* space) {
+    if (few && s.n > kRanked) {  // most elements are only looked at once
       insert_first(x, s.n, s.inner, k, largest, whole_span<ItemOf<T>>(), space);
       return store_row(x, s.inner, space, k, static_cast<T*>(values) + at, places + at);
     }
     with_items(x, s.n, s.inner, space, [&](auto* items, const Span& span) {
       if (few) {
-        insert_first(x, s.n, s.inner, k, largest, span, items);
+        auto* rest = items + k + 1;
+        fill_items(x, s.n, s.inner, largest, span, rest);
+        first_by_rank(rest, s.n, k, items);
       } else if (all) {
         fill_items(x, s.n, s.inner, largest, span, items);
         if (k < kLongDigits && k < s.n) {

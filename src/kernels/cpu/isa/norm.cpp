@@ -258,8 +258,8 @@ TENSORGRAD_INLINE void sum_each(Vec<T>* v) {
 // has the mean at k * step.
 constexpr int64_t kFewRegisters = 4;
 template <class T>
-TENSORGRAD_INLINE void short_channel_sums(const T* g, const T* x, const T* mean, int64_t step, int64_t n,
-                                          Vec<T>& sum_g, Vec<T>& sum_gx) {
+TENSORGRAD_INLINE void short_channel_sums(const T* g, const T* x, const T* mean, int64_t step, int64_t n, Vec<T>& sum_g,
+                                          Vec<T>& sum_gx) {
   constexpr int L = kLanes<T>;
   Vec<T> a[L], b[L];
 #pragma GCC unroll 16
@@ -342,8 +342,7 @@ void group_backward(int64_t batch, int64_t channels, int64_t spatial, int64_t gr
   // Of each (sample, channel): the sums of g * x^ and of g.
   const bool wanted = dweight || dbias;
   T* sums = wanted ? scratch_of<T>(ScratchSlot::shared, batch * channels * 2) : nullptr;
-  const int64_t strips =
-      per_group == 1 && spatial <= kFewRegisters * kLanes<T> ? batch * groups / kLanes<T> : 0;
+  const int64_t strips = per_group == 1 && spatial <= kFewRegisters * kLanes<T> ? batch * groups / kLanes<T> : 0;
   parallel_sweep(0, strips, grain_of(n * kLanes<T>), [=](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k)
       single_backward(k * kLanes<T>, spatial, channels, g, x, mean, rstd, weight, dx, sums);
@@ -562,7 +561,8 @@ void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g
   if (spatial == 1)
     return batch_backward_rows(batch, channels, g, x, mean, rstd, weight, batch_statistics, dx, dweight, dbias);
   const double count = static_cast<double>(batch * spatial);
-  const int64_t strips = spatial <= kFewRegisters * kLanes<T> ? channels / kLanes<T> : 0, strip_end = strips * kLanes<T>;
+  const int64_t strips = spatial <= kFewRegisters * kLanes<T> ? channels / kLanes<T> : 0,
+                strip_end = strips * kLanes<T>;
   parallel_sweep(0, strips, grain_of(batch * spatial * kLanes<T>), [=](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k)
       batch_backward_short(batch, channels, spatial, k * kLanes<T>, g, x, mean, rstd, weight, batch_statistics, dx,
