@@ -505,6 +505,32 @@ TEST_CASE("distinct elements, places in a row, counts") {
   CHECK(isin(tensor({1, 2, 3}), tensor({3, 1})).to_vector<bool>() == std::vector<bool>{true, false, true});
 }
 
+TEST_CASE("places in rows of any length, equal entries and NaN included") {
+  Generator g(3);
+  for (DType dtype : {float64, float32, int64, int32}) {
+    for (int64_t n : {0, 1, 2, 3, 7, 8, 100, 1000}) {
+      Tensor entries = sort(randint(0, std::max<int64_t>(n / 2, 2), {n}, {}, &g).to(dtype), 0).first;
+      Tensor v = randint(-2, std::max<int64_t>(n / 2, 2) + 2, {500}, {}, &g).to(dtype);
+      if (is_floating_point(dtype)) {
+        v.index_put_({3}, kNaN);
+        if (n > 2) entries.narrow(0, n - 2, 2).fill_(kNaN);
+      }
+      const std::vector<double> row = doubles(entries), values = doubles(v);
+      for (bool right : {false, true}) {
+        const std::vector<int64_t> got = whole(searchsorted(entries, v, right));
+        for (size_t i = 0; i < values.size(); ++i) {
+          const double x = values[i];
+          const auto behind = [&](double e) {
+            const bool same = e == x || (std::isnan(e) && std::isnan(x));
+            return same ? right : std::isnan(x) || e < x;
+          };
+          CHECK(got[i] == std::count_if(row.begin(), row.end(), behind));
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("gradients of indexing") {
   const Tensor x = counting({3, 4}, float64).mul(0.3).sin();
   const Tensor rows = tensor({2, 0, 2}), columns = tensor({1, 1, 3});

@@ -181,27 +181,58 @@ void place(int64_t item, const uint8_t* mask, void* x, int64_t n, const void* so
   move_masked<false>(item, mask, x, n, const_cast<void*>(source));
 }
 
+// A number that orders as x does: NaN above everything, -0 as 0.
+int64_t order_of(int64_t x) { return x; }
+int64_t order_of(double x) {
+  if (x != x) return INT64_MAX;
+  if (x == 0) return 0;
+  int64_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return bits < 0 ? bits ^ INT64_MAX : bits;
+}
+
+// How many of n entries are below v (with right: not above it). Halves are chosen without a branch, which could not be
+// predicted.
 template <class T>
-void search_typed(const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right,
+int64_t place_in(const T* row, int64_t n, int64_t v, bool right) {
+  if (right && v == INT64_MAX) return n;
+  const int64_t bound = right ? v + 1 : v;  // of whole numbers: not above v is below v + 1
+  const T* from = row;
+  while (n > 1) {
+    const int64_t half = n / 2;
+    from += half & -static_cast<int64_t>(order_of(from[half - 1]) < bound);
+    n -= half;
+  }
+  return from - row + (n == 1 && order_of(*from) < bound);
+}
+
+template <class T>
+void search_typed(const T* ordered, int64_t rows, int64_t n, const int64_t* v, int64_t per_row, bool right,
                   int64_t* out) {
-  const T* all = static_cast<const T*>(ordered);
-  const T* values = static_cast<const T*>(v);
-  const int64_t count = rows * per_row;
-  // NaN is above everything.
-  auto below = [](T a, T b) { return b != b ? a == a : a < b; };
-  parallel_for(0, count, 2048, [&](int64_t b, int64_t e) {
+  parallel_for(0, rows * per_row, 2048, [&](int64_t b, int64_t e) {
     for (int64_t i = b; i < e; ++i) {
-      const T* row = all + (rows == 1 ? 0 : i / per_row) * n;
-      const T* at =
-          right ? std::upper_bound(row, row + n, values[i], below) : std::lower_bound(row, row + n, values[i], below);
-      out[i] = at - row;
+      const T* row = ordered + (rows == 1 ? 0 : i / per_row) * n;
+      out[i] = place_in(row, n, v[i], right);
     }
   });
 }
 void search(DType dtype, const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right,
             int64_t* out) {
-  if (dtype == DType::float64) return search_typed<double>(ordered, rows, n, v, per_row, right, out);
-  search_typed<int64_t>(ordered, rows, n, v, per_row, right, out);
+  if (dtype != DType::float64)
+    return search_typed(static_cast<const int64_t*>(ordered), rows, n, static_cast<const int64_t*>(v), per_row, right,
+                        out);
+  const int64_t count = rows * per_row, entries = rows * n;
+  const bool many = count >= n;  // enough to bring the entries into that order first
+  const detail::Workspace space(static_cast<size_t>(count + (many ? entries : 0)) * sizeof(int64_t));
+  auto *values = space.as<int64_t>(), *keys = values + count;
+  parallel_for(0, count, 16384, [&](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i) values[i] = order_of(static_cast<const double*>(v)[i]);
+  });
+  if (!many) return search_typed(static_cast<const double*>(ordered), rows, n, values, per_row, right, out);
+  parallel_for(0, entries, 16384, [&](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i) keys[i] = order_of(static_cast<const double*>(ordered)[i]);
+  });
+  search_typed(static_cast<const int64_t*>(keys), rows, n, values, per_row, right, out);
 }
 
 }  // namespace
