@@ -345,6 +345,7 @@ void each_ordered(const GatherArgs& a, Each each) {
 // Writing along a dim that is not the last one goes up and down x, which does not stay in the near caches when it is
 // large: then a strip of its columns is copied into a dense block, written there in index order, and copied back.
 constexpr int64_t kBlockBytes = 65536, kMostBlockBytes = 262144, kFarBytes = 524288;
+constexpr int64_t kNearRows = 256;  // of so few each has a place in the first cache
 
 // each(T& to, T from) for every entry; false, and nothing done, where blocks do not pay.
 template <class T, class Each>
@@ -352,8 +353,8 @@ bool each_in_blocks(const GatherArgs& a, Each each) {
   const Lines l = lines_of(a);
   constexpr int64_t kItem = sizeof(T), kLeast = 64 / kItem;  // a cache line of columns
   const int64_t column_bytes = a.x_size * kItem;
-  if (a.dim == a.ndim - 1 || l.x_column != 1 || l.columns < 2 * kLeast || column_bytes * kLeast > kMostBlockBytes ||
-      column_bytes * l.columns < kFarBytes || 4 * l.length < a.x_size)
+  if (a.dim == a.ndim - 1 || l.x_column != 1 || l.columns < 2 * kLeast || a.x_size < kNearRows ||
+      column_bytes * kLeast > kMostBlockBytes || column_bytes * l.columns < kFarBytes || 4 * l.length < a.x_size)
     return false;
   const int64_t width = most(1, least(4, kBlockBytes / (column_bytes * kLeast))) * kLeast;
   const int64_t parts = (l.columns + width - 1) / width;

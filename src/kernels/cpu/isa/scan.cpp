@@ -257,20 +257,39 @@ Best<T> extreme_row(const T* x, int64_t n) {
   return best;
 }
 
-// A register of columns at the most: values and places stay in registers.
+// A register of columns at the most: values and places stay in registers. Each comparison waits for the one before, so
+// long columns are four chains, of which the first that wins counts.
+template <bool kLargest, class T>
+struct ExtremeLanes {
+  using I = simd_detail::IntOf<sizeof(T)>;
+  Vec<T> best;
+  Vec<I> place;
+  TENSORGRAD_INLINE void take(Vec<T> v, Vec<I> at) {
+    const Mask<T> won = ~(kLargest ? v <= best : v >= best) & ~is_nan(best);  // NaN is neither
+    best = select(won, v, best);
+    place = select(Mask<I>(won.v), at, place);
+  }
+};
 template <bool kLargest, class T>
 void extreme_lanes(const T* x, T* values, int64_t* indices, int64_t n, int64_t inner, int64_t width) {
-  using I = simd_detail::IntOf<sizeof(T)>;
-  Vec<T> best = load_n(x, width);
-  Vec<I> place = I{0};
-  for (int64_t i = 1; i < n; ++i) {
-    const Vec<T> v = load_n(x + i * inner, width);
-    const Mask<T> won = (is_nan(v) & ~is_nan(best)) | (kLargest ? v > best : v < best);
-    best = select(won, v, best);
-    place = select(Mask<I>(won.v), Vec<I>(static_cast<I>(i)), place);
+  using Lanes = ExtremeLanes<kLargest, T>;
+  using I = typename Lanes::I;
+  const auto row = [=](int64_t i) __attribute__((always_inline)) { return load_n(x + i * inner, width); };
+  const auto at = [](int64_t i) __attribute__((always_inline)) { return Vec<I>(static_cast<I>(i)); };
+  Lanes chain[4] = {{row(0), at(0)}, {row(0), at(0)}, {row(0), at(0)}, {row(0), at(0)}};
+  int64_t i = 1;
+  if (n >= 16) {
+    const int64_t part = n / 4;
+    for (int64_t k = 1; k < 4; ++k) chain[k] = {row(k * part), at(k * part)};
+    for (; i < part; ++i) {
+      for (int64_t k = 0; k < 4; ++k) chain[k].take(row(k * part + i), at(k * part + i));
+    }
+    for (i = 4 * part; i < n; ++i) chain[3].take(row(i), at(i));
+    for (int64_t k = 1; k < 4; ++k) chain[0].take(chain[k].best, chain[k].place);
   }
-  if (values) store_n(values, width, best);
-  for (int64_t c = 0; c < width; ++c) indices[c] = place[static_cast<int>(c)];
+  for (; i < n; ++i) chain[0].take(row(i), at(i));
+  if (values) store_n(values, width, chain[0].best);
+  for (int64_t c = 0; c < width; ++c) indices[c] = chain[0].place[static_cast<int>(c)];
 }
 
 template <bool kLargest, class T>
