@@ -246,6 +246,18 @@ TEST_CASE("convolution of the shapes that take a special path") {
       {4, 96, 7, 7, 272, 1, 1, 0, 1, 1},
       {2, 80, 13, 9, 80, 2, 2, 0, 1, 1},
       {40, 64, 2, 2, 64, 3, 2, 1, 1, 1},
+      // kernel positions over the padding are left out: planes that the kernel covers, strides, long dilations
+      {3, 64, 14, 14, 64, 5, 1, 2, 1, 1},
+      {5, 48, 7, 7, 80, 7, 1, 3, 1, 1},
+      {1, 64, 13, 13, 64, 3, 1, 6, 6, 1},
+      {2, 32, 9, 11, 48, 3, 1, 9, 9, 1},
+      {2, 40, 15, 15, 70, 5, 2, 4, 2, 1},
+      {4, 48, 9, 9, 48, 3, 1, 1, 1, 3},
+      {3, 16, 12, 40, 128, 5, 1, 2, 1, 1},
+      // rectangles of rows and of columns
+      {1, 48, 1, 700, 48, 3, 1, 1, 1, 1},
+      {1, 64, 5, 500, 32, 5, 2, 2, 1, 1},
+      {1, 96, 60, 60, 24, 3, 1, 20, 20, 1},
       // Winograd of the parts of a dilated kernel
       {2, 24, 19, 23, 32, 3, 1, 2, 2, 1},
       {1, 32, 26, 20, 24, 3, 1, 4, 4, 1},
@@ -254,6 +266,7 @@ TEST_CASE("convolution of the shapes that take a special path") {
       // Winograd's weight gradient with large sums
       {2, 200, 9, 9, 184, 3, 1, 1, 1, 1},
       {3, 256, 4, 4, 136, 3, 1, 1, 1, 1},
+      {2, 64, 33, 31, 72, 3, 1, 1, 1, 1},
       {1, 190, 26, 50, 190, 3, 1, 0, 1, 1},
   };
   for (Level level : levels()) {
@@ -280,12 +293,38 @@ TEST_CASE("convolution of the shapes that take a special path") {
   }
 }
 
+TEST_CASE("convolution over depth alone and over width alone of a volume") {
+  struct Row {
+    int64_t n, c, d, h, w, k, depth, width, stride, pad, groups;
+  };
+  const Row rows[] = {{2, 20, 6, 7, 9, 36, 3, 1, 1, 1, 1},   {1, 32, 9, 12, 11, 48, 5, 1, 2, 2, 1},
+                      {2, 48, 4, 28, 28, 64, 3, 1, 1, 1, 1}, {2, 12, 5, 4, 30, 24, 1, 5, 1, 2, 1},
+                      {1, 8, 3, 6, 25, 16, 1, 3, 2, 1, 2},   {3, 6, 4, 1, 1, 6, 3, 1, 1, 1, 6}};
+  for (Level level : levels()) {
+    CAPTURE(tensorgrad::cpu::level_name(level));
+    ConvKernels kernels;
+    tensorgrad::cpu::fill_cpu(kernels, level);
+    unsigned seed = 1;
+    for (const Row& r : rows) {
+      ConvShape s;
+      s.batch = r.n, s.in_channels = r.c, s.out_channels = r.k, s.groups = r.groups;
+      s.in_depth = r.d, s.in_height = r.h, s.in_width = r.w;
+      s.kernel_depth = r.depth, s.kernel_width = r.width;
+      (r.depth > 1 ? s.stride_depth : s.stride_width) = r.stride;
+      (r.depth > 1 ? s.pad_depth : s.pad_width) = r.pad;
+      finish(s, 0, 0, 0);
+      check<float>(kernels, s, seed);
+      check<double>(kernels, s, seed++);
+    }
+  }
+}
+
 TEST_CASE("results do not depend on the number of threads") {
   ConvKernels kernels;
   tensorgrad::cpu::fill_cpu(kernels);
   const int before = tensorgrad::get_num_threads();
   std::mt19937 gen(3);
-  for (int64_t channels : {3, 16, 48}) {
+  for (int64_t channels : {3, 16, 48, 128}) {
     for (int64_t kernel : {3, 5}) {
       ConvShape s;
       s.batch = 6;

@@ -57,7 +57,14 @@ struct PixelStrip {
       zero(to + r * cols * pixel, left * pixel);
       zero(to + (r * cols + right) * pixel, (cols - right) * pixel);
     }
-    if (!from.last()) return copy_planes(image, first_row, top, bottom, to);
+    if (!from.last() && 4 * (right - left) >= 3 * source_width) return copy_planes(image, first_row, top, bottom, to);
+    if (!from.last()) {
+      for (int64_t r = top; r < bottom; ++r) {
+        copy_piece(image + (first_row + r) * source_width + base_width + left, right - left,
+                   to + (r * cols + left) * pixel);
+      }
+      return;
+    }
     for (int64_t r = top; r < bottom; ++r) {
       const T* row = image + ((first_row + r) * source_width + base_width + left) * from.pixel;
       T* at = to + (r * cols + left) * pixel;
@@ -74,6 +81,32 @@ struct PixelStrip {
   static void zero(T* to, int64_t n) {
     std::memset(to, 0, static_cast<size_t>(n) * sizeof(T));
   }
+  // `count` neighbouring values of each plane.
+  template <class T>
+  void copy_piece(const T* planes, int64_t count, T* to) const {
+    constexpr int N = kLanes<T>;
+    for (int64_t c = 0; c < channels; c += N) {
+      for (int64_t i = 0; i < count; i += N) {
+        Vec<T> square[N];
+        load_square(planes + c * from.channel + i, least(N, channels - c), least(N, count - i), square);
+        for (int64_t k = 0; k < least(N, count - i); ++k) store(to + (i + k) * pixel + c, square[k]);
+      }
+    }
+  }
+  // `count` neighbouring values of `lanes` planes, transposed; zeros elsewhere.
+  template <class T>
+  TENSORGRAD_INLINE void load_square(const T* planes, int64_t lanes, int64_t count, Vec<T> (&square)[kLanes<T>]) const {
+    constexpr int N = kLanes<T>;
+    if (count == N && lanes == N) {
+#pragma GCC unroll 16
+      for (int k = 0; k < N; ++k) square[k] = load(planes + k * from.channel);
+    } else {
+      for (int k = 0; k < N; ++k) {
+        square[k] = k < lanes ? load_n(planes + k * from.channel, count) : Vec<T>(T(0));
+      }
+    }
+    tile_detail::stages<1>(square);
+  }
   // Strip rows [top, bottom) out of planes. Whole rows of a plane lie together: squares run across their ends.
   template <class T>
   void copy_planes(const T* image, int64_t first_row, int64_t top, int64_t bottom, T* to) const {
@@ -86,15 +119,7 @@ struct PixelStrip {
       for (int64_t i = begin; i < end; i += N) {
         const int64_t count = least(N, end - i);
         Vec<T> square[N];
-        if (count == N && lanes == N) {
-#pragma GCC unroll 16
-          for (int k = 0; k < N; ++k) square[k] = load(planes + k * from.channel + i);
-        } else {
-          for (int k = 0; k < N; ++k) {
-            square[k] = k < lanes ? load_n(planes + k * from.channel + i, count) : Vec<T>(T(0));
-          }
-        }
-        tile_detail::stages<1>(square);
+        load_square(planes + i, lanes, count, square);
         for (int64_t k = 0; k < count; ++k) {
           if (x >= 0 && x < cols) store(to + (y * cols + x) * pixel + c, square[k]);
           if (++x == source_width - base_width) x = -base_width, ++y;

@@ -3,8 +3,10 @@
 #include "kernels/conv.h"
 
 #include <cstring>
+#include <limits>
 
 #include "kernels/cpu/conv_columns.h"
+#include "kernels/cpu/conv_cost.h"
 #include "kernels/cpu/conv_depthwise.h"
 #include "kernels/cpu/conv_parts.h"
 #include "kernels/cpu/conv_pixels.h"
@@ -15,46 +17,39 @@ namespace tensorgrad::cpu::TENSORGRAD_ISA {
 
 namespace {
 
-bool winograd_fits(const ConvShape& s) {
-  return s.kernel_height == 3 && s.kernel_width == 3 && s.stride_height == 1 && s.stride_width == 1 &&
-         s.dilation_height == 1 && s.dilation_width == 1 && s.groups == 1 && s.kernel_depth == 1 && s.out_depth == 1 &&
-         s.in_depth == 1;
-}
-
-// Estimated cycles of one core for `results` result channels of `height` x `width` pixels from `channels` channels.
-bool winograd_pays(const ConvShape& s, int64_t channels, int64_t results, int64_t height, int64_t width) {
-  if (!winograd_fits(s) || channels < 8 || results < 8) return false;
-  const double lanes = 2 * kLanes<float>;
-  const double products = static_cast<double>(channels) * static_cast<double>(results);
-  const double direct = 1.2 * 9 * products * static_cast<double>(s.batch * height * (width + 1)) / lanes;
-  const double tiles = static_cast<double>(s.batch * ceil_div(height, 2) * ceil_div(width, 2));
-  const double transforms = 4 * tiles * static_cast<double>(channels + results) * 16 / kLanes<float>;
-  return 16 * 1.2 * products * tiles / lanes + transforms + 12 * products < direct;
+// A dilated kernel in parts, from `channels` to `results` channels.
+bool dilated_pays(const ConvShape& s, int64_t channels, int64_t results, bool input_gradient) {
+  if (!dilated_fits(s) || channels < 8 || results < 8) return false;
+  const ConvShape part = dilated_parts(s);
+  const Work w = input_gradient ? grad_input_work(s) : forward_work(s);
+  const double parts = dilated_cycles(part, w, input_gradient ? part.in_height : part.out_height,
+                                      input_gradient ? part.in_width : part.out_width);
+  return parts < direct_cycles<float>(w) && (kVectorBytes <= 16 || parts < pixel_cycles<float>(w));
 }
 
 // Winograd where it pays, a dilated kernel in parts. False: not computed.
 bool fast_forward(const ConvShape& s, const float* input, const float* weight, const float* bias, bool relu,
                   float* output) {
-  const bool dilated = dilated_fits(s);
-  const ConvShape part = dilated ? dilated_parts(s) : s;
-  if (!winograd_pays(part, s.in_channels, s.out_channels, part.out_height, part.out_width)) return false;
-  return dilated ? dilated_forward(s, input, weight, bias, relu, output)
-                 : winograd_forward(s, input, weight, bias, relu, output);
+  if (winograd_pays(s, s.in_channels, s.out_channels, s.out_height, s.out_width)) {
+    return winograd_forward(s, input, weight, bias, relu, output);
+  }
+  if (!dilated_pays(s, s.in_channels, s.out_channels, false)) return false;
+  return dilated_forward(s, input, weight, bias, relu, output);
 }
 bool fast_grad_input(const ConvShape& s, const float* grad_output, const float* weight, float* grad_input) {
-  const bool dilated = dilated_fits(s);
-  const ConvShape part = dilated ? dilated_parts(s) : s;
-  if (!winograd_pays(part, s.out_channels, s.in_channels, part.in_height, part.in_width)) return false;
-  return dilated ? dilated_grad_input(s, grad_output, weight, grad_input)
-                 : winograd_grad_input(s, grad_output, weight, grad_input);
+  if (winograd_pays(s, s.out_channels, s.in_channels, s.in_height, s.in_width)) {
+    return winograd_grad_input(s, grad_output, weight, grad_input);
+  }
+  if (!dilated_pays(s, s.out_channels, s.in_channels, true)) return false;
+  return dilated_grad_input(s, grad_output, weight, grad_input);
 }
 bool fast_grad_weight(const ConvShape& s, const float* grad_output, const float* input, float* grad_weight,
                       float* grad_bias) {
-  const bool dilated = dilated_fits(s);
-  const ConvShape part = dilated ? dilated_parts(s) : s;
-  if (!winograd_pays(part, s.in_channels, s.out_channels, part.out_height, part.out_width)) return false;
-  return dilated ? dilated_grad_weight(s, grad_output, input, grad_weight, grad_bias)
-                 : winograd_grad_weight(s, grad_output, input, grad_weight, grad_bias);
+  if (winograd_pays(s, s.in_channels, s.out_channels, s.out_height, s.out_width)) {
+    return winograd_grad_weight(s, grad_output, input, grad_weight, grad_bias);
+  }
+  if (!dilated_pays(s, s.in_channels, s.out_channels, false)) return false;
+  return dilated_grad_weight(s, grad_output, input, grad_weight, grad_bias);
 }
 
 // A 1x1 convolution at stride 1 without padding is a matrix product of the weight with each image.
@@ -180,86 +175,14 @@ bool takes_channels_last(const ConvShape& s) {
   return sizeof(T) == 8 || !winograd_pays(s, s.in_channels, s.out_channels, s.out_height, s.out_width);
 }
 
-// What a forward pass or an input gradient has to do, for one group. "Source" is read, "result" is written.
-struct Work {
-  double images, groups;
-  int64_t source_channels, result_channels, taps;
-  double source_plane, result_plane;
-  int64_t rows, cols, classes;  // result positions of one residue class; how many classes
-  int64_t flat_cols;            // a row of a direct convolution's strip
-  bool strided;                 // the source's phases are taken apart
-
-  double groups_products() const {
-    return images * groups * static_cast<double>(source_channels * result_channels * taps);
-  }
-  double weights() const { return groups * static_cast<double>(source_channels * result_channels * taps); }
-};
-
-Work forward_work(const ConvShape& s) {
-  const int64_t reach = (s.kernel_width - 1) * s.dilation_width / s.stride_width;
-  return {static_cast<double>(s.batch),
-          static_cast<double>(s.groups),
-          in_group(s),
-          out_group(s),
-          kernel_volume(s),
-          static_cast<double>(in_plane(s)),
-          static_cast<double>(out_plane(s)),
-          s.out_height,
-          s.out_width,
-          1,
-          s.out_width + least(reach, s.pad_width),
-          s.stride_height * s.stride_width > 1};
-}
-Work grad_input_work(const ConvShape& s) {
-  const int64_t rows = ceil_div(s.in_height, s.stride_height), cols = ceil_div(s.in_width, s.stride_width);
-  const int64_t reach = (s.kernel_width - 1) * s.dilation_width / s.stride_width;
-  return {static_cast<double>(s.batch),
-          static_cast<double>(s.groups),
-          out_group(s),
-          in_group(s),
-          kernel_volume(s),
-          static_cast<double>(out_plane(s)),
-          static_cast<double>(in_plane(s)),
-          rows,
-          cols,
-          s.stride_height * s.stride_width,
-          cols + least(reach, greatest(0, reach - s.pad_width)),
-          false};
-}
-
-// Estimated cycles of one core. Direct: whole registers of the flat rows of a strip; one register alone waits for its
-// sums; weights that leave the second-level cache are read again for each image.
-template <class T>
-double direct_cycles(const Work& w) {
-  const int64_t registers = ceil_div(w.rows * w.flat_cols, kLanes<T>);
-  const double bytes = w.weights() * sizeof(T);
-  return (registers == 1 ? 1.56 : 1.2) * w.groups_products() * static_cast<double>(registers) / 2 +
-         (bytes > 512 * 1024 ? w.images * bytes / 8 : 0) +
-         (w.strided ? 1.0 : 0.3) * w.images * w.groups * static_cast<double>(w.source_channels) * w.source_plane;
-}
-// Channels in the lanes (conv_pixels.cpp): no position is wasted, but lanes of channels are; both arrays are transposed
-// and the weights packed. One register of channels beside a tile's pixels reads nearly a value a product.
-template <class T>
-double pixel_cycles(const Work& w) {
-  const int64_t registers = ceil_div(w.result_channels, kLanes<T>);
-  const double source =
-      w.images * w.groups * w.source_plane * static_cast<double>(round_up(w.source_channels, kLanes<T>));
-  const double result = w.images * w.groups * w.result_plane * static_cast<double>(registers * kLanes<T>);
-  const double steps = w.images * w.groups * static_cast<double>(w.rows * w.cols * w.source_channels * w.taps);
-  return (registers <= 2 ? 1.15 : 1.08) * steps * static_cast<double>(registers) / 2 +
-         5.6 / kLanes<T> * (source + result) + 2 * w.weights();
-}
 template <class T>
 bool pixels_pay(const ConvShape& s, const Work& w) {
   return pixels_fit<T>(s) && kVectorBytes > 16 && pixel_cycles<T>(w) < direct_cycles<T>(w);
 }
 
-// The weight gradient: the direct one reads each image's strips again for every block of channels, and its dot products
-// over a small plane are short. Columns are transposed on their way, which takes many output channels to pay.
-template <class T>
+// A 1x1 kernel's weight gradient over all images at once: small planes are short sums.
 bool columns_pay_weight(const ConvShape& s) {
-  return columns_fit(s) && out_plane(s) <= 256 && s.out_channels >= 192 && s.in_channels * kernel_volume(s) >= 64 &&
-         (s.batch > 1 || !is_product(s));
+  return columns_fit(s) && out_plane(s) <= 256 && s.out_channels >= 192 && s.in_channels >= 64 && s.batch > 1;
 }
 
 // Products of an image that leave much of the last panel empty, or are small.
@@ -267,15 +190,20 @@ bool narrow_product(const ConvShape& s) {
   return s.batch > 1 && in_plane(s) <= 256 && s.out_channels >= 64 && s.in_channels >= 64;
 }
 
+enum class WeightWay { direct, pixels, columns };
+
 template <class T>
-bool pixels_pay_weight(const ConvShape& s) {
-  const int64_t flat = s.out_width + least((s.kernel_width - 1) * s.dilation_width / s.stride_width, s.pad_width);
-  const bool gaps = 10 * round_up(s.out_height * flat, kLanes<T>) > 11 * out_plane(s);
-  const bool strided = s.stride_height * s.stride_width > 1;
-  // Few pixels of very many channels: their strips leave the cache, and are copied once there.
-  const bool deep = columns_pay_weight<T>(s) && out_plane(s) <= 64 && s.in_channels * s.out_channels >= 512 * 512;
-  return pixels_fit<T>(s) && kVectorBytes > 16 && (gaps || strided) && !deep && kernel_volume(s) >= 4 &&
-         in_group(s) >= (gaps ? 16 : 48) && out_group(s) >= (gaps ? 16 : 32) && s.batch * out_plane(s) >= 256;
+WeightWay weight_way(const ConvShape& s) {
+  const bool wide = kVectorBytes > 16;
+  const double none = std::numeric_limits<double>::infinity();
+  double pixels = none, columns = none;
+  const double direct = direct_weight_cycles<T>(s);
+  if (wide && pixels_fit<T>(s)) pixels = pixel_weight_cycles<T>(s);
+  if (wide && columns_fit(s) && in_group(s) * kernel_volume(s) >= 24 && out_plane(s) <= 16384) {
+    columns = column_weight_cycles<T>(s);
+  }
+  if (columns < direct && columns < pixels) return WeightWay::columns;
+  return pixels < direct ? WeightWay::pixels : WeightWay::direct;
 }
 
 // Depthwise: rows that leave much of a register empty are better with the channels in the lanes; weight gradients have
@@ -290,8 +218,32 @@ bool lanes_pay_weight(const ConvShape& s) {
   return lanes_fit(s) && s.groups >= 2 * kLanes<T> && out_plane(s) <= 4096;
 }
 
+// Kernels without height and width are two-dimensional ones over (depth, height * width); those without depth and
+// height over (depth * height, width).
+ConvShape folded(const ConvShape& s) {
+  ConvShape f = s;
+  if (s.channels_last || s.in_depth == 1 || s.kernel_height != 1 || s.stride_height != 1 || s.pad_height != 0 ||
+      s.in_height != s.out_height) {
+    return f;
+  }
+  if (s.kernel_width == 1 && s.stride_width == 1 && s.pad_width == 0 && s.in_width == s.out_width) {
+    f.in_height = s.in_depth, f.out_height = s.out_depth;
+    f.in_width = in_plane(s), f.out_width = out_plane(s);
+    f.kernel_height = s.kernel_depth, f.stride_height = s.stride_depth;
+    f.pad_height = s.pad_depth, f.dilation_height = s.dilation_depth;
+  } else if (s.kernel_depth == 1 && s.stride_depth == 1 && s.pad_depth == 0 && s.in_depth == s.out_depth) {
+    f.in_height = s.in_depth * s.in_height, f.out_height = s.out_depth * s.out_height;
+  } else {
+    return f;
+  }
+  f.in_depth = f.out_depth = f.kernel_depth = f.stride_depth = f.dilation_depth = 1;
+  f.pad_depth = 0;
+  return f;
+}
+
 template <class T>
-void forward(const ConvShape& s, const T* input, const T* weight, const T* bias, bool relu, T* output) {
+void forward(const ConvShape& given, const T* input, const T* weight, const T* bias, bool relu, T* output) {
+  const ConvShape s = folded(given);
   const int64_t plane = s.out_depth * out_plane(s);
   if (s.batch * s.out_channels * plane == 0) return;
   if (s.in_channels * s.in_depth * in_plane(s) == 0) {  // nothing to sum: the bias alone
@@ -328,15 +280,20 @@ template <class T>
 void run_grad_weight(const ConvShape& s, const T* grad_output, const T* input, T* grad_weight) {
   if (lanes_pay_weight<T>(s)) return lanes_grad_weight(s, grad_output, input, grad_weight);
   if (depthwise_fits<T>(s)) return depthwise_grad_weight(s, grad_output, input, grad_weight);
-  if (pixels_pay_weight<T>(s)) return pixels_grad_weight(s, grad_output, input, grad_weight);
-  if (columns_pay_weight<T>(s)) return columns_grad_weight(s, grad_output, input, grad_weight);
-  if (is_product(s)) return product_grad_weight(s, grad_output, input, grad_weight);
+  if (is_product(s)) {
+    return columns_pay_weight(s) ? columns_grad_weight(s, grad_output, input, grad_weight)
+                                 : product_grad_weight(s, grad_output, input, grad_weight);
+  }
+  const WeightWay way = weight_way<T>(s);
+  if (way == WeightWay::pixels) return pixels_grad_weight(s, grad_output, input, grad_weight);
+  if (way == WeightWay::columns) return columns_grad_weight(s, grad_output, input, grad_weight);
   direct_grad_weight(s, grad_output, input, grad_weight);
 }
 
 template <class T>
-void backward(const ConvShape& s, const T* grad_output, const T* input, const T* weight, T* grad_input, T* grad_weight,
-              T* grad_bias) {
+void backward(const ConvShape& given, const T* grad_output, const T* input, const T* weight, T* grad_input,
+              T* grad_weight, T* grad_bias) {
+  const ConvShape s = folded(given);
   if (s.batch * s.out_channels * s.out_depth * out_plane(s) == 0) {
     const auto zero = [](T* to, int64_t n) { std::memset(to, 0, static_cast<std::size_t>(n) * sizeof(T)); };
     if (grad_input) zero(grad_input, s.batch * s.in_channels * s.in_depth * in_plane(s));

@@ -11,6 +11,7 @@
 
 #include "kernels/cpu/conv_pixels.h"
 
+#include "kernels/cpu/conv_pixel_tiles.h"
 #include "kernels/cpu/conv_strip.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/tile_product.h"
@@ -23,6 +24,8 @@ constexpr bool kManyRegisters = kVectorBytes == 64;
 constexpr int kMostVectors = kManyRegisters ? 4 : 3;  // of result channels in a tile
 constexpr int64_t kMostTaps = 256;
 constexpr int64_t kSumRun = 512;  // products of one sum: their weights stay in the cache
+
+constexpr int64_t kShortRun = 16;  // neighbouring values of a pixel that are too few for a loop of their own
 
 // Pixels of a tile beside V registers of channels: the sums fill the registers.
 constexpr int tile_pixels(int vectors) {
@@ -110,16 +113,6 @@ PixelTile<T> pick_tile(int vectors, int64_t pixels) {
   return pick_tile<T, 3>(pixels);
 }
 
-// One residue class of result pixels: its kernel positions, sorted by place.
-struct Tap {
-  int64_t row, col, weight;  // in the source, relative to the pixel's first; in the kernel
-};
-struct PixelClass {
-  int64_t taps = 0;        // how many
-  int64_t first_tap = 0;   // of PixelPlan::taps
-  int64_t weight_row = 0;  // of the packed weight
-};
-
 // What both directions share. "Source" is read (input, or grad_output), "result" is written.
 template <class T>
 struct PixelPlan {
@@ -141,7 +134,7 @@ struct PixelPlan {
   // The weight of result channel k, source channel c and kernel position t: weight[k * k_step + c * c_step + t].
   int64_t k_step, c_step, group_step, kernel;
   int64_t tap_count = 0;
-  Tap taps[kMostTaps];
+  PixelTap taps[kMostTaps];
   PixelClass classes[16];
 
   T* packed = nullptr;  // groups x panels x (rows of all classes) x width
@@ -151,7 +144,7 @@ struct PixelPlan {
 
   // Of a work item.
   bool in_place = false;
-  int64_t block_images, image_blocks, block_rows, row_blocks, block_channels, channel_blocks;
+  int64_t block_images, image_blocks, block_rows, row_blocks, block_cols, col_blocks, block_channels, channel_blocks;
   PixelStrip strip;
 };
 
@@ -209,9 +202,10 @@ struct SourceView {
   int64_t image, row, pixel;  // values between
 };
 
-// One item: some images, some rows of positions, some registers of one group's result channels.
+// One item: some images, a rectangle of positions, some registers of one group's result channels.
 struct ItemRange {
-  int64_t group, image, images, row, rows, vector, vectors;
+  int64_t group, image, images, row, rows, col, cols, vector, vectors;
+  int64_t result_width;  // result pixels of a row of it
 };
 
 template <class T>
@@ -220,10 +214,13 @@ SourceView<T> item_source(const PixelPlan<T>& p, const ItemRange& r, T* strip) {
   const T* const from = p.source + r.image * p.from.image + r.group * p.source_channels * p.from.channel;
   if (p.in_place) {
     const int64_t row = p.source_width * p.from.pixel;
-    return {from + first_row * row + p.base_width * p.from.pixel, p.from.image, row, p.from.pixel};
+    return {from + first_row * row + (r.col * p.stride_width + p.base_width) * p.from.pixel, p.from.image, row,
+            p.from.pixel};
   }
   const int64_t size = p.strip.size();
-  for (int64_t n = 0; n < r.images; ++n) p.strip.copy(from + n * p.from.image, first_row, strip + n * size);
+  PixelStrip own = p.strip;
+  own.base_width += r.col * p.stride_width;
+  for (int64_t n = 0; n < r.images; ++n) own.copy(from + n * p.from.image, first_row, strip + n * size);
   return {strip, size, p.strip.cols * p.strip.pixel, p.strip.pixel};
 }
 
@@ -231,78 +228,142 @@ SourceView<T> item_source(const PixelPlan<T>& p, const ItemRange& r, T* strip) {
 template <class T>
 void store_planes(const PixelPlan<T>& p, const ItemRange& r, const T* from, int64_t k, int64_t channels,
                   int64_t width) {
-  const int64_t first = r.row * p.step_height * p.result_width;
-  const int64_t last = least((r.row + r.rows) * p.step_height, p.result_height) * p.result_width;
-  const int64_t room = r.rows * p.step_height * p.result_width;
+  const int64_t first = r.row * p.step_height;
+  const int64_t rows = least(r.rows * p.step_height, p.result_height - first);
+  const int64_t runs = r.result_width == p.result_width ? 1 : rows;  // whole rows lie together
+  const int64_t length = rows / runs * r.result_width;
+  const int64_t room = r.rows * p.step_height * r.result_width;
   for (int64_t n = 0; n < r.images; ++n) {
-    T* const image = p.result + (r.image + n) * p.to.image + (r.group * p.result_channels + k) * p.to.channel + first;
-    pixels_to_planes(from + n * room * width, width, last - first, channels, image, p.to.channel);
+    T* const image = p.result + (r.image + n) * p.to.image + (r.group * p.result_channels + k) * p.to.channel +
+                     first * p.result_width + r.col * p.step_width;
+    for (int64_t i = 0; i < runs; ++i) {
+      pixels_to_planes(from + (n * room + i * length) * width, width, length, channels, image + i * p.result_width,
+                       p.to.channel);
+    }
   }
 }
 
-// Where the pixels of a class lie: values from the first one of the item.
+// The pixels of an item, one class after the other: where they lie (values from the item's first one) and their tiles.
 struct PixelPlaces {
   int64_t* source;
   int64_t* result;
-  int64_t count[16];  // of each class, one after the other
+  TileSpan* tiles;
+  ItemRange range{};  // what they are the places of
+  int vectors = 0;
+  int64_t pixels[16], tile_count[16];  // of each class
 };
 
+// How many kernel positions side by side are read as one run: all of a row where pixels have no gap between them and
+// few channels, which makes the columns over the padding part of it.
 template <class T>
-void list_places(const PixelPlan<T>& p, const ItemRange& r, const SourceView<T>& view, int64_t result_pixel,
-                 PixelPlaces& places) {
-  int64_t at = 0;
-  const int64_t first = r.row * p.step_height;
-  const int64_t image = p.to.last() ? p.to.image : r.rows * p.step_height * p.result_width * result_pixel;
-  for (int64_t cls = 0; cls < p.step_height * p.step_width; ++cls) {
-    const int64_t begin = at;
-    for (int64_t n = 0; n < r.images; ++n) {
-      for (int64_t q = 0; q < r.rows; ++q) {
-        const int64_t y = q * p.step_height + cls / p.step_width;
-        if (first + y >= p.result_height) break;
-        for (int64_t x = cls % p.step_width, i = 0; x < p.result_width; x += p.step_width, ++i, ++at) {
-          places.source[at] = n * view.image + q * p.stride_height * view.row + i * p.stride_width * view.pixel;
-          places.result[at] = n * image + (y * p.result_width + x) * result_pixel;
+int64_t joined_taps(const PixelPlan<T>& p, const PixelClass& cls, int64_t pixel) {
+  if (pixel != p.source_channels || pixel >= kShortRun) return 1;
+  const PixelTap* const taps = p.taps + cls.first_tap;
+  for (int64_t t = 1; t < cls.tap_cols; ++t) {
+    if (taps[t].col != taps[0].col + t) return 1;
+  }
+  return greatest(1, cls.tap_cols);
+}
+
+// One class: pixels with the same kernel positions stand together.
+template <class T>
+void list_class(const PixelPlan<T>& p, const ItemRange& r, const SourceView<T>& view, int64_t result_pixel, int vectors,
+                int64_t which, int64_t begin, PixelPlaces& places) {
+  const PixelClass& cls = p.classes[which];
+  const PixelTap* const taps = p.taps + cls.first_tap;
+  const int64_t first_y = which / p.step_width, first_x = which % p.step_width;
+  const int64_t tap_rows = cls.tap_cols > 0 ? cls.taps / cls.tap_cols : 0;
+  const int64_t rows = least(r.rows, ceil_div(p.result_height - r.row * p.step_height - first_y, p.step_height));
+  const int64_t cols = ceil_div(r.result_width - first_x, p.step_width);
+  const int64_t to_row = (p.to.last() ? p.result_width : r.result_width) * result_pixel;
+  const int64_t image = p.to.last() ? p.to.image : r.rows * p.step_height * to_row;
+  const bool whole_rows = joined_taps(p, cls, view.pixel) > 1;
+  const auto row_taps = [&](int64_t q) {
+    return taps_inside((r.row + q) * p.stride_height + p.base_height, p.source_height, tap_rows,
+                       [&](int64_t i) { return taps[i * cls.tap_cols].row; });
+  };
+  const auto col_taps = [&](int64_t x) {
+    if (whole_rows) return TapRange{0, cls.tap_cols};
+    return taps_inside((r.col + x) * p.stride_width + p.base_width, p.source_width, cls.tap_cols,
+                       [&](int64_t i) { return taps[i].col; });
+  };
+  TileCutter cutter(places.tiles + begin, tile_pixels(vectors), ceil_div(8, vectors));
+  int64_t at = begin;
+  for (int64_t top = 0, bottom; top < rows; top = bottom) {
+    TapBox box{row_taps(top), {}};
+    for (bottom = top + 1; bottom < rows && row_taps(bottom) == box.rows;) ++bottom;
+    for (int64_t left = 0, right; left < cols; left = right) {
+      box.cols = col_taps(left);
+      for (right = left + 1; right < cols && col_taps(right) == box.cols;) ++right;
+      cutter.add(r.images * (bottom - top) * (right - left), box);
+      for (int64_t n = 0; n < r.images; ++n) {
+        for (int64_t q = top; q < bottom; ++q) {
+          const int64_t from = n * view.image + q * p.stride_height * view.row;
+          const int64_t to = n * image + (q * p.step_height + first_y) * to_row + first_x * result_pixel;
+          for (int64_t x = left; x < right; ++x, ++at) {
+            places.source[at] = from + x * p.stride_width * view.pixel;
+            places.result[at] = to + x * p.step_width * result_pixel;
+          }
         }
       }
     }
-    places.count[cls] = at - begin;
+  }
+  places.pixels[which] = at - begin;
+  places.tile_count[which] = cutter.finish();
+}
+
+// The places of an item, unless they are those of the item before it.
+template <class T>
+void list_places(const PixelPlan<T>& p, const ItemRange& r, const SourceView<T>& view, int64_t result_pixel,
+                 int vectors, PixelPlaces& places) {
+  const ItemRange& old = places.range;
+  if (places.vectors == vectors && old.images == r.images && old.row == r.row && old.rows == r.rows &&
+      old.col == r.col && old.cols == r.cols) {
+    return;
+  }
+  places.range = r, places.vectors = vectors;
+  int64_t begin = 0;
+  for (int64_t cls = 0; cls < p.step_height * p.step_width; ++cls) {
+    list_class(p, r, view, result_pixel, vectors, cls, begin, places);
+    begin += places.pixels[cls];
   }
 }
 
-// All pixels of one class and one panel.
+// All pixels of one class, whose places begin at `begin`, and one panel.
 template <class T>
-void run_class(const PixelPlan<T>& p, const PixelClass& cls, const SourceView<T>& view, const int64_t* source,
-               const int64_t* result, int64_t count, const T* panel, int vectors, const T* bias, int64_t last, T* to) {
-  const int64_t most = tile_pixels(vectors);
-  // Kernel positions side by side read neighbouring values where pixels have no gap between them.
-  Span spans[kMostTaps];
-  int64_t used = 0, join = 1;
-  const Tap* taps = p.taps + cls.first_tap;
-  if (view.pixel == p.source_channels) {
-    while (join < cls.taps && taps[join].row == taps[0].row && taps[join].col == taps[0].col + join) ++join;
-    for (int64_t t = 0; t < cls.taps && join > 1; ++t) {  // the same for every row
-      const Tap &own = taps[t], &head = taps[t / join * join];
-      if (cls.taps % join != 0 || own.row != head.row || own.col != head.col + t % join) join = 1;
-    }
-  }
-  for (int64_t t = 0; t < cls.taps; t += join) {
-    spans[used++] = {taps[t].row * view.row + taps[t].col * view.pixel, t * p.source_channels};
-  }
+void run_class(const PixelPlan<T>& p, const PixelClass& cls, const SourceView<T>& view, const PixelPlaces& places,
+               int64_t begin, int64_t tile_count, const T* panel, int vectors, const T* bias, int64_t last, T* to) {
+  const int64_t join = joined_taps(p, cls, view.pixel);
   const int64_t length = join * p.source_channels;
-  const int64_t run = used > 0 ? greatest(16, kSumRun / used) : length;
+  // The same for all pixels, so that a sum does not depend on the tile that it is part of.
+  const int64_t run = cls.taps > 0 ? greatest(16, kSumRun * join / cls.taps) : length;
+  const PixelTap* const taps = p.taps + cls.first_tap;
   const T* const w = panel + cls.weight_row * vectors * kLanes<T>;
+  const int64_t* const source = places.source + begin;
+  const int64_t* const result = places.result + begin;
+  Span spans[kMostTaps];
   const T* x[8];
   T* y[8];
   for (int64_t c = 0; c < length || c == 0;) {
     const int64_t some = length - c < run + run / 2 ? length - c : run;
     const bool end = c + some >= length;
-    for (int64_t i = 0; i < count;) {
-      int64_t pixels = least(most, count - i);
-      if (count - i > most && count - i < 2 * most) pixels = ceil_div(count - i, 2);
-      for (int64_t m = 0; m < pixels; ++m) x[m] = view.data + source[i + m] + c, y[m] = to + result[i + m];
-      pick_tile<T>(vectors, pixels)(spans, used, some, x, w + c * vectors * kLanes<T>, c == 0 ? bias : nullptr, c > 0,
-                                    p.relu && end, last, y);
-      i += pixels;
+    int64_t used = 0;
+    for (int64_t i = 0; i < tile_count; ++i) {
+      const TileSpan& tile = places.tiles[begin + i];
+      if (i == 0 || !(tile.box == (&tile)[-1].box)) {
+        used = 0;
+        for (int64_t row = tile.box.rows.first; row < tile.box.rows.last; ++row) {
+          for (int64_t col = tile.box.cols.first; col < tile.box.cols.last; col += join) {
+            const int64_t t = row * cls.tap_cols + col;
+            spans[used++] = {taps[t].row * view.row + taps[t].col * view.pixel, t * p.source_channels};
+          }
+        }
+      }
+      for (int64_t m = 0; m < tile.count; ++m) {
+        x[m] = view.data + source[tile.first + m] + c, y[m] = to + result[tile.first + m];
+      }
+      pick_tile<T>(vectors, tile.count)(spans, used, some, x, w + c * vectors * kLanes<T>, c == 0 ? bias : nullptr,
+                                        c > 0, p.relu && end, last, y);
     }
     if (end) break;
     c += some;
@@ -310,85 +371,101 @@ void run_class(const PixelPlan<T>& p, const PixelClass& cls, const SourceView<T>
 }
 
 template <class T>
-void run_item(const PixelPlan<T>& p, int64_t item) {
+void run_item(const PixelPlan<T>& p, int64_t item, PixelPlaces& places) {
   constexpr int N = kLanes<T>;
   ItemRange r;
   const int64_t channel_block = item % p.channel_blocks;
   item /= p.channel_blocks;
   r.row = item % p.row_blocks * p.block_rows;
   item /= p.row_blocks;
+  r.col = item % p.col_blocks * p.block_cols;
+  item /= p.col_blocks;
   r.group = item % p.groups;
   r.image = item / p.groups * p.block_images;
   r.images = least(p.block_images, p.batch - r.image);
   r.rows = least(p.block_rows, p.rows - r.row);
+  r.cols = least(p.block_cols, p.cols - r.col);
+  r.result_width = least(r.cols * p.step_width, p.result_width - r.col * p.step_width);
   r.vector = channel_block * p.block_channels;
   r.vectors = least(p.block_channels, p.group_vectors - r.vector);
 
-  const int64_t pixels = r.images * r.rows * p.step_height * p.result_width;
+  const int64_t pixels = r.images * r.rows * p.step_height * r.result_width;
   const int64_t strip_size = p.in_place ? 0 : r.images * p.strip.size();
   const int64_t buffer_size = p.to.last() ? 0 : pixels * kMostVectors * N;
   T* const strip = scratch_of<T>(ScratchSlot::item, strip_size + buffer_size + N);
   T* const buffer = strip + round_up(strip_size, N);
-  PixelPlaces places;
-  places.source = scratch_of<int64_t>(ScratchSlot::item2, 2 * pixels);
-  places.result = places.source + pixels;
   const SourceView<T> view = item_source(p, r, strip);
-  int listed = 0;
   for (int64_t v = r.vector; v < r.vector + r.vectors;) {
     const int vectors = static_cast<int>(least(p.panel_vectors, p.group_vectors - v));
     const int64_t channels = least(vectors * N, p.result_channels - v * N);
     const int64_t result_pixel = p.to.last() ? p.to.pixel : vectors * N;
-    if (listed != vectors && (listed == 0 || !p.to.last())) {
-      list_places(p, r, view, result_pixel, places);
-      listed = vectors;
-    }
+    list_places(p, r, view, result_pixel, vectors, places);
     T* to = buffer;
     if (p.to.last()) {
-      to = p.result + r.image * p.to.image + r.row * p.step_height * p.result_width * p.to.pixel +
-           r.group * p.result_channels + v * N;
+      to = p.result + r.image * p.to.image +
+           (r.row * p.step_height * p.result_width + r.col * p.step_width) * p.to.pixel + r.group * p.result_channels +
+           v * N;
     }
     const T* const panel = p.packed + (r.group * p.group_vectors + v) * N * p.panel_rows;
     const int64_t last = p.to.last() ? channels - (vectors - 1) * N : N;
     const T* const bias = p.padded_bias ? p.padded_bias + (r.group * p.group_vectors + v) * N : nullptr;
-    int64_t at = 0;
+    int64_t begin = 0;
     for (int64_t cls = 0; cls < p.step_height * p.step_width; ++cls) {
-      run_class(p, p.classes[cls], view, places.source + at, places.result + at, places.count[cls], panel, vectors,
-                bias, last, to);
-      at += places.count[cls];
+      run_class(p, p.classes[cls], view, places, begin, places.tile_count[cls], panel, vectors, bias, last, to);
+      begin += places.pixels[cls];
     }
     if (!p.to.last()) store_planes(p, r, buffer, v * N, channels, vectors * N);
     v += vectors;
   }
 }
 
-// Work items: images and rows whose source part fits half the second-level cache, with some hundred pixels; then blocks
-// of channels where there would be too few items.
+// The rectangle of positions of a work item.
+template <class T>
+void choose_rectangle(PixelPlan<T>& p, int64_t wanted) {
+  const auto strip_bytes = [&](const Rectangle& r) {
+    return ((r.rows - 1) * p.stride_height + p.reach_height + 1) * ((r.cols - 1) * p.stride_width + p.reach_width + 1) *
+           p.strip.pixel * static_cast<int64_t>(sizeof(T));
+  };
+  const Rectangle fit = fitting_rectangle({p.rows, p.cols}, {p.stride_height, p.stride_width},
+                                          {p.reach_height, p.reach_width}, strip_bytes);
+  p.block_rows = fit.rows, p.block_cols = fit.cols;
+  // A few items a thread, as long as a strip's rows are used about as often as with all.
+  const auto items = [&] {
+    return p.batch * p.groups * ceil_div(p.rows, p.block_rows) * ceil_div(p.cols, p.block_cols);
+  };
+  while (items() < wanted && p.block_rows * p.block_cols >= 128) {
+    if (p.block_rows >= 2 * (p.reach_height + 1)) {
+      p.block_rows = ceil_div(p.block_rows, 2);
+    } else if (p.block_cols >= 8 * (p.reach_width + 1)) {
+      p.block_cols = ceil_div(p.block_cols, 2);
+    } else {
+      break;
+    }
+  }
+  share_evenly(p.rows, p.block_rows, p.row_blocks);
+  share_evenly(p.cols, p.block_cols, p.col_blocks);
+}
+
+// Work items: rectangles of positions, of several images where those are small; then blocks of channels where there
+// would be too few items.
 template <class T>
 void choose_blocks(PixelPlan<T>& p) {
   const int64_t threads = get_num_threads();
-  p.strip = {p.from, p.source_height, p.source_width, p.source_channels, p.base_width};
-  p.strip.cols = (p.cols - 1) * p.stride_width + p.reach_width + 1;
-  p.strip.template set_pixel<T>();
-  const auto strip_rows = [&](int64_t rows) { return (rows - 1) * p.stride_height + p.reach_height + 1; };
-  const int64_t row_bytes = p.strip.cols * p.strip.pixel * static_cast<int64_t>(sizeof(T));
-  p.in_place = p.from.last() && p.base_height >= 0 && p.base_width >= 0 &&
-               strip_rows(p.rows) + p.base_height <= p.source_height && p.strip.cols + p.base_width <= p.source_width;
-  p.block_rows = p.rows;
-  while (p.block_rows > 1 && (strip_rows(p.block_rows) * row_bytes > 384 * 1024 || p.block_rows * p.cols > 1024)) {
-    p.block_rows = ceil_div(p.block_rows, 2);
-  }
-  // A few items a thread, as long as a strip's rows are used about as often as with all.
   const int64_t wanted = threads > 1 ? 3 * threads : 1;
-  const auto items = [&] { return p.batch * p.groups * ceil_div(p.rows, p.block_rows); };
-  while (items() < wanted && p.block_rows >= 2 * (p.reach_height + 1) && p.block_rows * p.cols >= 128) {
-    p.block_rows = ceil_div(p.block_rows, 2);
-  }
-  p.row_blocks = ceil_div(p.rows, p.block_rows);
-  p.block_rows = ceil_div(p.rows, p.row_blocks);
-  p.row_blocks = ceil_div(p.rows, p.block_rows);
+  const auto reach = [](int64_t positions, int64_t stride, int64_t more) {
+    return (positions - 1) * stride + more + 1;
+  };
+  p.strip = {p.from, p.source_height, p.source_width, p.source_channels, p.base_width};
+  p.strip.template set_pixel<T>();
+  p.in_place = p.from.last() && p.base_height >= 0 && p.base_width >= 0 &&
+               reach(p.rows, p.stride_height, p.reach_height) + p.base_height <= p.source_height &&
+               reach(p.cols, p.stride_width, p.reach_width) + p.base_width <= p.source_width;
+  choose_rectangle(p, wanted);
+  p.strip.rows = reach(p.block_rows, p.stride_height, p.reach_height);
+  p.strip.cols = reach(p.block_cols, p.stride_width, p.reach_width);
   p.block_images = 1;
-  if (p.row_blocks == 1) {
-    const int64_t fit = 768 * 1024 / (strip_rows(p.rows) * row_bytes);
+  if (p.row_blocks * p.col_blocks == 1) {
+    const int64_t fit = 768 * 1024 / (p.strip.size() * static_cast<int64_t>(sizeof(T)));
     const int64_t some = ceil_div(192, p.rows * p.cols);
     const int64_t spare = p.batch * p.groups / wanted;
     p.block_images = greatest(1, least(least(fit, some), greatest(spare, ceil_div(64, p.rows * p.cols))));
@@ -396,8 +473,7 @@ void choose_blocks(PixelPlan<T>& p) {
   }
   p.image_blocks = ceil_div(p.batch, p.block_images);
   p.block_images = ceil_div(p.batch, p.image_blocks);
-  p.strip.rows = strip_rows(p.block_rows);
-  const int64_t have = p.image_blocks * p.groups * p.row_blocks;
+  const int64_t have = p.image_blocks * p.groups * p.row_blocks * p.col_blocks;
   p.channel_blocks = have >= wanted ? 1 : least(p.panels, ceil_div(wanted, have));
   p.block_channels = ceil_div(p.panels, p.channel_blocks) * p.panel_vectors;
   p.channel_blocks = ceil_div(p.group_vectors, p.block_channels);
@@ -424,12 +500,18 @@ void run_plan(PixelPlan<T>& p) {
     }
   }
   pack_weight(p, room + bias_size);
-  const int64_t items = p.image_blocks * p.groups * p.row_blocks * p.channel_blocks;
+  const int64_t items = p.image_blocks * p.groups * p.row_blocks * p.col_blocks * p.channel_blocks;
   const double products =
       static_cast<double>(p.batch * p.rows * p.cols * p.groups * p.result_channels) * static_cast<double>(p.panel_rows);
   const double each = products / static_cast<double>(items);
   parallel_for(0, items, item_grain(each), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) run_item(p, i);
+    const int64_t most = p.block_images * p.block_rows * p.step_height * p.block_cols * p.step_width;
+    constexpr int64_t kTileWords = sizeof(TileSpan) / sizeof(int64_t);
+    PixelPlaces places;
+    places.source = scratch_of<int64_t>(ScratchSlot::item2, (2 + kTileWords) * most);
+    places.result = places.source + most;
+    places.tiles = reinterpret_cast<TileSpan*>(places.result + most);
+    for (int64_t i = begin; i < end; ++i) run_item(p, i, places);
   });
 }
 
@@ -460,7 +542,7 @@ void pixels_forward(const ConvShape& s, const T* input, const T* weight, const T
       p.taps[p.tap_count++] = {r * s.dilation_height, q * s.dilation_width, r * s.kernel_width + q};
     }
   }
-  p.classes[0].taps = p.tap_count;
+  p.classes[0].taps = p.tap_count, p.classes[0].tap_cols = s.kernel_width;
   p.reach_height = (s.kernel_height - 1) * s.dilation_height;
   p.reach_width = (s.kernel_width - 1) * s.dilation_width;
   run_plan(p);
@@ -489,9 +571,11 @@ void pixels_grad_input(const ConvShape& s, const T* grad_output, const T* weight
     for (int64_t r = s.kernel_height - 1; r >= 0; --r) {  // from the first source row on
       int64_t row, col;
       if (!high.meets(cls / p.step_width, r, row)) continue;
+      own.tap_cols = 0;
       for (int64_t q = s.kernel_width - 1; q >= 0; --q) {
         if (!wide.meets(cls % p.step_width, q, col)) continue;
         p.taps[p.tap_count++] = {row, col, r * s.kernel_width + q};
+        ++own.tap_cols;
         p.reach_height = greatest(p.reach_height, row), p.reach_width = greatest(p.reach_width, col);
       }
     }

@@ -3,8 +3,9 @@
 // of two arrays that lie with the channels last: one row of input channels and one broadcast gradient an output. A work
 // item owns some outputs and channels of one group and walks over its images; it copies its parts of both arrays with
 // the padding written out (conv_pixels.h). There is nothing to sum across lanes, and every stride and dilation is an
-// offset.
+// offset. Pixels whose source lies in the padding at a kernel position are left out of its sum.
 
+#include "kernels/cpu/conv_pixel_tiles.h"
 #include "kernels/cpu/conv_pixels.h"
 #include "kernels/cpu/scratch.h"
 #include "tensorgrad/parallel.h"
@@ -23,24 +24,29 @@ constexpr int tile_outputs(int vectors) {
   return vectors == 3 ? 4 : vectors == 2 ? 6 : 8;
 }
 
-// sums[m][v] += sum over p < pixels of g[p * g_pixel + m] * x[places[p] + v]
+// Where a pixel lies in the copies of both arrays.
+struct Place {
+  int32_t grad, source;
+};
+
+// sums[m][v] += sum over p < pixels of g[places[p].grad + m] * x[places[p].source + v]
 template <class T, int M, int V>
-void weight_tile(const T* g, int64_t g_pixel, const T* x, const int64_t* places, int64_t pixels, T* sums,
-                 int64_t sums_row) {
+void weight_tile(const T* g, const T* x, const Place* places, int64_t pixels, T* sums, int64_t sums_row) {
   Vec<T> acc[M][V];
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) acc[m][v] = Vec<T>(T(0));
   }
-  for (int64_t p = 0; p < pixels; ++p, g += g_pixel) {
-    const T* const at = x + places[p];
+  for (int64_t p = 0; p < pixels; ++p) {
+    const T* const at = x + places[p].source;
+    const T* const upstream = g + places[p].grad;
     Vec<T> values[V];
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) values[v] = load(at + v * kLanes<T>);
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m) {
-      const Vec<T> grad = g[m];
+      const Vec<T> grad = upstream[m];
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) acc[m][v] = fma(grad, values[v], acc[m][v]);
     }
@@ -56,7 +62,7 @@ void weight_tile(const T* g, int64_t g_pixel, const T* x, const int64_t* places,
 }
 
 template <class T>
-using WeightTile = void (*)(const T*, int64_t, const T*, const int64_t*, int64_t, T*, int64_t);
+using WeightTile = void (*)(const T*, const T*, const Place*, int64_t, T*, int64_t);
 
 template <class T, int V>
 WeightTile<T> pick_tile(int64_t outputs) {
@@ -92,10 +98,11 @@ WeightTile<T> pick_tile(int64_t vectors, int64_t outputs) {
 
 struct Plan {
   PixelOrder in_order, out_order;
-  int64_t outs, out_blocks;          // outputs of an item
-  int64_t ins, in_blocks;            // channels of an item
-  int64_t splits, split_images;      // images of an item
-  int64_t rows, row_blocks, images;  // of result pixels copied at a time
+  int64_t outs, out_blocks;      // outputs of an item
+  int64_t ins, in_blocks;        // channels of an item
+  int64_t splits, split_images;  // images of an item
+  int64_t rows, row_blocks;      // of result pixels copied at a time
+  int64_t cols, col_blocks, images;
   PixelStrip input, grad;
 };
 
@@ -126,30 +133,27 @@ Plan make_plan(const ConvShape& s) {
   while (p.splits * blocks() < least(8, wanted) && p.outs > 24) p.outs = round_up(ceil_div(p.outs, 2), 8);
   p.out_blocks = ceil_div(out_group(s), p.outs);
 
-  p.input = {p.in_order, s.in_height, s.in_width, 0, -s.pad_width};
-  p.input.cols = (s.out_width - 1) * s.stride_width + (s.kernel_width - 1) * s.dilation_width + 1;
-  p.input.channels = least(p.ins, in_group(s));
+  p.input = {p.in_order, s.in_height, s.in_width, least(p.ins, in_group(s)), -s.pad_width};
   p.input.set_pixel<T>();
   p.input.pixel = greatest(p.input.pixel, p.ins);  // whole registers are read
   while (p.input.pixel * s.stride_width * bytes % 512 == 0) p.input.pixel += 64 / bytes;
   p.grad = {p.out_order, s.out_height, s.out_width, least(p.outs, out_group(s)), 0};
-  p.grad.cols = s.out_width;
   p.grad.set_pixel<T>();
-  const auto input_rows = [&](int64_t rows) {
-    return (rows - 1) * s.stride_height + (s.kernel_height - 1) * s.dilation_height + 1;
+  const Rectangle stride{s.stride_height, s.stride_width};
+  const Rectangle reach{(s.kernel_height - 1) * s.dilation_height, (s.kernel_width - 1) * s.dilation_width};
+  const auto input_rows = [&](int64_t rows) { return (rows - 1) * stride.rows + reach.rows + 1; };
+  const auto input_cols = [&](int64_t cols) { return (cols - 1) * stride.cols + reach.cols + 1; };
+  const auto strips = [&](const Rectangle& r) {
+    return bytes * (input_rows(r.rows) * input_cols(r.cols) * p.input.pixel + r.rows * r.cols * p.grad.pixel);
   };
-  const auto strips = [&](int64_t rows) {
-    return bytes * (input_rows(rows) * p.input.cols * p.input.pixel + rows * s.out_width * p.grad.pixel);
-  };
-  p.rows = s.out_height;
-  while (p.rows > 1 && (strips(p.rows) > 384 * 1024 || p.rows * s.out_width > 1024)) p.rows = ceil_div(p.rows, 2);
-  p.row_blocks = ceil_div(s.out_height, p.rows);
-  p.rows = ceil_div(s.out_height, p.row_blocks);
-  p.row_blocks = ceil_div(s.out_height, p.rows);
-  p.input.rows = input_rows(p.rows), p.grad.rows = p.rows;
+  const Rectangle fit = fitting_rectangle({s.out_height, s.out_width}, stride, reach, strips);
+  p.rows = fit.rows, p.cols = fit.cols;
+  share_evenly(s.out_height, p.rows, p.row_blocks);
+  share_evenly(s.out_width, p.cols, p.col_blocks);
+  p.input.rows = input_rows(p.rows), p.input.cols = input_cols(p.cols);
   p.images = 1;
-  if (p.row_blocks == 1) {
-    p.images = greatest(1, least(384 * 1024 / strips(p.rows), ceil_div(256, out_plane(s))));
+  if (p.row_blocks * p.col_blocks == 1) {
+    p.images = greatest(1, least(384 * 1024 / strips({p.rows, p.cols}), ceil_div(256, out_plane(s))));
     p.images = least(p.images, p.split_images);
   }
   return p;
@@ -159,29 +163,65 @@ struct Item {
   int64_t split, group, in, ins, out, outs;
 };
 
-// An item's sums over one chunk of pixels.
+// Some images' rectangle of pixels at (y, x), copied.
+struct Chunk {
+  int64_t images, y, rows, x, cols;
+  bool same_places(const Chunk& o) const { return images == o.images && rows == o.rows && cols == o.cols && x == o.x; }
+};
+
+// For each kernel column the pixels that meet the source there, row by row through all images, so that those of some
+// rows lie together. places: room for kernel_width times all pixels.
+void list_places(const ConvShape& s, const Plan& p, const Chunk& chunk, Place* places, TapRange* cols) {
+  const int64_t image = p.input.size(), pixels = chunk.images * chunk.rows * chunk.cols;
+  for (int64_t q = 0; q < s.kernel_width; ++q) {
+    const int64_t at = chunk.x * s.stride_width + q * s.dilation_width - s.pad_width;
+    cols[q] = pixels_inside(chunk.cols, s.stride_width, at, s.in_width);
+    Place* to = places + q * pixels;
+    for (int64_t row = 0; row < chunk.rows; ++row) {
+      for (int64_t i = 0; i < chunk.images; ++i) {
+        const int64_t grad = (i * chunk.rows + row) * chunk.cols * p.grad.pixel;
+        const int64_t source = i * image + row * s.stride_height * p.input.cols * p.input.pixel;
+        for (int64_t x = cols[q].first; x < cols[q].last; ++x) {
+          *to++ = {static_cast<int32_t>(grad + x * p.grad.pixel),
+                   static_cast<int32_t>(source + x * s.stride_width * p.input.pixel)};
+        }
+      }
+    }
+  }
+}
+
+// An item's sums over the pixels of one kernel position.
 template <class T>
-void add_chunk(const ConvShape& s, const Plan& p, const Item& own, const T* strip, const T* grad, const int64_t* places,
-               int64_t pixels, T* sums) {
+void add_pixels(const Plan& p, const Item& own, const T* x, const T* grad, const Place* places, int64_t pixels,
+                T* sums) {
   constexpr int64_t N = kLanes<T>;
   const int64_t vectors = ceil_div(own.ins, N), row = p.ins;
   const int64_t panel = ceil_div(vectors, ceil_div(vectors, kMostVectors));
-  for (int64_t r = 0; r < s.kernel_height; ++r) {
-    for (int64_t q = 0; q < s.kernel_width; ++q, sums += p.outs * row) {
-      const T* x = strip + (r * s.dilation_height * p.input.cols + q * s.dilation_width) * p.input.pixel;
-      for (int64_t v = 0; v < vectors; v += panel) {
-        const int64_t some = least(panel, vectors - v), most = tile_outputs(static_cast<int>(some));
-        for (int64_t first = 0; first < pixels; first += kPixels) {
-          const int64_t count = least(kPixels, pixels - first);
-          for (int64_t k = 0; k < own.outs;) {
-            int64_t outs = least(most, own.outs - k);
-            if (own.outs - k > most && own.outs - k < 2 * most) outs = ceil_div(own.outs - k, 2);
-            pick_tile<T>(some, outs)(grad + first * p.grad.pixel + k, p.grad.pixel, x + v * N, places + first, count,
-                                     sums + k * row + v * N, row);
-            k += outs;
-          }
-        }
+  for (int64_t v = 0; v < vectors; v += panel) {
+    const int64_t some = least(panel, vectors - v), most = tile_outputs(static_cast<int>(some));
+    for (int64_t first = 0; first < pixels; first += kPixels) {
+      const int64_t count = least(kPixels, pixels - first);
+      for (int64_t k = 0; k < own.outs;) {
+        int64_t outs = least(most, own.outs - k);
+        if (own.outs - k > most && own.outs - k < 2 * most) outs = ceil_div(own.outs - k, 2);
+        pick_tile<T>(some, outs)(grad + k, x + v * N, places + first, count, sums + k * row + v * N, row);
+        k += outs;
       }
+    }
+  }
+}
+
+template <class T>
+void add_chunk(const ConvShape& s, const Plan& p, const Item& own, const Chunk& chunk, const T* strip, const T* grad,
+               const Place* places, const TapRange* cols, T* sums) {
+  const int64_t pixels = chunk.images * chunk.rows * chunk.cols;
+  for (int64_t r = 0; r < s.kernel_height; ++r) {
+    const int64_t at = chunk.y * s.stride_height + r * s.dilation_height - s.pad_height;
+    const TapRange rows = pixels_inside(chunk.rows, s.stride_height, at, s.in_height);
+    for (int64_t q = 0; q < s.kernel_width; ++q, sums += p.outs * p.ins) {
+      const T* x = strip + (r * s.dilation_height * p.input.cols + q * s.dilation_width) * p.input.pixel;
+      const int64_t row = chunk.images * (cols[q].last - cols[q].first);
+      add_pixels(p, own, x, grad, places + q * pixels + rows.first * row, (rows.last - rows.first) * row, sums);
     }
   }
 }
@@ -221,38 +261,40 @@ void run_item(const ConvShape& s, const Plan& p, const T* grad_output, const T* 
   own.group = item / p.out_blocks;
   own.ins = least(p.ins, in_group(s) - own.in), own.outs = least(p.outs, out_group(s) - own.out);
   const int64_t kernel = kernel_volume(s);
+  const int64_t pixels = p.images * p.rows * p.cols;
   const int64_t sums_size = kernel * p.outs * p.ins, strip_size = p.images * p.input.size();
-  const int64_t grad_size = p.images * p.grad.size(), pixels = p.images * p.rows * s.out_width;
+  const int64_t grad_size = pixels * p.grad.pixel;
   T* const sums = scratch_of<T>(ScratchSlot::item, sums_size + strip_size + grad_size + 2 * kStripSlack<T>);
   T* const strip = sums + sums_size;
   T* const grad = strip + strip_size + kStripSlack<T>;
-  int64_t* const places = scratch_of<int64_t>(ScratchSlot::item2, pixels);
-  PixelStrip source = p.input, upstream = p.grad;
-  source.channels = own.ins, upstream.channels = own.outs;
+  TapRange* const cols = scratch_of<TapRange>(
+      ScratchSlot::item2, s.kernel_width + ceil_div(s.kernel_width * pixels * static_cast<int64_t>(sizeof(Place)),
+                                                    static_cast<int64_t>(sizeof(TapRange))));
+  Place* const places = reinterpret_cast<Place*>(cols + s.kernel_width);
   // Lanes beyond the last channel are read and their sums dropped.
   std::memset(sums, 0, static_cast<size_t>(sums_size + strip_size + kStripSlack<T>) * sizeof(T));
   const int64_t last_image = least((own.split + 1) * p.split_images, s.batch);
+  Chunk listed{};
   for (int64_t n = own.split * p.split_images; n < last_image; n += p.images) {
-    const int64_t images = least(p.images, last_image - n);
-    for (int64_t y = 0; y < s.out_height; y += p.rows) {
-      const int64_t rows = least(p.rows, s.out_height - y);
-      int64_t at = 0;
-      for (int64_t i = 0; i < images; ++i) {
+    for (int64_t block = 0; block < p.row_blocks * p.col_blocks; ++block) {
+      Chunk chunk{least(p.images, last_image - n), block / p.col_blocks * p.rows, p.rows, block % p.col_blocks * p.cols,
+                  p.cols};
+      chunk.rows = least(p.rows, s.out_height - chunk.y), chunk.cols = least(p.cols, s.out_width - chunk.x);
+      if (!chunk.same_places(listed)) list_places(s, p, chunk, places, cols);
+      listed = chunk;
+      PixelStrip source = p.input, upstream = p.grad;
+      source.channels = own.ins, upstream.channels = own.outs;
+      source.base_width += chunk.x * s.stride_width;
+      upstream.base_width = chunk.x, upstream.rows = chunk.rows, upstream.cols = chunk.cols;
+      for (int64_t i = 0; i < chunk.images; ++i) {
         const T* const image = input + (n + i) * p.in_order.image;
-        source.copy(image + (own.group * in_group(s) + own.in) * p.in_order.channel, y * s.stride_height - s.pad_height,
-                    strip + i * source.size());
         const T* const g = grad_output + (n + i) * p.out_order.image;
-        upstream.rows = rows;
-        upstream.copy(g + (own.group * out_group(s) + own.out) * p.out_order.channel, y,
-                      grad + i * rows * s.out_width * upstream.pixel);
-        for (int64_t row = 0; row < rows; ++row) {
-          for (int64_t x = 0; x < s.out_width; ++x) {
-            places[at++] =
-                i * source.size() + (row * s.stride_height * source.cols + x * s.stride_width) * source.pixel;
-          }
-        }
+        source.copy(image + (own.group * in_group(s) + own.in) * p.in_order.channel,
+                    chunk.y * s.stride_height - s.pad_height, strip + i * source.size());
+        upstream.copy(g + (own.group * out_group(s) + own.out) * p.out_order.channel, chunk.y,
+                      grad + i * upstream.size());
       }
-      add_chunk(s, p, own, strip, grad, places, at, sums);
+      add_chunk(s, p, own, chunk, strip, grad, places, cols, sums);
     }
   }
   const int64_t weights = s.out_channels * in_group(s) * kernel;

@@ -31,8 +31,10 @@ constexpr int kRows = kManyRegisters ? 8 : 4;  // output channels of a register 
 constexpr int kVectors = 3;                    // vectors of channels beside them
 constexpr int64_t kChunk = 32;                 // output channels transformed at a time
 constexpr int64_t kBlockTiles = 96;
-constexpr int64_t kSharedTiles = 256;      // of a block whose D and E are shared,
-constexpr int64_t kLargeSums = 32 * 1024;  // for this many pairs of channels
+constexpr int64_t kLargeSums = 4 * 1024;  // pairs of channels whose D and E are made once for all,
+constexpr int64_t kSharedTiles = 256;     // for at least so many tiles at a time
+constexpr int64_t kMostSharedTiles = 1024;
+constexpr int64_t kSharedValues = 96 * 1024;  // and for about so many tiles times channels
 
 struct Plan {
   int64_t tile_rows, tile_cols;  // of an image
@@ -357,6 +359,7 @@ Plan make_plan(const ConvShape& s, int64_t tiles) {
 struct SharedBlock {
   int64_t vectors, panel, panels;  // of channels: registers, values, how many
   int64_t d_step, e_row, e_step;   // between the 16 parts; between output channels
+  int64_t chunk;                   // output channels of an item
   float *d, *e;
 };
 
@@ -385,14 +388,14 @@ void fill_shared(const ConvShape& s, const Plan& p, const Block& b, const Shared
   });
 }
 
-// The weights of kChunk output channels and a panel of channels. False if anything is not finite.
+// The weights of a chunk of output channels and a panel of channels. False if anything is not finite.
 bool shared_item(const ConvShape& s, const Plan& p, const Block& b, const SharedBlock& shared, int64_t item, bool add,
                  float* grad_weight) {
   const ProductTile tiles[] = {product_tile<1>, product_tile<2>, product_tile<3>};
-  const int64_t k_first = item / shared.panels * kChunk, c_first = item % shared.panels * shared.panel;
-  const int64_t k_last = least(k_first + kChunk, p.outs);
+  const int64_t k_first = item / shared.panels * shared.chunk, c_first = item % shared.panels * shared.panel;
+  const int64_t k_last = least(k_first + shared.chunk, p.outs);
   const int64_t vectors = least(shared.vectors, (p.channels - c_first) / kLane);
-  const int64_t part = kChunk * shared.panel + kLane;
+  const int64_t part = shared.chunk * shared.panel + kLane;
   float* const sums = scratch_of<float>(ScratchSlot::item, 16 * part);
   for (int64_t x = 0; x < 16; ++x) {
     const float* const d = shared.d + (item % shared.panels * 16 + x) * shared.d_step;
@@ -416,7 +419,8 @@ bool shared_item(const ConvShape& s, const Plan& p, const Block& b, const Shared
 
 bool run_shared(const ConvShape& s, const float* grad_output, const float* input, float* grad_weight,
                 float* grad_bias) {
-  Plan p = make_plan(s, kSharedTiles);
+  const int64_t tiles = kSharedValues / (s.in_channels + s.out_channels);
+  Plan p = make_plan(s, least(kMostSharedTiles, greatest(kSharedTiles, tiles)));
   p.grad_output = grad_output;
   p.input = input;
   SharedBlock shared;
@@ -424,6 +428,10 @@ bool run_shared(const ConvShape& s, const float* grad_output, const float* input
   shared.vectors = ceil_div(registers, ceil_div(registers, kVectors));
   shared.panel = shared.vectors * kLane;
   shared.panels = ceil_div(p.channels, shared.panel);
+  shared.chunk = kChunk;  // a sum is the same whatever else an item has
+  while (shared.chunk > kRows && ceil_div(p.outs, shared.chunk) * shared.panels < 2 * get_num_threads()) {
+    shared.chunk /= 2;
+  }
   shared.d_step = p.tiles * shared.panel + kLane;
   shared.e_row = round_up(p.tiles, kLane) + kLane;
   shared.e_step = p.outs * shared.e_row + kLane;
@@ -435,7 +443,7 @@ bool run_shared(const ConvShape& s, const float* grad_output, const float* input
   for (int64_t index = 0; index < p.blocks; ++index) {
     const Block b = block_at(s, p, index);
     fill_shared(s, p, b, shared, index > 0);
-    parallel_for(0, ceil_div(p.outs, kChunk) * shared.panels, 1, [&](int64_t begin, int64_t end) {
+    parallel_for(0, ceil_div(p.outs, shared.chunk) * shared.panels, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         if (!shared_item(s, p, b, shared, i, index > 0, grad_weight)) finite.store(false, std::memory_order_relaxed);
       }
