@@ -142,22 +142,28 @@ int64_t nonzero(DType dtype, const void* x, int64_t n, int ndim, const int64_t* 
   }
 }
 
-// step(mask position, place among the true ones) for every true element.
+// The true elements of x and `packed`, one way or the other. Which are true is not to be predicted: every element is
+// written, a false one with what will be written over or was there before.
 template <class U, bool kGather>
 void move_masked(const uint8_t* mask, void* a, int64_t n, void* b) {
   U* x = static_cast<U*>(a);
   U* packed = static_cast<U*>(b);
-  const detail::Workspace space(pieces_bytes(n));
+  const detail::Workspace space(pieces_bytes(n) + sizeof(int64_t));
   auto* starts = space.as<int64_t>();
-  count_pieces(n, starts, [mask](int64_t begin, int64_t end) { return count_bytes(mask + begin, end - begin); });
+  starts[(n + kPiece - 1) / kPiece] =
+      count_pieces(n, starts, [mask](int64_t begin, int64_t end) { return count_bytes(mask + begin, end - begin); });
   each_piece(n, [&](int64_t p, int64_t begin, int64_t end) {
     int64_t k = starts[p];
-    for (int64_t i = begin; i < end; ++i) {
-      if (!mask[i]) continue;
-      if constexpr (kGather)
-        packed[k++] = x[i];
-      else
-        x[i] = packed[k++];
+    const int64_t limit = starts[p + 1];
+    for (int64_t i = begin; i < end && k != limit; ++i) {
+      const bool taken = mask[i] != 0;
+      if constexpr (kGather) {
+        packed[k] = x[i];
+      } else {
+        const U all = static_cast<U>(-static_cast<U>(taken));
+        x[i] = static_cast<U>((packed[k] & all) | (x[i] & ~all));
+      }
+      k += taken;
     }
   });
 }
