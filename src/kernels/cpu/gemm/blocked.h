@@ -44,7 +44,11 @@ struct Product {
   // block is stored there. (With a beta the tiles read C, and do all by themselves.)
   bool gelu_later() const { return activation > GemmActivation::relu && (before == nullptr || beta == T(0)); }
   In* stored() const { return gelu_later() && before != nullptr ? before : c; }
-  bool in_place() const { return kPlain && s_k == 1; }  // s can be read without a copy
+  // s can be read without a copy: its rows lie along k, as whole pairs where those are what is multiplied.
+  bool in_place() const {
+    if constexpr (Format::kGroup == 2) return s_k == 1 && s_row % 2 == 0 && k % 2 == 0;
+    return kPlain && s_k == 1;
+  }
 };
 
 constexpr TENSORGRAD_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -63,9 +67,8 @@ struct Tiling {
 
 // The height of tiles whose rows are read in place. Rows a multiple of the page apart fall on the same sets of the
 // first cache, which has 8 to 12 ways: not more of them than that.
-template <class T>
-TENSORGRAD_INLINE int64_t tile_height(bool in_place, int64_t row_stride) {
-  return in_place && row_stride * static_cast<int64_t>(sizeof(T)) % 2048 == 0 ? min_of(kMaxRows, 10) : kMaxRows;
+TENSORGRAD_INLINE int64_t tile_height(bool in_place, int64_t row_bytes) {
+  return in_place && row_bytes % 2048 == 0 ? min_of(kMaxRows, 10) : kMaxRows;
 }
 
 // Places along k that kn elements take in a packed panel.
@@ -198,9 +201,10 @@ TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, 
   const T* s = nullptr;
   if constexpr (Packed) {
     s = b.s + t * tile_room<T, Format>(b.kn);
-  } else if constexpr (Product<T, Format>::kPlain) {
-    s = P.s + (b.i0 + row) * P.s_row + b.k0 * P.s_k;
+  } else {
+    s = reinterpret_cast<const T*>(P.s + (b.i0 + row) * P.s_row + b.k0 * P.s_k);
   }
+  const int64_t s_row = P.s_row / Format::kGroup;  // s_k is 1 where there are pairs
   if constexpr (Product<T, Format>::kPlain) {
     if (b.through) {
       if (t == 0 && cols == kPanel<T>) {
@@ -217,7 +221,7 @@ TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, 
   }
   const MicroKernel<T> kernel =
       micro_kernel<T, Packed, Format::kGroup>(height, static_cast<int>(ceil_div(cols, kLanes<T>)));
-  kernel(steps, s, P.s_row, P.s_k, b.through ? b.v : b.v + j * steps, kPanel<T>, o);
+  kernel(steps, s, s_row, P.s_k, b.through ? b.v : b.v + j * steps, kPanel<T>, o);
 }
 
 template <class T, class Format, bool Packed>
@@ -237,7 +241,7 @@ template <class T, class Format>
 TENSORGRAD_INLINE void run_block(const Product<T, Format>& P, const Block<T>& b, const Tiling& tiles) {
   if (b.s != nullptr) {
     run_tiles<T, Format, true>(P, b, tiles);
-  } else if constexpr (Product<T, Format>::kPlain) {
+  } else if constexpr (Product<T, Format>::kPlain || Format::kGroup == 2) {
     run_tiles<T, Format, false>(P, b, tiles);
   }
   if constexpr (Product<T, Format>::kPlain) {
@@ -319,7 +323,7 @@ void shared_v(const Product<T, Format>& P) {
   if (depth * cols > kShared && Product<T, Format>::kPlain) depth = block_length(P.k, max_of(512, kShared / cols), 16);
   cols = block_length(round_up(P.nv, NR), max_of(NR, kShared / depth), NR);
   // The k block: s's block and v's panel in the caches next to the core.
-  const int64_t kc_wanted = in_place ? max_of(256, min_of(1024, (64 << 10) / P.nv))
+  const int64_t kc_wanted = in_place ? max_of(256, min_of(1024, (64 << 10) / P.nv)) * Format::kGroup
                                      : kDepthBytes / static_cast<int64_t>(sizeof(T)) * Format::kGroup;
 
   T* const panels = scratch_of<T>(ScratchSlot::gemm_v, places<Format>(min_of(depth, P.k)) * cols);
@@ -359,7 +363,7 @@ void shared_v(const Product<T, Format>& P) {
         for (int64_t u = begin; u < end; ++u) {
           const int64_t i0 = tasks.first_row(u), rows = tasks.first_row(u + tasks.groups) - i0;
           const int64_t j = tasks.first_panel(u) * NR, width = min_of(tasks.last_panel(u) * NR, nj) - j;
-          const Tiling tiles(rows, tile_height<T>(in_place, P.s_row));
+          const Tiling tiles(rows, tile_height(in_place, P.s_row * kItem));
           T* const s = in_place ? nullptr : scratch_of<T>(ScratchSlot::gemm_s, tiles.count * tile_room<T, Format>(kc));
           const int64_t ld = round_up(width, NR);
           T* const buffer = direct ? nullptr : scratch_of<T>(ScratchSlot::gemm_c, rows * ld);
@@ -387,9 +391,10 @@ void shared_v(const Product<T, Format>& P) {
 template <class T, class Format>
 void private_v(const Product<T, Format>& P) {
   constexpr int64_t kPrivate = kPrivateBytes / static_cast<int64_t>(sizeof(T)) * Format::kGroup, NR = kPanel<T>;
+  constexpr int64_t kItem = sizeof(typename Product<T, Format>::In);
   const int64_t threads = get_num_threads();
   // s is small and used often: read in place only where its rows do not fall on the same cache sets.
-  const bool in_place = P.in_place() && tile_height<T>(true, P.s_row) == kMaxRows, direct = P.direct();
+  const bool in_place = P.in_place() && tile_height(true, P.s_row * kItem) == kMaxRows, direct = P.direct();
   const bool through = Product<T, Format>::kPlain && P.pack == nullptr && P.v_col == 1;
   const int64_t kc = block_length(P.k, 256 * Format::kGroup, 16), k_blocks = ceil_div(P.k, kc);
   int64_t cols = max_of(NR, kPrivate / kc / NR * NR);
@@ -411,7 +416,7 @@ void private_v(const Product<T, Format>& P) {
     if (++q == k_blocks) q = 0, u = u + 1 < end ? u + 1 : likely_next(begin, end, chunks, threads);
     if (P.pack != nullptr || u < 0) return Ahead();
     return Ahead(P.v + q * kc * P.v_k + u * cols * P.v_col, min_of(kc, P.k - q * kc), P.v_k,
-                 min_of(cols, P.nv - u * cols), P.v_col, sizeof(typename Product<T, Format>::In));
+                 min_of(cols, P.nv - u * cols), P.v_col, kItem);
   };
   parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t u = begin; u < end; ++u) {

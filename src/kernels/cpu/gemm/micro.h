@@ -185,7 +185,9 @@ __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int6
       }
 #pragma GCC unroll 16
       for (int i = 0; i < H; ++i) {
-        const Vec<T> x(Packed ? s[i] : s[i * s_row]);
+        T value;
+        __builtin_memcpy(&value, Packed ? s + i : s + i * s_row, sizeof(T));  // a pair may lie at any even address
+        const Vec<T> x(value);
 #pragma GCC unroll 4
         for (int j = 0; j < NV; ++j) acc[i][j] = multiply_add<Group>(x, row[j], acc[i][j]);
       }
