@@ -144,7 +144,7 @@ const Range kRanges[] = {
     {MathFunction::atan, "atan", -30, 30, 0.51, 2.0},      {MathFunction::sinh, "sinh", -90, 90, 2.0, 2.0},
     {MathFunction::cosh, "cosh", -90, 90, 2.0, 2.0},       {MathFunction::asinh, "asinh", -100, 100, 0.51, 2.0},
     {MathFunction::acosh, "acosh", 1, 100, 0.51, 2.0},     {MathFunction::atanh, "atanh", -1, 1, 2.0, 2.0},
-    {MathFunction::pow, "pow", 0, 30, 1.0, 1.0},           {MathFunction::atan2, "atan2", -30, 30, 2.0, 2.0},
+    {MathFunction::pow, "pow", 0, 30, 1.1, 1.0},           {MathFunction::atan2, "atan2", -30, 30, 2.0, 2.0},
     {MathFunction::hypot, "hypot", -30, 30, 0.51, 1.5},    {MathFunction::erfinv, "erfinv", -1, 1, 2.0, 2.0},
 };
 
