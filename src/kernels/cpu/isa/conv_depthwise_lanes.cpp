@@ -1,9 +1,9 @@
 // Depthwise convolution with the channels in the lanes, any stride and dilation: channels_last arrays, and planes whose
 // rows would leave registers empty. A kernel position is one register of weights and one load a result pixel. Planes
 // are copied for a register of channels of one image with the padding written out (conv_pixels.h), and results
-// transposed back. channels_last arrays are read where they lie: result rows and columns near the border, which see
-// fewer kernel positions, are rectangles of their own. The input gradient is the same with grad_output as the source,
-// for each residue class of input pixels modulo the stride.
+// transposed back; rows near the border leave out the kernel rows over the padding. channels_last arrays are read where
+// they lie: result rows and columns near the border, which see fewer kernel positions, are rectangles of their own. The
+// input gradient is the same with grad_output as the source, for each residue class of input pixels modulo the stride.
 
 #include "kernels/cpu/conv_depthwise.h"
 #include "kernels/cpu/conv_pixels.h"
@@ -57,23 +57,21 @@ struct LanePlan {
   int64_t bands = 1, band_rows;  // positions q of a work item: in place some rows, which are read as they follow
 };
 
-// Splits `count` result positions into runs that see the same kernel positions inside the source (sorted by place).
-void split_axis(const TapAxis& axis, int64_t count, int64_t stride, int64_t base, int64_t size, bool all_inside,
+// Splits `count` result positions into runs that see the same kernel positions inside the source (sorted by place), or,
+// `together` neighbours, those that any of them sees.
+void split_axis(const TapAxis& axis, int64_t count, int64_t stride, int64_t base, int64_t size, int64_t together,
                 SegmentList& list) {
   list.count = 0;
-  if (all_inside) {
-    list.all[list.count++] = {0, count, 0, axis.count};
-    return;
-  }
-  for (int64_t q = 0; q < count; ++q) {
+  for (int64_t q = 0; q < count; q += together) {
+    const int64_t end = least(count, q + together);
     int64_t low = 0, high = axis.count;
-    while (low < high && q * stride + base + axis.at[low] < 0) ++low;
+    while (low < high && (end - 1) * stride + base + axis.at[low] < 0) ++low;
     while (high > low && q * stride + base + axis.at[high - 1] >= size) --high;
     Segment* const last = list.count > 0 ? &list.all[list.count - 1] : nullptr;
     if (last && last->low == low && last->high == high) {
-      last->last = q + 1;
+      last->last = end;
     } else if (list.count < 2 * kMostTaps + 1) {
-      list.all[list.count++] = {q, q + 1, low, high};
+      list.all[list.count++] = {q, end, low, high};
     }
   }
 }
@@ -176,18 +174,22 @@ void run_band(const LanePlan<T>& p, int64_t n, int64_t band, int64_t c, const T*
   Tap taps[kMostTaps];
   for (int64_t k = 0; k < p.step * p.step; ++k) {
     const int64_t a = k / p.step, b = k % p.step;
+    Segment listed{0, 0, 0, 0};  // whose kernel positions `taps` holds
     for (int64_t i = 0; i < p.rows[a].count; ++i) {
       Segment high = p.rows[a].all[i];
       high.first = greatest(high.first, band * p.band_rows), high.last = least(high.last, (band + 1) * p.band_rows);
       if (high.last <= high.first) continue;
       for (int64_t j = 0; j < p.cols[b].count; ++j) {
         const Segment& wide = p.cols[b].all[j];
-        int64_t count = 0;
-        for (int64_t y = high.low; y < high.high; ++y) {
-          for (int64_t x = wide.low; x < wide.high; ++x) {
-            taps[count++] = {p.high[a].at[y] * row + p.wide[b].at[x] * col,
-                             (p.high[a].index[y] * p.kernel_width + p.wide[b].index[x]) * N};
+        const int64_t width = wide.high - wide.low;
+        if (wide.low != listed.low || wide.high != listed.high) {  // of all kernel rows
+          for (int64_t y = 0, at = 0; y < p.high[a].count; ++y) {
+            for (int64_t x = wide.low; x < wide.high; ++x) {
+              taps[at++] = {p.high[a].at[y] * row + p.wide[b].at[x] * col,
+                            (p.high[a].index[y] * p.kernel_width + p.wide[b].index[x]) * N};
+            }
           }
+          listed = wide;
         }
         const Rectangle<T> r{first + high.first * p.stride_height * row + wide.first * p.stride_width * col,
                              p.stride_height * row,
@@ -197,7 +199,8 @@ void run_band(const LanePlan<T>& p, int64_t n, int64_t band, int64_t c, const T*
                              p.step * to_pixel,
                              high.last - high.first,
                              wide.last - wide.first};
-        run_rectangle(r, taps, count, weight, start, p.relu, last ? lanes : N);
+        run_rectangle(r, taps + high.low * width, (high.high - high.low) * width, weight, start, p.relu,
+                      last ? lanes : N);
       }
     }
   }
@@ -213,10 +216,11 @@ void run_plan(LanePlan<T>& p) {
   const int64_t blocks = ceil_div(p.channels, N), plane = p.result_height * p.result_width;
   p.in_place = p.from.last() && p.result_width >= 4 * p.kernel_width && p.result_height >= 4 * p.kernel_height;
   for (int64_t a = 0; a < p.step; ++a) {
-    split_axis(p.high[a], ceil_div(p.result_height - a, p.step), p.stride_height, p.base_height, p.strip.source_height,
-               !p.in_place, p.rows[a]);
-    split_axis(p.wide[a], ceil_div(p.result_width - a, p.step), p.stride_width, p.strip.base_width,
-               p.strip.source_width, !p.in_place, p.cols[a]);
+    const int64_t rows = ceil_div(p.result_height - a, p.step), cols = ceil_div(p.result_width - a, p.step);
+    const bool pairs = !p.in_place && 2 * ceil_div(cols, ceil_div(cols, kMostPixels)) <= kMostPixels;
+    split_axis(p.high[a], rows, p.stride_height, p.base_height, p.strip.source_height, pairs ? 2 : 1, p.rows[a]);
+    split_axis(p.wide[a], cols, p.stride_width, p.strip.base_width, p.strip.source_width, p.in_place ? 1 : cols,
+               p.cols[a]);
   }
   T* const turned = scratch_of<T>(ScratchSlot::shared, blocks * kernel * N);
   parallel_for(0, blocks, greatest(1, 2048 / kernel), [&](int64_t begin, int64_t end) {
