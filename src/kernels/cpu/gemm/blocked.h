@@ -281,6 +281,7 @@ inline constexpr int64_t kPrivateBytes = 256 << 10;  // packed v of one thread: 
 // few for the threads, groups of v's panels (s is packed again for each of them). Each thread gets four tasks or more
 // and all of them the same number: a thread that ends early waits for the others.
 struct Tasks {
+  static constexpr int64_t kChunks = 16;  // of a parallel loop, at most, for each thread
   int64_t rows, panels, row_blocks, groups;
   int64_t unit;  // blocks begin at multiples of it: whole lines where rows lie next to each other
 
@@ -290,7 +291,9 @@ struct Tasks {
     row_blocks = min_of(rows, ceil_div(rows, in_place ? 2 * kMaxRows : kBlockRows));
     if (threads > 1) {
       while (row_blocks < 4 * threads && 2 * row_blocks <= most_blocks) row_blocks *= 2;
-      if (round_up(row_blocks, threads) <= most_blocks) row_blocks = round_up(row_blocks, threads);
+      // parallel_for hands many of them out several at a time: as many of such chunks for one thread as for the other.
+      const int64_t share = ceil_div(row_blocks, kChunks * threads) * threads;
+      if (round_up(row_blocks, share) <= most_blocks) row_blocks = round_up(row_blocks, share);
       const int64_t most_groups = ceil_div(panels, in_place ? 1 : 4);
       if (row_blocks < 4 * threads) groups = ceil_div(4 * threads, row_blocks);
       while (row_blocks * groups % threads != 0 && groups < most_groups) ++groups;
