@@ -181,8 +181,8 @@ TENSORGRAD_INLINE void short_rows(const Product<T, Format>& P, int64_t i) {
 
 template <class T, class Format, int K>
 void short_product(const Product<T, Format>& P) {
-  // Memory is the limit: a part for a thread is some 16 KB of the result.
-  const int64_t rows = max_of(2, round_up(ceil_div(4096, P.nv), 2));
+  // Memory is the limit: a part for a thread is some 64 KB of the result, which it writes in a microsecond.
+  const int64_t rows = max_of(2, round_up(ceil_div(16384, P.nv), 2));
   parallel_for(0, P.ms, rows, [&](int64_t begin, int64_t end) {
     const auto run = [&](auto plain) __attribute__((always_inline)) {
       int64_t i = begin;
