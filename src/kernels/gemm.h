@@ -35,6 +35,9 @@ struct GemmArgs {
   GemmActivation activation = GemmActivation::none;
   // What the activation is applied to, stored as well, laid out as C: the gradient of gelu needs it. Null: not wanted.
   void* before_activation = nullptr;
+  // m values of C's type that become the sums of A's rows, sum over k of A[i][k]: with A an upstream gradient
+  // transposed, a bias's gradient beside its weight's. One problem only (batch and outer 1). Null: not wanted.
+  void* sum_a = nullptr;
 
   // Set instead of `b` where B exists only implicitly (the columns of a convolution). Writes B's rows k0 .. k0+kn and
   // columns j0 .. j0+jn of problem `t` as panels of `width` columns: element (p, j) goes to
@@ -52,8 +55,10 @@ struct GemmKernels {
   using Function = void (*)(const GemmArgs&);
   Function f32 = nullptr, f64 = nullptr, bf16 = nullptr, f16 = nullptr;
   Function i64 = nullptr, i32 = nullptr, i16 = nullptr, i8 = nullptr, u8 = nullptr;
-  // Whether the floating functions take gelu, gelu_tanh and before_activation; none and relu they all take.
-  bool gelu = false;
+  // Whether the floating functions take gelu and gelu_tanh (with before_activation), and sum_a; no activation and relu
+  // they all take.
+  bool gelu = false, sum_a = false;
+  bool wants_dense = false;  // whether operands without a dense dim are copied first
   // out[c] = sum over r < rows of x[r * row + c * col], c < cols, all of `dtype` (a floating one): a bias's gradient.
   // Null where a product with a row of ones is as good.
   void (*sum_rows)(DType dtype, int64_t rows, int64_t cols, const void* x, int64_t row, int64_t col,

@@ -77,6 +77,11 @@ bool collapses_to_rows(const Tensor& t) {
   return true;
 }
 
+bool product_copies(const Tensor& t) {
+  const MatrixView m = collapsed(t);
+  return kernels(t.device()).gemm.wants_dense && m.row_stride != 1 && (m.col_stride != 1 || m.row_stride < m.cols);
+}
+
 MatrixView collapsed(const Tensor& t) {
   const size_t n = static_cast<size_t>(t.dim());
   MatrixView m{&t, 1, t.sizes()[n - 1], 0, t.strides()[n - 1], 0};
@@ -107,6 +112,7 @@ void multiply(const char* op, const Tensor& out, IntArrayRef batch, const Matrix
   if (options.bias != nullptr) g.bias_n = options.bias->data_ptr();
   g.activation = options.activation;
   if (options.before_activation != nullptr) g.before_activation = options.before_activation->data_ptr();
+  if (options.sum_a != nullptr) g.sum_a = options.sum_a->data_ptr();
   if (batch.empty()) return kernel(g);
 
   BatchDims dims;

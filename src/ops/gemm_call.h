@@ -36,11 +36,15 @@ MatrixView collapsed(const Tensor& t);
 // Whether the leading dims follow each other in memory evenly enough for collapsed().
 bool collapses_to_rows(const Tensor& t);
 
+// Whether a product with t's rows begins by copying them: its device's kernels want a dense dim.
+bool product_copies(const Tensor& t);
+
 struct ProductOptions {
   double alpha = 1, beta = 0;
   const Tensor* bias = nullptr;  // one value per column, contiguous
   GemmActivation activation = GemmActivation::none;
   const Tensor* before_activation = nullptr;  // like out; gets what the activation is applied to
+  const Tensor* sum_a = nullptr;              // (a.rows), contiguous; gets the sums of a's rows (GemmKernels::sum_a)
 };
 
 // The broadcast of both batches.

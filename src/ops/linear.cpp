@@ -50,7 +50,10 @@ Grads<3> linear_gradients(const Tensor& grad, const Saved& saved_x, const Saved&
     if (c.needs(2)) out[2] = grad;  // the engine sums it to the bias's shape
     return out;
   }
-  const Tensor g = detail::collapses_to_rows(grad) ? grad : grad.contiguous();
+  // Laid out anew once where several products would each do so.
+  const auto wanted = int{c.needs(0)} + int{c.needs(1)};
+  const Tensor g = detail::collapses_to_rows(grad) && !(wanted > 1 && detail::product_copies(grad)) ? grad
+                                                                                                  : grad.contiguous();
   const MatrixView rows = collapsed(g);
   if (c.needs(0)) {
     const Tensor w = saved_w(c);
@@ -63,9 +66,14 @@ Grads<3> linear_gradients(const Tensor& grad, const Saved& saved_x, const Saved&
     Tensor x = saved_x(c);
     if (!detail::collapses_to_rows(x)) x = x.contiguous();
     out[1] = make_empty({g.sizes().back(), x.sizes().back()}, g.dtype(), g.device());
-    detail::multiply("linear", out[1], {}, rows.transposed(), collapsed(x));
+    detail::ProductOptions options;
+    if (c.needs(2) && x.numel() > 0 && kernels(g.device()).gemm.sum_a) {
+      out[2] = make_empty(g.sizes().back(), g.dtype(), g.device());
+      options.sum_a = &out[2];
+    }
+    detail::multiply("linear", out[1], {}, rows.transposed(), collapsed(x), options);
   }
-  if (c.needs(2)) {
+  if (c.needs(2) && !out[2].defined()) {
     out[2] = make_empty(g.sizes().back(), g.dtype(), g.device());
     detail::sum_rows("linear", out[2], rows);
   }

@@ -160,15 +160,17 @@ struct Matrix {
   const void* data;
   int64_t row, column;
 };
-// c (m, n; dense) = a (m, k) . b (k, n) + bias.
+// c (m, n; dense) = a (m, k) . b (k, n) + bias; sum_a: see GemmArgs.
 template <class T>
-void multiply(const Tensor& c, int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, const T* bias = nullptr) {
+void multiply(const Tensor& c, int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, const T* bias = nullptr,
+              T* sum_a = nullptr) {
   GemmArgs g;
   g.m = m, g.n = n, g.k = k;
   g.a = a.data, g.a_row = a.row, g.a_col = a.column;
   g.b = b.data, g.b_row = b.row, g.b_col = b.column;
   g.c = c.data_ptr(), g.c_row = n, g.c_col = 1;
   g.bias_n = bias;
+  g.sum_a = sum_a;
   functions_of<T>(kernels(c.device()).gemm)(g);
 }
 
@@ -176,7 +178,8 @@ void multiply(const Tensor& c, int64_t m, int64_t n, int64_t k, Matrix a, Matrix
 // evenly.
 Matrix as_rows(Tensor& g) {
   int64_t row = 0, inner = 0;
-  if (joined_stride(g, 0, 2, row) && joined_stride(g, 2, 3, inner)) return {g.data_ptr(), row, inner};
+  if (joined_stride(g, 0, 2, row) && joined_stride(g, 2, 3, inner) && !detail::product_copies(g))
+    return {g.data_ptr(), row, inner};
   g = packed(g);
   return {g.data_ptr(), g.size(2), 1};
 }
@@ -190,12 +193,14 @@ Grads<5> fused_gradients(const Fused& f, Tensor up, const Tensor& x, const Tenso
   const auto& attention = functions_of<T>(kernels(x.device()).attention);
   const detail::MatrixView g_view{&up, rows, e, g.row, g.column, 0};
   Grads<5> d;
+  const bool sums = kernels(x.device()).gemm.sum_a;  // a product with an upstream gradient sums it for the bias
+  if (c.needs(4)) d[4] = made({e});
   if (c.needs(3)) {  // g^T . heads
     d[3] = made({e, e});
-    multiply<T>(d[3], e, e, rows, {g.data, g.column, g.row}, {heads.data_ptr(), e, 1});
+    multiply<T>(d[3], e, e, rows, {g.data, g.column, g.row}, {heads.data_ptr(), e, 1}, nullptr,
+                sums && c.needs(4) ? pointer<T>(d[4]) : nullptr);
   }
-  if (c.needs(4)) {
-    d[4] = made({e});
+  if (c.needs(4) && !(sums && c.needs(3))) {
     if (g.column == 1)
       attention.column_sums(rows, e, static_cast<const T*>(g.data), g.row, pointer<T>(d[4]));
     else
@@ -212,14 +217,13 @@ Grads<5> fused_gradients(const Fused& f, Tensor up, const Tensor& x, const Tenso
     d[0] = made(x.sizes());
     multiply<T>(d[0], rows, e, 3 * e, {to, 3 * e, 1}, {w_in.data_ptr(), e, 1});
   }
+  if (c.needs(2)) d[2] = made({3 * e});
   if (c.needs(1)) {
     d[1] = made({3 * e, e});
-    multiply<T>(d[1], 3 * e, e, rows, {to, 1, 3 * e}, {x.data_ptr(), e, 1});
+    multiply<T>(d[1], 3 * e, e, rows, {to, 1, 3 * e}, {x.data_ptr(), e, 1}, nullptr,
+                sums && c.needs(2) ? pointer<T>(d[2]) : nullptr);
   }
-  if (c.needs(2)) {
-    d[2] = made({3 * e});
-    attention.column_sums(rows, 3 * e, to, 3 * e, pointer<T>(d[2]));
-  }
+  if (c.needs(2) && !(sums && c.needs(1))) attention.column_sums(rows, 3 * e, to, 3 * e, pointer<T>(d[2]));
   return d;
 }
 

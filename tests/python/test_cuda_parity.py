@@ -21,6 +21,10 @@ def permuted(*shape):
     return tg.randn(*shape[::-1]).permute(*range(len(shape) - 1, -1, -1))
 
 
+def activated(activation):
+    return lambda x, weight, bias=None: tg._C._linear_activation(x, weight, bias, activation)
+
+
 CASES = {
     "add broadcast": (lambda a, b: a + b, [(33, 1, 65), (7, 65)]),
     "sub scaled": (lambda a, b: tg.sub(a, b, alpha=0.5), [(1001,), (1001,)]),
@@ -69,12 +73,18 @@ CASES = {
     "layer_norm": (lambda a, w, b: F.layer_norm(a, (33,), w, b), [(65, 33), (33,), (33,)]),
     "layer_norm of long rows": (lambda a, w, b: F.layer_norm(a, (4096,), w, b), [(70, 4096), (4096,), (4096,)]),
     "layer_norm of odd rows": (lambda a, w, b: F.layer_norm(a, (1027,), w, b), [(300, 1027), (1027,), (1027,)]),
-    "layer_norm of 8192": (lambda a, w, b: F.layer_norm(a, (8192,), w, b), [(40, 8192), (8192,), (8192,)]),
-    "layer_norm of 16384": (lambda a, w, b: F.layer_norm(a, (16384,), w, b), [(9, 16384), (16384,), (16384,)]),
     "softmax of 16384": (lambda a: (a * 3).softmax(-1), [(3, 16384)]),
     "softmax of 2048": (lambda a: a.softmax(-1), [(30, 2048)]),
     "matmul of few rows": (tg.matmul, [(33, 1000), (1000, 2050)]),
     "linear of few rows": (F.linear, [(64, 1024), (515, 1024), (515,)]),
+    "linear of packs": (F.linear, [(128, 64), (256, 64), (256,)]),
+    "linear of many rows": (F.linear, [(5000, 24), (16, 24), (16,)]),
+    "linear of transposed rows": (lambda a, *w: F.linear(a.transpose(0, 1), *w), [(33, 70), (24, 33), (24,)]),
+    "linear gelu": (activated("gelu"), [(130, 64), (96, 64), (96,)]),
+    "linear gelu tanh": (activated("gelu_tanh"), [(130, 64), (96, 64), (96,)]),
+    "linear gelu tanh without bias": (activated("gelu_tanh"), [(3, 7, 33), (40, 33)]),
+    "linear gelu tanh of odd rows": (activated("gelu_tanh"), [(13, 20), (35, 20), (35,)]),
+    "linear gelu tanh of one": (activated("gelu_tanh"), [(1, 1), (1, 1), (1,)]),
     "layer_norm of very long rows": (lambda a, w: F.layer_norm(a, (40000,), w), [(3, 40000), (40000,)]),
     "layer_norm without weights": (lambda a: F.layer_norm(a, (768,)), [(33, 768)]),
     "group_norm": (lambda a, w, b: F.group_norm(a, 3, w, b), [(4, 6, 5, 7), (6,), (6,)]),
@@ -128,6 +138,11 @@ CASES = {
         for d in (3, 20, 32, 64, 100, 130)
     },
     "attention of unlike heads": (F.scaled_dot_product_attention, [(2, 3, 70, 18), (2, 3, 90, 18), (2, 3, 90, 35)]),
+    **{
+        f"layer_norm of {n}": (lambda a, *w, n=n: F.layer_norm(a, (n,), *w), [(rows, n), (n,), (n,)])
+        for rows, n in [(700, 4096), (3, 4100), (70, 8192), (300, 8200), (40, 16384), (9, 20004), (5, 32768), (4, 32772)]
+    },
+    "rms_norm of 12000": (lambda a, w: F.rms_norm(a, (12000,), w), [(33, 12000), (12000,)]),
     "mse_loss": (F.mse_loss, [(33, 65), (33, 65)]),
     "permute and reshape": (lambda a: a.permute(2, 0, 1).reshape(-1), [(5, 6, 7)]),
     "cat": (lambda a, b: tg.cat([a, b], 1), [(5, 6), (5, 9)]),

@@ -29,6 +29,7 @@ void check_launch(const char* what);
 
 inline constexpr int kThreads = 256;
 int multiprocessors();
+bool has_clusters();  // blocks that read each other's shared memory, of the current device
 inline unsigned blocks_for(int64_t n, int64_t per_block) {
   const int64_t want = (n + per_block - 1) / per_block;
   const int64_t most = int64_t{multiprocessors()} * 32;

@@ -27,10 +27,20 @@ struct Heuristic {
 };
 
 enum Compute : int { kCompute32F = 68, kCompute32FTf32 = 77, kCompute64F = 70 };
-enum DescAttribute : int { kTransA = 3, kTransB = 4, kEpilogue = 7, kBiasPointer = 8 };
+enum DescAttribute : int {
+  kTransA = 3,
+  kTransB = 4,
+  kEpilogue = 7,
+  kBiasPointer = 8,
+  kAuxPointer = 11,
+  kAuxLd = 12,
+  kAuxBatchStride = 13
+};
 enum LayoutAttribute : int { kBatchCount = 5, kBatchOffset = 6 };
 enum PreferenceAttribute : int { kMaxWorkspace = 1 };
-enum Epilogue : int { kDefault = 1, kRelu = 2, kBias = 4, kReluBias = 6 };
+// Sums of flags, but kDefault. kGelu is the tanh formula; with kAux its argument is stored as well. kSumB: the sums over k
+// of the second operand's columns go to the bias pointer.
+enum Epilogue : int { kDefault = 1, kRelu = 2, kBias = 4, kGelu = 32, kAux = 128, kSumB = 512 };
 
 struct Api {
   int (*Create)(Handle*);

@@ -1,4 +1,5 @@
-// Matrix products by cuBLASLt: bias and ReLU in the epilogue, the algorithm measured once per shape and kept.
+// Matrix products by cuBLASLt: bias, ReLU, GELU by tanh and the sums of a bias's gradient in the epilogue, the algorithm
+// measured once per shape and kept.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -15,6 +16,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/library.h"
 #include "kernels/cuda/plan_key.h"
+#include "kernels/cuda/pointwise_parts.h"
 #include "kernels/cuda/reduce_rows.cuh"
 #include "kernels/gemm.h"
 #include "tensorgrad/cuda.h"
@@ -70,8 +72,8 @@ struct Prepared {
   lt::MatmulDesc desc = nullptr;
   lt::Layout a = nullptr, b = nullptr, c = nullptr;
   lt::Heuristic best{};
-  bool has_bias = false;
-  bool ours = false;  // gemm_f32 is faster
+  int ours = 0;         // gemm_f32 is faster, with this density
+  bool passes = false;  // the epilogue is not offered, or slower than passes of their own
 };
 
 // A matrix as cuBLASLt (column-major) sees it. Ours is row-major, so we ask for Cᵀ = Bᵀ Aᵀ: a row-major matrix with
@@ -101,7 +103,7 @@ struct Call {
 };
 
 struct Cache {
-  std::mutex mutex;
+  std::recursive_mutex mutex;  // a product in passes that is tried is a product itself
   lt::Handle handle = nullptr;
   std::unordered_map<Key, Prepared, PlanKeyHash> prepared;
 };
@@ -139,6 +141,27 @@ Factor factor(double v, const Call& call) {
   return x;
 }
 
+// What the epilogue does beside bias and ReLU, for which it may not be offered; it never is for GELU by erf.
+bool is_gelu(const GemmArgs& g) { return g.activation > GemmActivation::relu; }
+bool is_special(const GemmArgs& g) { return g.sum_a != nullptr || is_gelu(g); }
+template <class T, class Acc>
+void in_passes(const GemmArgs& g, const Call& call);
+
+int epilogue_of(const GemmArgs& g) {
+  if (g.sum_a) return lt::kSumB;  // our A is cuBLASLt's second operand
+  int epilogue = g.bias_n ? lt::kBias : 0;
+  if (g.activation == GemmActivation::relu) epilogue |= lt::kRelu;
+  if (g.activation == GemmActivation::gelu_tanh) epilogue |= lt::kGelu | (g.before_activation ? lt::kAux : 0);
+  return epilogue ? epilogue : lt::kDefault;
+}
+// The addresses that a description holds.
+void set_addresses(const Prepared& p, const GemmArgs& g) {
+  if (const void* bias = g.sum_a ? g.sum_a : g.bias_n)
+    check_lt(api().MatmulDescSetAttribute(p.desc, lt::kBiasPointer, &bias, sizeof bias), "bias");
+  if (g.before_activation)
+    check_lt(api().MatmulDescSetAttribute(p.desc, lt::kAuxPointer, &g.before_activation, sizeof(void*)), "epilogue");
+}
+
 int call_lt(Cache& cache, const Prepared& p, const GemmArgs& g, const Call& call, const lt::Algo& algo,
             void* workspace) {
   const Factor alpha = factor(g.alpha, call), beta = factor(g.beta, call);
@@ -147,7 +170,7 @@ int call_lt(Cache& cache, const Prepared& p, const GemmArgs& g, const Call& call
                       workspace ? kWorkspaceBytes : 0, stream());
 }
 
-// suggestion -1: our own kernel
+// suggestion -1: what the epilogue does in passes of its own; -2, -4: our own kernel with this density
 void show_trial(const GemmArgs& g, int suggestion, float ms) {
   if (!trials_are_shown()) return;
   std::fprintf(stderr, "product %lld x %lld x %lld, batch %lld, suggestion %d: %.1f us\n", static_cast<long long>(g.m),
@@ -158,11 +181,12 @@ void show_trial(const GemmArgs& g, int suggestion, float ms) {
 constexpr int kSuggestions = 24;
 
 // Times the suggestions on the real data: the call overwrites C anyway (beta 0), so trying costs only time.
+template <class T, class Acc>
 void choose(Cache& cache, Prepared& p, const GemmArgs& g, const Call& call, lt::Heuristic* found, int count) {
   p.best = found[0];
   const double work = 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) *
                       static_cast<double>(g.batch);
-  if (count < 2 || g.beta != 0) return;
+  if ((count < 2 && !is_special(g)) || g.beta != 0) return;
   const Scratch workspace(kWorkspaceBytes);
   Trial trial;
   const int repeats = work < 1e9 ? 4 : 1;  // within one measurement: short products are shorter than a timer's tick
@@ -179,25 +203,40 @@ void choose(Cache& cache, Prepared& p, const GemmArgs& g, const Call& call, lt::
     show_trial(g, i, ms / static_cast<float>(repeats));
     if (ms < best) best = ms, p.best = found[i];
   }
-  if (call.type == CUDA_R_32F && call.compute == lt::kCompute32F && work < 1e11 && gemm_f32_fits(g)) {
-    const Scratch scratch(gemm_f32_scratch(g) + 1);
+  if (is_special(g)) {
+    in_passes<T, Acc>(g, call);  // chooses the algorithm of the bare product
     const float ms = trial.time(4, [&] {
-      for (int r = 0; r < repeats; ++r) gemm_f32(g, scratch.as<void>());
+      for (int r = 0; r < repeats; ++r) in_passes<T, Acc>(g, call);
       return true;
     });
     show_trial(g, -1, ms / static_cast<float>(repeats));
-    p.ours = ms < best;
+    p.passes = ms < best;
+    return;
+  }
+  for (int density : {2, 4}) {
+    if (call.type != CUDA_R_32F || call.compute != lt::kCompute32F || work >= 1e11 || !gemm_f32_fits(g, density)) continue;
+    const Scratch scratch(gemm_f32_scratch(g, density) + 1);
+    const float ms = trial.time(4, [&] {
+      for (int r = 0; r < repeats; ++r) gemm_f32(g, scratch.as<void>(), density);
+      return true;
+    });
+    show_trial(g, -density, ms / static_cast<float>(repeats));
+    if (ms < best) best = ms, p.ours = density;
   }
 }
 
+template <class... Address>
+int64_t misalignment(Address... p) {
+  return static_cast<int64_t>((reinterpret_cast<uintptr_t>(p) | ...) & 15);
+}
+
+template <class T, class Acc>
 const Prepared& prepare(Cache& cache, const GemmArgs& g, const Call& call, const Operand& a, const Operand& b,
                         const Operand& c) {
   const Key key{{g.m, g.n, g.k, g.batch, a.ld, b.ld, c.ld, g.a_batch, g.b_batch, g.c_batch,
                  (int64_t{a.transposed} << 1) | int64_t{b.transposed}, static_cast<int64_t>(call.type), call.compute,
-                 (int64_t{g.bias_n != nullptr} << 1) | int64_t{g.activation == GemmActivation::relu}, g.beta == 0,
-                 static_cast<int64_t>((reinterpret_cast<uintptr_t>(g.a) | reinterpret_cast<uintptr_t>(g.b) |
-                                       reinterpret_cast<uintptr_t>(g.c)) &
-                                      15)}};
+                 epilogue_of(g), g.beta == 0,
+                 misalignment(g.a, g.b, g.c, g.before_activation, g.sum_a)}};
   auto [it, fresh] = cache.prepared.try_emplace(key);
   Prepared& p = it->second;
   if (!fresh) return p;
@@ -208,11 +247,13 @@ const Prepared& prepare(Cache& cache, const GemmArgs& g, const Call& call, const
     const int trans_first = b.transposed, trans_second = a.transposed;
     check_lt(api().MatmulDescSetAttribute(p.desc, lt::kTransA, &trans_first, sizeof(int)), "transpose");
     check_lt(api().MatmulDescSetAttribute(p.desc, lt::kTransB, &trans_second, sizeof(int)), "transpose");
-    const bool relu = g.activation == GemmActivation::relu;
-    const int epilogue = g.bias_n ? (relu ? lt::kReluBias : lt::kBias) : relu ? lt::kRelu : lt::kDefault;
-    p.has_bias = g.bias_n != nullptr;
+    const int epilogue = epilogue_of(g);
     check_lt(api().MatmulDescSetAttribute(p.desc, lt::kEpilogue, &epilogue, sizeof(int)), "epilogue");
-    if (p.has_bias) check_lt(api().MatmulDescSetAttribute(p.desc, lt::kBiasPointer, &g.bias_n, sizeof(void*)), "bias");
+    if (g.before_activation) {
+      check_lt(api().MatmulDescSetAttribute(p.desc, lt::kAuxLd, &c.ld, sizeof c.ld), "epilogue");
+      check_lt(api().MatmulDescSetAttribute(p.desc, lt::kAuxBatchStride, &g.c_batch, sizeof g.c_batch), "epilogue");
+    }
+    set_addresses(p, g);
     p.b = make_layout(call.type, g.n, g.k, b, g.batch, g.b_batch);
     p.a = make_layout(call.type, g.k, g.m, a, g.batch, g.a_batch);
     p.c = make_layout(call.type, g.n, g.m, c, g.batch, g.c_batch);
@@ -226,11 +267,12 @@ const Prepared& prepare(Cache& cache, const GemmArgs& g, const Call& call, const
     const int status =
         api().MatmulAlgoGetHeuristic(cache.handle, p.desc, p.b, p.a, p.c, p.c, preference, kSuggestions, found, &count);
     api().MatmulPreferenceDestroy(preference);
-    TENSORGRAD_CHECK(status == 0 && count > 0, Error, "matmul: cuBLASLt offers no algorithm for m=", g.m, " n=", g.n,
-                     " k=", g.k, " (status ", status, ")");
-    choose(cache, p, g, call, found, count);
+    p.passes = is_special(g) && (status != 0 || count == 0);
+    TENSORGRAD_CHECK(p.passes || (status == 0 && count > 0), Error, "matmul: cuBLASLt offers no algorithm for m=", g.m,
+                     " n=", g.n, " k=", g.k, " (status ", status, ")");
+    if (!p.passes) choose<T, Acc>(cache, p, g, call, found, count);
   } catch (...) {
-    cache.prepared.erase(it);
+    cache.prepared.erase(key);
     throw;
   }
   return p;
@@ -332,6 +374,9 @@ void gathered_product(const GemmArgs& g, Call call, bool gather_a, bool gather_b
 template <class T, class Acc>
 void product(const GemmArgs& g, Call call) {
   if (g.m == 0 || g.n == 0 || g.batch == 0) return;
+  // The epilogue wants rows of whole packs of eight in what it stores beside C.
+  const bool odd = (g.before_activation && g.c_row % 8 != 0) || g.activation == GemmActivation::gelu;
+  if (is_special(g) && (g.k == 0 || g.c_col != 1 || odd)) return in_passes<T, Acc>(g, call);
   if (g.k == 0) return plain<T, Acc>(g);
   // C must be row-major to us; a column-major C is the same product with everything transposed.
   if (g.c_col != 1 && g.c_row == 1 && g.n > 1) {
@@ -345,16 +390,18 @@ void product(const GemmArgs& g, Call call) {
   }
   const Operand b = operand(g.n, g.k, g.b_col, g.b_row), a = operand(g.k, g.m, g.a_col, g.a_row),
                 c = operand(g.n, g.m, g.c_col, g.c_row);
-  if (!c.ok || c.transposed || g.bias_m || g.pack_b || g.batch > 65535) return plain<T, Acc>(g);
+  if (!c.ok || c.transposed || g.bias_m || g.pack_b || g.batch > 65535)
+    return is_special(g) ? in_passes<T, Acc>(g, call) : plain<T, Acc>(g);
   if (!a.ok || !b.ok) return gathered_product<T, Acc>(g, call, !a.ok, !b.ok);
   Cache& cache = cache_of(current_device());
   const std::lock_guard lock(cache.mutex);
-  const Prepared& p = prepare(cache, g, call, a, b, c);
+  const Prepared& p = prepare<T, Acc>(cache, g, call, a, b, c);
+  if (p.passes) return in_passes<T, Acc>(g, call);
   if (p.ours) {
-    const Scratch scratch(gemm_f32_scratch(g) + 1);
-    return gemm_f32(g, scratch.as<void>());
+    const Scratch scratch(gemm_f32_scratch(g, p.ours) + 1);
+    return gemm_f32(g, scratch.as<void>(), p.ours);
   }
-  if (p.has_bias) check_lt(api().MatmulDescSetAttribute(p.desc, lt::kBiasPointer, &g.bias_n, sizeof(void*)), "bias");
+  set_addresses(p, g);
   if (p.best.workspace) {
     const Scratch workspace(kWorkspaceBytes);
     check_lt(call_lt(cache, p, g, call, p.best.algo, workspace.as<void>()), "Matmul");
@@ -371,6 +418,7 @@ bool one_batch(const GemmArgs& g, int64_t batch_step, int64_t outer_step) { retu
 // operand is laid out anew, else one call for each of `outer`.
 template <class T, class Acc>
 void products(const GemmArgs& g, Call call) {
+  if (is_special(g) && g.outer > 1) return in_passes<T, Acc>(g, call);
   if (g.outer == 1) return call.bytes ? product<T, Acc>(g, call) : plain<T, Acc>(g);
   const bool a_even = one_batch(g, g.a_batch, g.a_outer), b_even = one_batch(g, g.b_batch, g.b_outer);
   if (call.bytes && one_batch(g, g.c_batch, g.c_outer) && g.batch * g.outer <= 65535 && g.k > 0) {
@@ -392,6 +440,39 @@ void products(const GemmArgs& g, Call call) {
   }
 }
 template <class T>
+constexpr DType kDTypeOf = DType::float32;
+template <>
+constexpr DType kDTypeOf<double> = DType::float64;
+template <>
+constexpr DType kDTypeOf<__half> = DType::float16;
+template <>
+constexpr DType kDTypeOf<__nv_bfloat16> = DType::bfloat16;
+
+// The bare product, and what the epilogue would do by the kernels of activations and sums.
+template <class T, class Acc>
+void in_passes(const GemmArgs& g, const Call& call) {
+  constexpr DType type = kDTypeOf<T>;
+  GemmArgs bare = g;
+  bare.sum_a = bare.before_activation = nullptr;
+  if (is_gelu(g)) {
+    bare.activation = GemmActivation::none;
+    if (g.before_activation) bare.c = g.before_activation;
+  }
+  products<T, Acc>(bare, call);
+  if (g.sum_a) sum_rows(type, g.k, g.m, g.a, g.a_col, g.a_row, g.sum_a);
+  if (!is_gelu(g) || g.outer * g.batch * g.m * g.n == 0) return;
+  const int64_t sizes[] = {g.outer, g.batch, g.m, g.n}, strides[] = {g.c_outer, g.c_batch, g.c_row, g.c_col};
+  PointwiseArgs act;
+  act.ndim = 4, act.sizes = sizes, act.numel = g.outer * g.batch * g.m * g.n;
+  act.flat = g.c_row == g.n && g.c_col == 1 && g.batch == 1 && g.outer == 1;
+  act.compute = type;
+  act.out = {g.c, type, strides};
+  act.in[0] = {bare.c, type, strides};
+  const UnaryOp op = g.activation == GemmActivation::gelu ? UnaryOp::gelu : UnaryOp::gelu_tanh;
+  sizeof(T) == 8 ? run_double(op, act) : run_float(op, act);
+}
+
+template <class T>
 void integers(const GemmArgs& g) {
   products<T, T>(g, {});
 }
@@ -410,6 +491,7 @@ void fill(GemmKernels& k) {
   k.i16 = integers<int16_t>;
   k.i8 = integers<int8_t>;
   k.u8 = integers<uint8_t>;
+  k.gelu = k.sum_a = k.wants_dense = true;
   k.sum_rows = sum_rows;
 }
 

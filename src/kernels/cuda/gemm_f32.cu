@@ -144,30 +144,37 @@ __global__ void __launch_bounds__(kBlock) product_kernel(const __grid_constant__
 #pragma unroll
   for (int p = 0; p < 8; ++p) __stcg(mine + p * kBlock + threadIdx.x, make_float4(c[p][0], c[p][1], c[p][2], c[p][3]));
   if (!last_of(j.tickets + tile, static_cast<unsigned>(j.slices))) return;
+  float sum[8][4] = {};
+  for (int s = 0; s < j.slices; ++s) {  // eight loads at a time on their way
+    const auto* part = reinterpret_cast<const float4*>(parts + s * kTile * kTile);
+#pragma unroll
+    for (int p = 0; p < 8; ++p) {
+      const float4 v = __ldcg(part + p * kBlock + threadIdx.x);
+      sum[p][0] += v.x, sum[p][1] += v.y, sum[p][2] += v.z, sum[p][3] += v.w;
+    }
+  }
 #pragma unroll
   for (int p = 0; p < 8; ++p) {
-    float sum[4] = {};
-    for (int s = 0; s < j.slices; ++s) {
-      const float4 v = __ldcg(reinterpret_cast<const float4*>(parts + s * kTile * kTile) + p * kBlock + threadIdx.x);
-      sum[0] += v.x, sum[1] += v.y, sum[2] += v.z, sum[3] += v.w;
-    }
 #pragma unroll
     for (int q = 0; q < 4; ++q) {
       const int r = first_row + row + p, s = first_column + column + q;
-      if (r < rows && s < columns) result[r * j.c_row + s] = finished(j, sum[q], s);
+      if (r < rows && s < columns) result[r * j.c_row + s] = finished(j, sum[p][q], s);
     }
   }
 }
 
 int64_t tiles(int64_t n) { return (n + kTile - 1) / kTile; }
 int64_t all_tiles(const GemmArgs& g) { return tiles(g.m) * tiles(g.n) * g.batch * g.outer; }
-// Depends on the sizes alone (132 is the multiprocessors of one card): the same bits everywhere.
-int64_t slice_length(const GemmArgs& g) {
-  const int64_t all = all_tiles(g), wanted = std::clamp<int64_t>(132 * 2 / all, 1, 16);
+// Depends on the sizes and `density` alone (132 is the multiprocessors of one card): the same bits everywhere.
+int64_t slice_length(const GemmArgs& g, int density) {
+  const int64_t all = all_tiles(g), wanted = std::clamp<int64_t>(132 * density / all, 1, 16);
   const int64_t per = std::max<int64_t>((g.k + wanted - 1) / wanted, 64);
   return (per + kDeep - 1) / kDeep * kDeep;
 }
-int64_t slices_of(const GemmArgs& g) { return (g.k + slice_length(g) - 1) / slice_length(g); }
+int64_t slices_of(const GemmArgs& g, int density) {
+  const int64_t length = slice_length(g, density);
+  return (g.k + length - 1) / length;
+}
 
 Side side(const void* data, int64_t line, int64_t k, int64_t batch, int64_t outer, int64_t lines) {
   const bool quads =
@@ -177,26 +184,26 @@ Side side(const void* data, int64_t line, int64_t k, int64_t batch, int64_t oute
 
 }  // namespace
 
-bool gemm_f32_fits(const GemmArgs& g) {
+bool gemm_f32_fits(const GemmArgs& g, int density) {
   const int64_t most = int64_t{1} << 24;
   return g.beta == 0 && !g.bias_m && !g.pack_b && g.c_col == 1 && g.m < most && g.n < most && g.k < most &&
-         g.batch * g.outer * slices_of(g) <= 65535 && tiles(g.m) <= 65535 &&
-         (slices_of(g) == 1 || all_tiles(g) <= kTickets) && (g.a_col == 1 || g.a_row == 1) &&
+         g.batch * g.outer * slices_of(g, density) <= 65535 && tiles(g.m) <= 65535 &&
+         (slices_of(g, density) == 1 || all_tiles(g) <= kTickets) && (g.a_col == 1 || g.a_row == 1) &&
          (g.b_col == 1 || g.b_row == 1);
 }
-size_t gemm_f32_scratch(const GemmArgs& g) {
-  if (slices_of(g) == 1) return 0;
-  return static_cast<size_t>(all_tiles(g) * slices_of(g)) * kTile * kTile * sizeof(float);
+size_t gemm_f32_scratch(const GemmArgs& g, int density) {
+  if (slices_of(g, density) == 1) return 0;
+  return static_cast<size_t>(all_tiles(g) * slices_of(g, density)) * kTile * kTile * sizeof(float);
 }
 
-void gemm_f32(const GemmArgs& g, void* scratch) {
+void gemm_f32(const GemmArgs& g, void* scratch, int density) {
   Job j{};
   j.a = side(g.a, g.a_row, g.a_col, g.a_batch, g.a_outer, g.m);
   j.b = side(g.b, g.b_col, g.b_row, g.b_batch, g.b_outer, g.n);
   j.c = static_cast<float*>(g.c), j.c_row = g.c_row, j.c_batch = g.c_batch, j.c_outer = g.c_outer;
   j.batch = static_cast<int>(g.batch);
   j.depth = static_cast<int>(g.k);
-  j.per_slice = static_cast<int>(slice_length(g)), j.slices = static_cast<int>(slices_of(g));
+  j.per_slice = static_cast<int>(slice_length(g, density)), j.slices = static_cast<int>(slices_of(g, density));
   j.alpha = static_cast<float>(g.alpha);
   j.bias_n = static_cast<const float*>(g.bias_n), j.relu = g.activation == GemmActivation::relu;
   j.partials = static_cast<float*>(scratch), j.tickets = j.slices > 1 ? tickets() : nullptr;

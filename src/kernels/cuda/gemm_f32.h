@@ -9,10 +9,10 @@
 
 namespace tensorgrad::gpu {
 
-// Whether a product is one that gemm_f32 takes (batch 1, beta 0, rows of C dense, a dense dim in A and in B); and the
-// scratch that it then needs, in bytes.
-bool gemm_f32_fits(const GemmArgs& g);
-size_t gemm_f32_scratch(const GemmArgs& g);
-void gemm_f32(const GemmArgs& g, void* scratch);
+// Whether a product is one that gemm_f32 takes (beta 0, rows of C dense, a dense dim in A and in B); and the scratch
+// that it then needs, in bytes. `density`: how many blocks of threads a multiprocessor is to have, by cutting the sum.
+bool gemm_f32_fits(const GemmArgs& g, int density = 2);
+size_t gemm_f32_scratch(const GemmArgs& g, int density = 2);
+void gemm_f32(const GemmArgs& g, void* scratch, int density = 2);
 
 }  // namespace tensorgrad::gpu

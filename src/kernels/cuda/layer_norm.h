@@ -7,8 +7,9 @@
 
 namespace tensorgrad::gpu {
 
-// The longest rows that fit a block's registers.
-inline constexpr int64_t kLongestForward = 16384, kLongestBackward = 8192;
+// The longest rows that fit a block's registers, or backward those of a cluster's blocks.
+inline constexpr int64_t kLongestForward = 16384;
+int64_t longest_backward();
 // Whether rows of n elements at these addresses (null: none) can be taken four elements at a time; n at most `most`.
 bool quads_fit(int64_t n, int64_t most, std::initializer_list<const void*> pointers);
 // As NormFunctions; at least one row.

@@ -131,7 +131,7 @@ template <class T, bool Centre>
 void layer_backward_as(int64_t rows, int64_t n, const T* g, const T* x, const T* mean, const T* rstd, const T* weight,
                        T* dx, T* dweight, T* dbias) {
   if (n == 0) return;
-  if (rows && quads_fit(n, kLongestBackward, {g, x, weight, dx}))
+  if (rows && quads_fit(n, longest_backward(), {g, x, weight, dx}))
     return quad_norm_backward<T, Centre>(rows, n, g, x, mean, rstd, weight, dx, dweight, dbias);
   if (dx && rows)
     row_backward<T, Centre>

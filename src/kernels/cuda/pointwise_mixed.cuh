@@ -57,7 +57,8 @@ __device__ inline void store_mixed(void* p, DType type, int64_t at, const float 
 }
 
 template <class F>
-__global__ void mixed_kernel(F f, Params<float> params, MixedArgs a) {
+__global__ void mixed_kernel(F f, Params<float> params, const __grid_constant__ MixedArgs a) {
+  begin_early();
   const FlatArgs& flat = a.flat;
   const int64_t packs = flat.n / 8, step = int64_t{gridDim.x} * blockDim.x;
   const int64_t first = blockIdx.x * int64_t{blockDim.x} + threadIdx.x;
@@ -89,7 +90,8 @@ template <class F>
 void launch_mixed(const F& f, const PointwiseArgs& args) {
   MixedArgs a{flat_args(args, F::kInputs), args.out.dtype, {}};
   for (int k = 0; k < F::kInputs; ++k) a.in[k] = args.in[k].dtype;
-  mixed_kernel<F><<<blocks_for(args.numel, kThreads * 8), kThreads, 0, stream()>>>(f, params_of<float>(args), a);
+  launch<mixed_kernel<F>>("pointwise operation", blocks_for(args.numel, kThreads * 8), kThreads, f,
+                          params_of<float>(args), a);
 }
 
 // The call as rows of packs of 8: the last dim and all strides counted in packs. False where an operand's rows are not
@@ -124,6 +126,7 @@ inline bool rows_of_packs(const PointwiseArgs& args, int inputs, StridedArgs& s)
 
 template <class F>
 __global__ void mixed_rows_kernel(F f, Params<float> params, const __grid_constant__ StridedArgs a) {
+  begin_early();
   const int64_t step = int64_t{gridDim.x} * blockDim.x;
   for (int64_t at = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; at < a.n; at += step) {
     int64_t offsets[4] = {0, 0, 0, 0};
@@ -154,7 +157,8 @@ __global__ void mixed_rows_kernel(F f, Params<float> params, const __grid_consta
 
 template <class F>
 void launch_mixed_rows(const F& f, const PointwiseArgs& args, const StridedArgs& s) {
-  mixed_rows_kernel<F><<<blocks_for(s.n, kThreads), kThreads, 0, stream()>>>(f, params_of<float>(args), s);
+  launch<mixed_rows_kernel<F>>("pointwise operation", blocks_for(s.n, kThreads), kThreads, f, params_of<float>(args),
+                               s);
 }
 
 }  // namespace tensorgrad::gpu

@@ -45,6 +45,17 @@ __device__ inline T block_sum(T v) {
   return warp_sum(v);
 }
 template <class T>
+__device__ inline void block_sum_both(T& a, T& b) {
+  __shared__ T parts[2][32];
+  __syncthreads();
+  a = warp_sum(a), b = warp_sum(b);
+  if (threadIdx.x % 32 == 0) parts[0][threadIdx.x / 32] = a, parts[1][threadIdx.x / 32] = b;
+  __syncthreads();
+  const bool in = threadIdx.x % 32 < blockDim.x / 32;
+  a = warp_sum(in ? parts[0][threadIdx.x % 32] : T(0));
+  b = warp_sum(in ? parts[1][threadIdx.x % 32] : T(0));
+}
+template <class T>
 __device__ inline T block_max(T v, T lowest) {
   __shared__ T parts[32];
   __syncthreads();

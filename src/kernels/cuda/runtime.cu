@@ -39,7 +39,7 @@ struct ThreadState {
   Captured* captured = nullptr;  // the graph that is being recorded
 };
 thread_local ThreadState t;
-int g_multiprocessors[kMaxDevices];
+int g_multiprocessors[kMaxDevices], g_clusters[kMaxDevices];
 bool g_sync = false;
 bool g_plain = false;  // TENSORGRAD_CUDA_LAUNCH=plain: no graphs of one kernel, no early beginnings
 bool g_early = false;  // kernels of a recording may begin while the one before ends (from sm_90 on)
@@ -78,6 +78,7 @@ void raise_cuda(cudaError_t error, const char* what) {
 cudaStream_t stream() { return t.streams[t.device]; }
 int current_device() { return t.device; }
 int multiprocessors() { return g_multiprocessors[t.device]; }
+bool has_clusters() { return g_clusters[t.device] != 0; }
 
 bool capturing() { return t.captured != nullptr; }
 
@@ -535,6 +536,7 @@ extern "C" TENSORGRAD_API const char* tensorgrad_cuda_open(tensorgrad::detail::C
   gpu::g_early = major >= 9 && !gpu::g_plain;
   for (int i = 0; i < count && i < 16; ++i) {
     cudaDeviceGetAttribute(&gpu::g_multiprocessors[i], cudaDevAttrMultiProcessorCount, i);
+    cudaDeviceGetAttribute(&gpu::g_clusters[i], cudaDevAttrClusterLaunch, i);
   }
   static const detail::DeviceRuntime runtime = gpu::make_runtime();
   static const KernelTable table = [] {

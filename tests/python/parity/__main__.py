@@ -12,12 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-# The parent must not start the CUDA driver: a forked child could not use it. The children get their devices back.
-VISIBLE = os.environ.get("CUDA_VISIBLE_DEVICES")
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
-os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+import torch
 
-import torch  # noqa: E402
+# PyTorch stays on the CPU, and neither it nor its catalogues, which ask for devices when they are imported (through Numba
+# too), may start the CUDA driver here: in a forked child it would crash.
+os.environ["NUMBA_DISABLE_CUDA"] = "1"
+torch.cuda.is_available = lambda: False
+torch.cuda.device_count = lambda: 0
+if hasattr(torch._C, "_cuda_getDeviceCount"):  # a build for CUDA
+    torch._C._cuda_getDeviceCount = lambda: 0
+
 from torch.testing._internal.common_methods_invocations import op_db  # noqa: E402
 from torch.testing._internal.common_modules import module_db  # noqa: E402
 from torch.testing._internal.common_optimizers import optim_db  # noqa: E402
@@ -37,31 +41,20 @@ LABELS = {
 DTYPES = [torch.float32, torch.float64]
 
 
-def show_devices() -> None:
-    del os.environ["CUDA_VISIBLE_DEVICES"]
-    if VISIBLE is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = VISIBLE
-    # PyTorch itself stays on the CPU: its samples must not start the driver in a forked child either.
-    torch.cuda.is_available = lambda: False
-
-
 # tensorgrad is first imported in the child: its threads do not outlive a fork.
 def operation(op: Any) -> Iterator[Any]:
-    show_devices()
     from parity import operations
 
     return operations.outcomes(op, tuple(DTYPES))
 
 
 def module(info: Any) -> Iterator[Any]:
-    show_devices()
     from parity import modules
 
     return modules.outcomes(info, tuple(DTYPES))
 
 
 def optimizer(info: Any) -> Iterator[Any]:
-    show_devices()
     from parity import optimizers
 
     return optimizers.outcomes(info, tuple(DTYPES))
