@@ -52,8 +52,8 @@ Grads<3> linear_gradients(const Tensor& grad, const Saved& saved_x, const Saved&
   }
   // Laid out anew once where several products would each do so.
   const auto wanted = int{c.needs(0)} + int{c.needs(1)};
-  const Tensor g = detail::collapses_to_rows(grad) && !(wanted > 1 && detail::product_copies(grad)) ? grad
-                                                                                                  : grad.contiguous();
+  const Tensor g =
+      detail::collapses_to_rows(grad) && !(wanted > 1 && detail::product_copies(grad)) ? grad : grad.contiguous();
   const MatrixView rows = collapsed(g);
   if (c.needs(0)) {
     const Tensor w = saved_w(c);

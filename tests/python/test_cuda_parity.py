@@ -25,6 +25,9 @@ def activated(activation):
     return lambda x, weight, bias=None: tg._C._linear_activation(x, weight, bias, activation)
 
 
+# About what a block of threads takes, and a cluster of 2, 4 and 8 blocks.
+LONG_ROWS = [(700, 4096), (3, 4100), (70, 8192), (300, 8200), (40, 16384), (9, 20004), (5, 32768), (4, 32772)]
+
 CASES = {
     "add broadcast": (lambda a, b: a + b, [(33, 1, 65), (7, 65)]),
     "sub scaled": (lambda a, b: tg.sub(a, b, alpha=0.5), [(1001,), (1001,)]),
@@ -139,8 +142,11 @@ CASES = {
     },
     "attention of unlike heads": (F.scaled_dot_product_attention, [(2, 3, 70, 18), (2, 3, 90, 18), (2, 3, 90, 35)]),
     **{
-        f"layer_norm of {n}": (lambda a, *w, n=n: F.layer_norm(a, (n,), *w), [(rows, n), (n,), (n,)])
-        for rows, n in [(700, 4096), (3, 4100), (70, 8192), (300, 8200), (40, 16384), (9, 20004), (5, 32768), (4, 32772)]
+        f"layer_norm of {rows} x {n}": (
+            lambda a, *w, n=n: F.layer_norm(a, (n,), *w),
+            [(rows, n), (n,), (n,)],
+        )
+        for rows, n in LONG_ROWS
     },
     "rms_norm of 12000": (lambda a, w: F.rms_norm(a, (12000,), w), [(33, 12000), (12000,)]),
     "mse_loss": (F.mse_loss, [(33, 65), (33, 65)]),

@@ -1,5 +1,5 @@
-// Matrix products by cuBLASLt: bias, ReLU, GELU by tanh and the sums of a bias's gradient in the epilogue, the algorithm
-// measured once per shape and kept.
+// Matrix products by cuBLASLt: bias, ReLU, GELU by tanh and the sums of a bias's gradient in the epilogue, the
+// algorithm measured once per shape and kept.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -214,7 +214,8 @@ void choose(Cache& cache, Prepared& p, const GemmArgs& g, const Call& call, lt::
     return;
   }
   for (int density : {2, 4}) {
-    if (call.type != CUDA_R_32F || call.compute != lt::kCompute32F || work >= 1e11 || !gemm_f32_fits(g, density)) continue;
+    if (call.type != CUDA_R_32F || call.compute != lt::kCompute32F || work >= 1e11 || !gemm_f32_fits(g, density))
+      continue;
     const Scratch scratch(gemm_f32_scratch(g, density) + 1);
     const float ms = trial.time(4, [&] {
       for (int r = 0; r < repeats; ++r) gemm_f32(g, scratch.as<void>(), density);
@@ -235,8 +236,7 @@ const Prepared& prepare(Cache& cache, const GemmArgs& g, const Call& call, const
                         const Operand& c) {
   const Key key{{g.m, g.n, g.k, g.batch, a.ld, b.ld, c.ld, g.a_batch, g.b_batch, g.c_batch,
                  (int64_t{a.transposed} << 1) | int64_t{b.transposed}, static_cast<int64_t>(call.type), call.compute,
-                 epilogue_of(g), g.beta == 0,
-                 misalignment(g.a, g.b, g.c, g.before_activation, g.sum_a)}};
+                 epilogue_of(g), g.beta == 0, misalignment(g.a, g.b, g.c, g.before_activation, g.sum_a)}};
   auto [it, fresh] = cache.prepared.try_emplace(key);
   Prepared& p = it->second;
   if (!fresh) return p;

@@ -1,8 +1,8 @@
 // Layer and RMS norm over rows of a multiple of four elements that fit the registers of a warp or a block: every
 // element is read once and written once. The backward pass takes the weights' gradients along: a group of threads keeps
 // to the same columns over many rows and adds up in registers; the groups' sums are put together in order by a second
-// kernel. Rows too long for a block's registers are shared by the blocks of a cluster, where the device has those. Other
-// rows take the kernels of norm.cu.
+// kernel. Rows too long for a block's registers are shared by the blocks of a cluster, where the device has those.
+// Other rows take the kernels of norm.cu.
 
 #include <cooperative_groups.h>
 
@@ -18,8 +18,8 @@ namespace {
 
 constexpr int kWarps = 8;  // of a block whose warps have a row each
 
-// The thread's place in the group that shares a row, and the group's in the grid. A block of a cluster has `Quads` packs
-// a thread of the row, the next block those after them.
+// The thread's place in the group that shares a row, and the group's in the grid. A block of a cluster has `Quads`
+// packs a thread of the row, the next block those after them.
 template <bool Warp, int Quads = 0, int Cluster = 1>
 struct Place {
   int first, step;
@@ -86,8 +86,8 @@ __global__ void __launch_bounds__(Warp ? 32 * kWarps : 1024)
   }
 }
 
-// Both values summed over a warp, a block or a cluster. `turn` alternates between calls: a block of a cluster may be one
-// call ahead of another.
+// Both values summed over a warp, a block or a cluster. `turn` alternates between calls: a block of a cluster may be
+// one call ahead of another.
 template <bool Warp, int Cluster, class T>
 __device__ inline void sum_both(T& a, T& b, int turn) {
   if constexpr (Warp) {

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-# PyTorch stays on the CPU, and neither it nor its catalogues, which ask for devices when they are imported (through Numba
-# too), may start the CUDA driver here: in a forked child it would crash.
+# PyTorch stays on the CPU, and neither it nor its catalogues, which ask for devices when they are imported (through
+# Numba too), may start the CUDA driver here: in a forked child it would crash.
 os.environ["NUMBA_DISABLE_CUDA"] = "1"
 torch.cuda.is_available = lambda: False
 torch.cuda.device_count = lambda: 0
