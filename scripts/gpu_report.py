@@ -49,7 +49,7 @@ def report(folder):
         code, seconds = status.read_text().split()
         log = (out / f"{status.stem}.log").read_text(errors="replace").splitlines()
         found["steps"][status.stem] = {"status": int(code), "seconds": int(seconds), "end": log[-12:]}
-    for name in ("table", "graphs", "kernels", "epoch", "parity"):
+    for name in ("table", "graphs", "kernels", "epoch", "gpt", "parity"):
         path = out / f"{name}.json"
         if path.exists():
             content = json.loads(path.read_text())
