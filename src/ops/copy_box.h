@@ -16,7 +16,6 @@ inline void copy_box(const Tensor& out, int64_t at, const Tensor& x, IntArrayRef
   args.sizes = sizes.data();
   args.numel = numel_of(sizes);
   args.compute = x.dtype();
-  args.numel = numel_of(sizes);
   args.out = {static_cast<char*>(out.data_ptr()) + at * out.element_size(), out.dtype(), out.strides().data()};
   args.in[0] = {static_cast<char*>(x.data_ptr()) + from * x.element_size(), x.dtype(), strides};
   kernels(out.device()).pointwise.unary(UnaryOp::copy, args);

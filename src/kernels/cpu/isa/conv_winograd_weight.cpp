@@ -32,7 +32,7 @@ constexpr int kVectors = 3;                    // vectors of channels beside the
 constexpr int64_t kChunk = 32;                 // output channels transformed at a time
 constexpr int64_t kBlockTiles = 96;
 constexpr int64_t kLargeSums = 32 * 1024;  // pairs of channels whose D and E are made once for all,
-constexpr int64_t kSharedTiles = 256;     // for at least so many tiles at a time
+constexpr int64_t kSharedTiles = 256;      // for at least so many tiles at a time
 constexpr int64_t kMostSharedTiles = 1024;
 constexpr int64_t kSharedValues = 96 * 1024;  // and for about so many tiles times channels
 
