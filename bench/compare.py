@@ -56,10 +56,13 @@ def _shapes(result: dict[str, Any]) -> Iterator[tuple[str, Entry]]:
 
 
 def _models(result: dict[str, Any]) -> Iterator[tuple[str, Entry]]:
-    for row in result.get("models", []):
+    """Steps and passes of models on the CPU, and what bench.cuda_gpt measures."""
+    for row in [*result.get("models", []), *(row for row in result.get("rows", []) if "ms" in row)]:
         for what, key, scale in (("time", "ms", 1e-3), ("memory", "peak_mb", 1.0)):
+            if key not in row:
+                continue
             ours, other = row[key]["tensorgrad"], row[key].get("torch eager")
-            name = f"models: {row['set']}: {row['name']}, {what}"
+            name = f"models: {row.get('set', 'cuda')}: {row['name']}, {what}"
             yield name, Entry(ours * scale, ours / other if other else None)
 
 
