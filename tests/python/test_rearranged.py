@@ -28,6 +28,23 @@ def test_padding_by_what_lies_inside(mode, shape):
     np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("pad", [(-1, 2), (3, -2), (-2, -3), (1, 2, -3, 1), (-2, -1, 3, -2), (0, -9)], ids=str)
+def test_padding_that_cuts_off(mode, pad):
+    theirs, ours = both(np.random.default_rng(2).standard_normal((2, 3, 6, 9)[4 - max(3, 2 + len(pad) // 2) :]))
+    theirs.requires_grad_(), ours.requires_grad_()
+    try:
+        a = torch.nn.functional.pad(theirs, pad, mode=mode)
+    except RuntimeError:  # PyTorch leaves no dim of size 0
+        assert tg.nn.functional.pad(ours, pad, mode=mode).numel() == 0
+        return
+    b = tg.nn.functional.pad(ours, pad, mode=mode)
+    same(b, a)
+    assert b.is_contiguous()
+    a.square().sum().backward(), b.square().sum().backward()
+    np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), rtol=1e-12)
+
+
 @pytest.mark.parametrize("mode", ["reflect", "circular"])
 def test_padding_that_does_not_fit(mode):
     for pad in ((9, 0), (0, 9)):

@@ -528,35 +528,24 @@ def pad(input, pad, mode="constant", value=None):
         raise RuntimeError(f"Padding length {len(pad)} does not fit an input of {input.dim()} dimensions")
     if not any(p < 0 for p in pad):
         return _C._edge_pad(input, list(pad), mode)
-    for i in range(len(pad) // 2):  # a negative number cuts off
-        input = _pad_by_index(input, input.dim() - 1 - i, pad[2 * i], pad[2 * i + 1], mode)
+    grows = [max(p, 0) for p in pad]
+    if mode == "circular":  # as PyTorch's: what is left wraps around; the others look beyond the cut
+        return _C._edge_pad(_cut(input, pad), grows, mode)
+    return _cut(_C._edge_pad(input, grows, mode), pad).contiguous()
+
+
+def _cut(input, pad):
+    """Without the entries that the negative numbers of a pad cut off."""
+    for i in range(len(pad) // 2):
+        dim = input.dim() - 1 - i
+        start = min(max(-pad[2 * i], 0), input.size(dim))
+        length = input.size(dim) - start - max(-pad[2 * i + 1], 0)
+        input = input.narrow(dim, start, max(length, 0))
     return input
 
 
 def _positions(order, input):
     return _C._tensor_from_data(order, _C.int64).to(input.device)
-
-
-def _pad_by_index(input, dim, before, after, mode):
-    n = input.size(dim)
-    if mode == "reflect" and (before >= n or after >= n):
-        raise RuntimeError(
-            "Argument #4: Padding size should be less than the corresponding input dimension, but got: padding "
-            f"({before}, {after}) at dimension {dim} of input {list(input.shape)}"
-        )
-    if mode == "circular" and (before > n or after > n):
-        raise RuntimeError("Padding value causes wrapping around more than once.")
-    order = []
-    for i in range(-before, n + after):
-        if mode == "reflect":
-            order.append(-i if i < 0 else 2 * n - 2 - i if i >= n else i)
-        elif mode == "replicate":
-            order.append(min(max(i, 0), n - 1))
-        elif mode == "circular":
-            order.append(i % n)
-        else:
-            raise NotImplementedError(f"Unrecognised padding mode {mode}")
-    return input.index_select(dim, _positions(order, input))
 
 
 def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
