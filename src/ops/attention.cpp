@@ -6,6 +6,7 @@
 #include "core/autocast.h"
 #include "ops/attention_call.h"
 #include "ops/dim_args.h"
+#include "ops/random_call.h"
 #include "tensorgrad/ops/dropout.h"
 #include "tensorgrad/ops/factory.h"
 #include "tensorgrad/ops/matmul.h"
@@ -68,6 +69,7 @@ struct Problem {
   Tensor mask;
   bool causal;
   double scale;
+  AttentionDropout dropout;
 
   AttentionShape shape(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) const {
     AttentionShape s;
@@ -75,7 +77,7 @@ struct Problem {
     s.head_size = q.sizes()[3], s.value_size = v.sizes()[3];
     s.query = head_strides(q), s.key = head_strides(k), s.value = head_strides(v), s.output = head_strides(out);
     s.mask = detail::attention_mask(mask);
-    s.causal = causal, s.scale = scale;
+    s.causal = causal, s.scale = scale, s.dropout = dropout;
     return s;
   }
 };
@@ -113,7 +115,9 @@ Tensor attention_4d(const Tensor& query, const Tensor& key, const Tensor& value,
              const Tensor& g, const Context& c) -> Grads<3> {
            const Tensor xs[] = {sq(c), sk(c), sv(c)};
            if (!grad_mode()) return fused_gradients(p, g, xs[0], xs[1], xs[2], so(c), row_stats);
-           const Tensor y = attention_formula(xs[0], xs[1], xs[2], p.mask, p.causal, p.scale, 0, nullptr, true).output;
+           Generator again = detail::generator_of(p.dropout.stream);
+           const Tensor y =
+               attention_formula(xs[0], xs[1], xs[2], p.mask, p.causal, p.scale, p.dropout.p, &again, true).output;
            std::vector<Tensor> wanted;
            for (uint32_t i = 0; i < 3; ++i) {
              if (c.needs(i)) wanted.push_back(xs[i]);
@@ -131,9 +135,11 @@ Tensor attention_4d(const Tensor& query, const Tensor& key, const Tensor& value,
 // The same for any float: 16-bit ones on the device's units for them, or in float32.
 Tensor attention_of(const Tensor& query, const Tensor& key, const Tensor& value, const Problem& p) {
   if (!is_half(query.dtype())) return attention_4d(query, key, value, p);
-  if (Tensor out = detail::half_attention(query, key, value, p.mask, p.causal, p.scale); out.defined()) return out;
+  if (p.dropout.p == 0) {
+    if (Tensor out = detail::half_attention(query, key, value, p.mask, p.causal, p.scale); out.defined()) return out;
+  }
   const bool added = p.mask.defined() && p.mask.dtype() != boolean;
-  const Problem wide{added ? p.mask.to(float32) : p.mask, p.causal, p.scale};
+  const Problem wide{added ? p.mask.to(float32) : p.mask, p.causal, p.scale, p.dropout};
   return attention_4d(query.to(float32), key.to(float32), value.to(float32), wide).to(query.dtype());
 }
 
@@ -229,7 +235,8 @@ Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, cons
   if (enable_gqa && query.dim() >= 3 && key.dim() >= 3 && value.dim() >= 3) {
     return grouped_query(query, key, value, attn_mask, dropout_p, is_causal, scale, generator);
   }
-  const bool formula = dropout_p > 0 || (attn_mask.defined() && should_record(attn_mask));
+  const bool formula =
+      (dropout_p > 0 && !kernels(query.device()).attention.drops) || (attn_mask.defined() && should_record(attn_mask));
   if (is_half(query.dtype()) && formula) {
     const Tensor mask = attn_mask.defined() && attn_mask.dtype() != boolean ? attn_mask.to(float32) : attn_mask;
     return scaled_dot_product_attention(query.to(float32), key.to(float32), value.to(float32), mask, dropout_p,
@@ -265,7 +272,9 @@ Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, cons
       mask = mask.expand(wide).reshape({-1, mask.size(-3), mask.size(-2), mask.size(-1)});
     }
   }
-  const Problem p{mask, is_causal, factor};
+  Problem p{mask, is_causal, factor, {dropout_p, {}}};
+  if (dropout_p > 0)
+    p.dropout.stream = detail::claim_blocks(op, generator, query.device(), random_blocks(numel_of(scores), false));
   const Tensor out = attention_of(as_4d(query, lead), as_4d(key, lead), as_4d(value, lead), p);
   if (lead.size() == 2) return out;
   Shape sizes = lead;

@@ -9,6 +9,7 @@
 #include "ops/attention_call.h"
 #include "ops/dim_args.h"
 #include "ops/gemm_call.h"
+#include "ops/random_call.h"
 #include "tensorgrad/ops/attention.h"
 #include "tensorgrad/ops/factory.h"
 #include "tensorgrad/ops/matmul.h"
@@ -137,6 +138,7 @@ struct Fused {
   int64_t batch, length, embed, heads;
   bool batch_first, causal;
   Tensor mask;
+  AttentionDropout dropout;
 
   int64_t rows() const { return batch * length; }
   HeadStrides strides(int64_t width) const {
@@ -151,6 +153,7 @@ struct Fused {
     s.output = strides(embed);
     s.mask = detail::attention_mask(mask);
     s.causal = causal;
+    s.dropout = dropout;
     s.scale = 1.0 / std::sqrt(static_cast<double>(s.head_size));
     return s;
   }
@@ -266,9 +269,12 @@ Tensor fused(const Arguments& a, const Fused& f) {
                                                    row_stats, c);
              });
            }
+           Generator again = detail::generator_of(f.dropout.stream);
+           Arguments same = with(rest, in[0], in[1], in[2], in[3], in[4]);
+           same.generator = &again;
            const auto turned = [&](const Tensor& t) { return f.batch_first ? t : t.transpose(0, 1); };
            const Tensor q = turned(in[0]);
-           const Tensor y = turned(general(with(rest, in[0], in[1], in[2], in[3], in[4]), q, q, q).first);
+           const Tensor y = turned(general(same, q, q, q).first);
            std::vector<Tensor> wanted;
            for (uint32_t i = 0; i < 5; ++i) {
              if (c.needs(i)) wanted.push_back(in[i]);
@@ -283,12 +289,18 @@ Tensor fused(const Arguments& a, const Fused& f) {
   return out;
 }
 
+// Whether attention's kernels drop what the arguments ask for.
+bool drops(const Arguments& a) {
+  if (!a.training || a.dropout_p == 0.0) return true;
+  return a.dropout_p > 0 && a.dropout_p <= 1 && kernels(a.query.device()).attention.drops;
+}
+
 bool fits_one_node(const Arguments& a) {
   const auto plain = [&](const Tensor& t) { return !t.defined() || t.dtype() == a.query.dtype(); };
   return !a.need_weights && a.query.is_same(a.key) && a.key.is_same(a.value) && a.in_proj_weight.defined() &&
-         !a.bias_k.defined() && !a.bias_v.defined() && !a.add_zero_attn && (!a.training || a.dropout_p == 0.0) &&
-         !is_half(a.query.dtype()) && plain(a.in_proj_weight) && plain(a.in_proj_bias) && plain(a.out_proj_weight) &&
-         plain(a.out_proj_bias) && !(a.attn_mask.defined() && should_record(a.attn_mask)) &&
+         !a.bias_k.defined() && !a.bias_v.defined() && !a.add_zero_attn && drops(a) && !is_half(a.query.dtype()) &&
+         plain(a.in_proj_weight) && plain(a.in_proj_bias) && plain(a.out_proj_weight) && plain(a.out_proj_bias) &&
+         !(a.attn_mask.defined() && should_record(a.attn_mask)) &&
          !(a.key_padding_mask.defined() && should_record(a.key_padding_mask)) && a.query.numel() > 0 &&
          a.out_proj_weight.size(0) == a.query.size(2);
 }
@@ -357,13 +369,18 @@ std::pair<Tensor, Tensor> multi_head_attention(const MultiHeadAttentionArguments
   if (fits_one_node(a)) {
     const int64_t batch = a.query.size(b), length = a.query.size(1 - b);
     const bool causal = a.is_causal && !a.key_padding_mask.defined();
-    const Fused f{batch,
-                  length,
-                  a.query.size(2),
-                  a.num_heads,
-                  a.batch_first,
-                  causal,
-                  causal ? Tensor() : joined_mask(a, batch, length, length, a.query.dtype())};
+    Fused f{batch,
+            length,
+            a.query.size(2),
+            a.num_heads,
+            a.batch_first,
+            causal,
+            causal ? Tensor() : joined_mask(a, batch, length, length, a.query.dtype()),
+            {a.training ? a.dropout_p : 0.0, {}}};
+    if (f.dropout.p > 0) {
+      f.dropout.stream = detail::claim_blocks(kOp, a.generator, a.query.device(),
+                                              random_blocks(batch * f.heads * length * length, false));
+    }
     return {fused(a, f), Tensor()};
   }
   if (a.batch_first) return general(a, a.query, a.key, a.value);

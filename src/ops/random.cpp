@@ -5,14 +5,13 @@
 #include "autograd/record.h"
 #include "core/tensor_make.h"
 #include "kernels/table.h"
+#include "ops/random_call.h"
 #include "tensorgrad/ops.h"
 
 namespace tensorgrad {
-namespace {
 
-// The next blocks of a generator. In a graph that is being captured they are counted from where the generator will
-// stand at each replay, so that every replay draws new numbers.
-RandomStream claim(const char* op, Generator& source, Device device, uint64_t blocks) {
+RandomStream detail::claim_blocks(const char* op, Generator* generator, Device device, uint64_t blocks) {
+  Generator& source = generator ? *generator : default_generator(device);
   if (!device.is_cpu()) {
     uint64_t first = 0;
     if (const uint64_t* replayed = detail::runtime(device).graph_random(device.index, blocks, &first)) {
@@ -23,6 +22,10 @@ RandomStream claim(const char* op, Generator& source, Device device, uint64_t bl
   }
   return {source.seed(), source.reserve(blocks)};
 }
+
+namespace {
+
+using detail::claim_blocks;
 
 // Fills dense float32 or float64 memory of self's size and copies it over where self is neither.
 template <class Draw>
@@ -36,8 +39,8 @@ void draw_floats(const char* op, Tensor& self, Generator* generator, Draw draw) 
   if (self.numel() > 0) {
     const NoGradGuard guard;
     const DType type = self.dtype() == DType::float64 ? DType::float64 : DType::float32;
-    Generator& source = generator ? *generator : default_generator(self.device());
-    const RandomStream stream = claim(op, source, self.device(), random_blocks(self.numel(), type == DType::float64));
+    const RandomStream stream =
+        claim_blocks(op, generator, self.device(), random_blocks(self.numel(), type == DType::float64));
     const bool direct = self.is_contiguous() && self.dtype() == type;
     const Tensor target = direct ? self : detail::make_empty(self.sizes(), type, self.device());
     draw(kernels(self.device()).random, stream, type, target.data_ptr(), target.numel());
@@ -68,8 +71,8 @@ Tensor unfilled(IntArrayRef sizes, const TensorOptions& options) {
 void draw_integers(Tensor& self, int64_t from, uint64_t range, Generator* generator) {
   if (self.numel() == 0) return;
   const NoGradGuard guard;
-  Generator& source = generator ? *generator : default_generator(self.device());
-  const RandomStream stream = claim("random_", source, self.device(), random_blocks(self.numel(), wide_range(range)));
+  const RandomStream stream =
+      claim_blocks("random_", generator, self.device(), random_blocks(self.numel(), wide_range(range)));
   const bool direct = self.is_contiguous() && self.dtype() == DType::int64;
   const Tensor target = direct ? self : detail::make_empty(self.sizes(), DType::int64, self.device());
   kernels(self.device()).random.integers(stream, detail::elements<int64_t>(target), target.numel(), from, range);
@@ -130,8 +133,7 @@ Tensor& Tensor::bernoulli_(double p, Generator* generator) {
     const NoGradGuard guard;
     const bool direct = is_contiguous() && dtype() == DType::boolean;
     const Tensor target = direct ? *this : detail::make_empty(sizes(), DType::boolean, device());
-    Generator& source = generator ? *generator : default_generator(device());
-    const RandomStream stream = claim("bernoulli_", source, device(), random_blocks(numel(), false));
+    const RandomStream stream = claim_blocks("bernoulli_", generator, device(), random_blocks(numel(), false));
     kernels(device()).random.bernoulli(stream, static_cast<uint8_t*>(target.data_ptr()), target.numel(), p);
     if (!direct) {
       copy_(target);

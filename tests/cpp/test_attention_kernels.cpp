@@ -2,6 +2,7 @@
 
 #include "kernel_test.h"
 #include "kernels/attention.h"
+#include "kernels/random.h"
 #include "tensorgrad/parallel.h"
 
 using namespace tensorgrad;
@@ -23,6 +24,7 @@ struct Case {
   int64_t batch, heads, queries, keys, head_size, value_size;
   bool causal = false;
   MaskKind mask = MaskKind::none;
+  double dropout = 0;
 };
 
 // Arrays of a case: query, key and value packed in one (batch, rows, heads * size) projection each, as modules have
@@ -31,7 +33,7 @@ template <class T>
 struct Problem {
   AttentionShape s;
   std::vector<T> q, k, v, g, out, row_stats, dq, dk, dv, mask;
-  std::vector<uint8_t> bytes;
+  std::vector<uint8_t> bytes, kept;  // kept: where dropout leaves a probability
 
   explicit Problem(const Case& c) {
     s.batch = c.batch, s.heads = c.heads, s.queries = c.queries, s.keys = c.keys;
@@ -46,6 +48,13 @@ struct Problem {
     v = random_values<T>(c.batch * s.value.batch, 3), g = random_values<T>(c.batch * s.output.batch, 4);
     out.resize(g.size()), row_stats.resize(static_cast<size_t>(2 * c.batch * c.heads * c.queries));
     dq.resize(q.size()), dk.resize(k.size()), dv.resize(v.size());
+    if (c.dropout > 0) {
+      s.dropout = {c.dropout, {0x123456789abcdef0u, 0xfffffff0u}};  // the block's low half overflows
+      kept.resize(static_cast<size_t>(c.batch * c.heads * c.queries * c.keys));
+      RandomKernels random;
+      cpu::fill_cpu(random, cpu::Level::baseline);
+      random.bernoulli(s.dropout.stream, kept.data(), static_cast<int64_t>(kept.size()), 1 - c.dropout);
+    }
     if (c.mask == MaskKind::none) return;
     mask = random_values<T>(c.batch * c.queries * c.keys, 5);
     for (T x : mask) bytes.push_back(x > T(-0.5));
@@ -96,12 +105,17 @@ Reference reference(const Problem<T>& p) {
         if (top == -inf) continue;
         for (double& x : w) total += (x = std::exp(x - top));
         for (double& x : w) x /= total;
+        const auto factor = [&](int64_t j) {
+          if (s.dropout.p == 0) return 1.0;
+          return p.kept[static_cast<size_t>(((b * s.heads + h) * s.queries + i) * s.keys + j)] ? 1 / (1 - s.dropout.p)
+                                                                                               : 0;
+        };
         for (int64_t j = 0; j < s.keys; ++j) {
           const auto jj = static_cast<size_t>(j);
           for (int64_t e = 0; e < s.value_size; ++e) {
-            r.out[at(s.output, b, h, i, e)] += w[jj] * p.v[at(s.value, b, h, j, e)];
-            dw[jj] += static_cast<double>(p.g[at(s.output, b, h, i, e)]) * p.v[at(s.value, b, h, j, e)];
-            r.dv[at(s.value, b, h, j, e)] += w[jj] * p.g[at(s.output, b, h, i, e)];
+            r.out[at(s.output, b, h, i, e)] += w[jj] * factor(j) * p.v[at(s.value, b, h, j, e)];
+            dw[jj] += factor(j) * p.g[at(s.output, b, h, i, e)] * p.v[at(s.value, b, h, j, e)];
+            r.dv[at(s.value, b, h, j, e)] += w[jj] * factor(j) * p.g[at(s.output, b, h, i, e)];
           }
           dot += w[jj] * dw[jj];
         }
@@ -127,6 +141,7 @@ void check(const AttentionKernels& k, const Case& c) {
   CAPTURE(c.value_size);
   CAPTURE(c.causal);
   CAPTURE(static_cast<int>(c.mask));
+  CAPTURE(c.dropout);
   Problem<T> p(c);
   p.run(functions<T>(k));
   const Reference r = reference(p);
@@ -176,13 +191,43 @@ TEST_CASE("attention against the definition") {
   });
 }
 
+TEST_CASE("attention drops the probabilities that bernoulli gives 0") {
+  each_level([](cpu::Level level) {
+    AttentionKernels k;
+    cpu::fill_attention(k, level);
+    CHECK(k.drops);
+    const int64_t sizes[][6] = {{2, 3, 32, 32, 16, 16},   {1, 2, 1, 1, 1, 1},      {1, 2, 5, 7, 3, 9},
+                                {2, 2, 64, 64, 16, 16},   {1, 3, 65, 63, 8, 8},    {1, 2, 128, 128, 32, 32},
+                                {1, 2, 130, 129, 20, 33}, {2, 1, 40, 300, 64, 64}, {2, 2, 4, 0, 8, 8},
+                                {1, 1, 0, 5, 4, 4},       {2, 3, 1, 300, 64, 64},  {1, 1, 6, 520, 5, 130},
+                                {1, 2, 2, 1500, 16, 20},  {1, 1, 390, 270, 16, 5}, {1, 1, 70, 150, 150, 140}};
+    for (const auto& z : sizes) {
+      for (double p : {0.1, 0.5, 0.97}) {
+        for (bool causal : {false, true}) {
+          check<float>(k, {z[0], z[1], z[2], z[3], z[4], z[5], causal, MaskKind::none, p});
+          check<double>(k, {z[0], z[1], z[2], z[3], z[4], z[5], causal, MaskKind::none, p});
+        }
+      }
+      for (MaskKind mask : {MaskKind::boolean, MaskKind::additive, MaskKind::padding}) {
+        check<float>(k, {z[0], z[1], z[2], z[3], z[4], z[5], false, mask, 0.3});
+      }
+    }
+    Problem<float> all({1, 2, 70, 140, 8, 8, false, MaskKind::none, 1.0});
+    all.run(k.f32);
+    for (const auto* values : {&all.out, &all.dq, &all.dk, &all.dv})
+      for (float x : *values) CHECK(x == 0.0f);
+  });
+}
+
 TEST_CASE("attention has the same bits for any number of threads") {
   const int threads = get_num_threads();
   AttentionKernels k;
   cpu::fill_attention(k);
   for (bool causal : {false, true}) {
-    for (const Case& c : {Case{1, 1, 700, 900, 32, 32, causal}, Case{3, 5, 100, 100, 16, 16, causal},
-                          Case{1, 2, 3, 2000, 32, 32, causal}}) {
+    for (const Case& c :
+         {Case{1, 1, 700, 900, 32, 32, causal}, Case{3, 5, 100, 100, 16, 16, causal},
+          Case{1, 2, 3, 2000, 32, 32, causal}, Case{2, 3, 150, 170, 16, 16, causal, MaskKind::none, 0.2},
+          Case{1, 2, 3, 2000, 32, 32, causal, MaskKind::none, 0.2}}) {
       Problem<float> one(c), many(c);
       set_num_threads(1);
       one.run(k.f32);

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <thread>
@@ -114,21 +115,24 @@ TEST_CASE("scaled_dot_product_attention: query heads that share a key") {
 }
 
 TEST_CASE("scaled_dot_product_attention holds no matrix of scores") {
-  const int64_t length = 4096, size = 16;
+  const int64_t size = 16;
   const int threads = get_num_threads();
   set_num_threads(1);
-  int64_t bytes = 0;
-  std::thread([&] {  // of its own, so that its scratch memory is this call's alone
-    const Tensor x = values({1, 1, length, size}, float32).requires_grad_();
-    const int64_t before = memory_stats().allocated;
-    reset_peak_memory_stats();
-    const Tensor out = scaled_dot_product_attention(x, x, x, {}, 0, true);
-    out.backward(ones_like(out));
-    bytes = memory_stats().allocated_peak - before + cpu::scratch_held();
-  })
-      .join();
+  for (const auto& [length, dropout_p] : {std::pair<int64_t, double>{4096, 0.0}, {8192, 0.1}}) {
+    int64_t bytes = 0;
+    std::thread([&] {  // of its own, so that its scratch memory is this call's alone
+      const Tensor x = values({1, 1, length, size}, float32).requires_grad_();
+      const int64_t before = memory_stats().allocated;
+      reset_peak_memory_stats();
+      const Tensor out = scaled_dot_product_attention(x, x, x, {}, dropout_p, true);
+      out.backward(ones_like(out));
+      bytes = memory_stats().allocated_peak - before + cpu::scratch_held();
+    })
+        .join();
+    CHECK(bytes < length * length * 4 / 10);
+    if (dropout_p > 0) CHECK(bytes < length * length / 8);  // not even a bit of each
+  }
   set_num_threads(threads);
-  CHECK(bytes < length * length * 4 / 10);
 }
 
 TEST_CASE("scaled_dot_product_attention: dropout keeps the expectation") {
@@ -138,6 +142,77 @@ TEST_CASE("scaled_dot_product_attention: dropout keeps the expectation") {
   for (int i = 0; i < 400; ++i)
     sum = sum + scaled_dot_product_attention(q, k, v, {}, 0.3, false, {}, false, &generator);
   CHECK((sum / Scalar(400.0) - plain_attention(q, k, v)).abs().amax().item<double>() < 0.15);
+}
+
+namespace {
+
+// Attention with dropout, by the fused kernels or (a mask that needs a gradient) by the formula in public operations.
+Tensor dropped(const Tensors& t, double p, bool causal, const Tensor& mask, bool fused) {
+  Generator generator(11);
+  generator.reserve(5);
+  Tensor m = mask;
+  if (!fused) {
+    m = zeros({t[0].size(-2), t[1].size(-2)}, {.dtype = t[0].dtype()});
+    if (mask.defined())
+      m = m + (mask.dtype() == boolean ? zeros_like(m).masked_fill(mask.logical_not(), -1e300) : mask);
+    if (causal) m = m.masked_fill(ones_like(m).triu(1).to(boolean), -std::numeric_limits<double>::infinity());
+    m = m.detach().requires_grad_();
+  }
+  return scaled_dot_product_attention(t[0], t[1], t[2], m, p, causal && fused, {}, false, &generator);
+}
+
+}  // namespace
+
+TEST_CASE("scaled_dot_product_attention: dropout draws what dropout of the matrix draws") {
+  for (const auto& [queries, keys, size] :
+       {std::array<int64_t, 3>{5, 7, 3}, {130, 200, 16}, {3, 300, 8}, {70, 64, 5}}) {
+    const Tensors in = {leaf({2, 3, queries, size}), leaf({2, 3, keys, size}), leaf({2, 3, keys, size + 1})};
+    const Tensor added = values({queries, keys}), allowed = added.gt(Scalar(-1.0)).logical_or(added.lt(Scalar(-1.5)));
+    for (const Tensor& mask : {Tensor(), added, allowed}) {
+      for (bool causal : {false, true}) {
+        if (causal && mask.defined()) continue;
+        const Tensor a = dropped(in, 0.3, causal, mask, true), b = dropped(in, 0.3, causal, mask, false);
+        CHECK(allclose(a, b));
+        const Tensor up = values(a.sizes());
+        const Tensors d = grad({a}, in, {up}), e = grad({b}, in, {up});
+        for (size_t i = 0; i < 3; ++i) CHECK(allclose(d[i], e[i], 1e-7, 1e-9));
+      }
+    }
+    CHECK(dropped(in, 1.0, false, {}, true).abs().amax().item<double>() == 0.0);
+  }
+}
+
+// A value of the identity shows the probabilities: 0 or those of the softmax times 1 / (1 - p).
+TEST_CASE("scaled_dot_product_attention: dropout's share of zeros, factor and order") {
+  const int64_t length = 96;
+  const double p = 0.25;
+  const Tensor q = values({2, 2, length, 8}),
+               v = eye(length, length, {.dtype = float64}).expand({2, 2, length, length});
+  const Tensor all = scaled_dot_product_attention(q, q, v);
+  Generator generator(7);
+  const Tensor some = scaled_dot_product_attention(q, q, v, {}, p, false, {}, false, &generator);
+  const Tensor kept = some.ne(Scalar(0.0));
+  CHECK(allclose(some, (all * kept) / Scalar(1 - p)));
+  const double count = 4.0 * length * length, share = 1 - kept.to(float64).mean().item<double>();
+  CHECK(std::abs(share - p) < 5 * std::sqrt(p * (1 - p) / count));
+  for (int64_t d : {1, 2, 3}) {  // neither heads, rows nor columns repeat each other
+    const Tensor next = kept.narrow(d, 1, kept.size(d) - 1), first = kept.narrow(d, 0, kept.size(d) - 1);
+    const double same = next.eq(first).to(float64).mean().item<double>();
+    CHECK(std::abs(same - (p * p + (1 - p) * (1 - p))) < 0.02);
+  }
+  const Tensor other = scaled_dot_product_attention(q, q, v, {}, p, false, {}, false, &generator);
+  CHECK(!allclose(some, other));
+  generator.manual_seed(7);
+  CHECK(equal(some, scaled_dot_product_attention(q, q, v, {}, p, false, {}, false, &generator)));
+}
+
+TEST_CASE("scaled_dot_product_attention: gradients with dropout") {
+  const Tensors in = {leaf({2, 2, 4, 3}), leaf({2, 2, 5, 3}), leaf({2, 2, 5, 2})};
+  for (bool causal : {false, true}) {
+    check_gradients([&](const Tensors& t) { return Tensors{dropped(t, 0.4, causal, {}, true)}; }, in);
+  }
+  const Tensor mask = values({4, 5});
+  check_gradients([&](const Tensors& t) { return Tensors{dropped(t, 0.4, false, mask, true)}; }, in);
 }
 
 namespace {
@@ -199,6 +274,31 @@ TEST_CASE("multi_head_attention: gradients") {
   m.a.need_weights = true;
   run(m.a, x, x, m.parameters).sum().backward();
   CHECK(allclose(fused, x.grad()));
+}
+
+TEST_CASE("multi_head_attention: dropout in one node is dropout of the general path") {
+  for (bool batch_first : {true, false}) {
+    Model m = model(6, 3, batch_first, false);
+    Generator generator(5);
+    m.a.dropout_p = 0.3, m.a.training = true, m.a.generator = &generator;
+    const auto f = [&](const Tensors& t) {
+      generator.manual_seed(5);
+      return Tensors{run(m.a, t[0], t[0], {t[1], t[2], t[3], t[4]})};
+    };
+    Tensors in = {leaf(batch_first ? Shape{2, 5, 6} : Shape{5, 2, 6})};
+    in.insert(in.end(), m.parameters.begin(), m.parameters.end());
+    const Tensor one = f(in)[0], up = values(one.sizes());
+    const Tensors d = grad({one}, in, {up});
+    m.a.need_weights = true;
+    const Tensor matrix = f(in)[0];
+    CHECK(allclose(one, matrix));
+    const Tensors e = grad({matrix}, in, {up});
+    for (size_t i = 0; i < d.size(); ++i) CHECK(allclose(d[i], e[i], 1e-7, 1e-9));
+    m.a.need_weights = false;
+    check_gradients(f, in);
+    m.a.training = false;
+    CHECK(!allclose(one, f(in)[0]));
+  }
 }
 
 TEST_CASE("multi_head_attention: weights, cross-attention, bias_k, zero attention, no batch") {

@@ -10,7 +10,8 @@ namespace tensorgrad {
 // attn_mask broadcasts to (..., L, S): bool (true: takes part) or of query's dtype (added to the scores). is_causal
 // lets row i see columns 0 .. i, of those that attn_mask lets it see. scale defaults to 1 / sqrt(E). With enable_gqa
 // key and value may have fewer heads (dimension -3), each shared by a run of query heads. A row that sees nothing gives
-// 0. dropout_p > 0 drops attention weights (and then does hold the matrix).
+// 0. dropout_p > 0 drops attention weights, those that dropout() of the matrix would drop; CUDA then does hold the
+// matrix.
 TENSORGRAD_API Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, const Tensor& value,
                                                    const Tensor& attn_mask = {}, double dropout_p = 0.0,
                                                    bool is_causal = false, std::optional<double> scale = {},

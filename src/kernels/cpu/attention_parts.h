@@ -3,6 +3,7 @@
 // What the forward and the backward of attention share. For files under isa/.
 
 #include "kernels/attention.h"
+#include "kernels/cpu/philox.h"
 #include "kernels/cpu/simd_math.h"
 #include "kernels/cpu/tile_product.h"
 
@@ -32,6 +33,7 @@ template <class T>
 struct Head {
   const T *query, *key, *value;
   const void* mask;
+  int64_t index;
 };
 template <class T>
 TENSORGRAD_INLINE Head<T> head_of(const AttentionShape& s, int64_t index, const T* query, const T* key,
@@ -39,7 +41,7 @@ TENSORGRAD_INLINE Head<T> head_of(const AttentionShape& s, int64_t index, const 
   const int64_t mask = index / s.heads * s.mask.batch + index % s.heads * s.mask.head;
   const auto* bytes = static_cast<const char*>(s.mask.data);
   return {query + offset_of(s, s.query, index), key + offset_of(s, s.key, index), value + offset_of(s, s.value, index),
-          bytes ? bytes + mask * (s.mask.boolean ? 1 : static_cast<int64_t>(sizeof(T))) : nullptr};
+          bytes ? bytes + mask * (s.mask.boolean ? 1 : static_cast<int64_t>(sizeof(T))) : nullptr, index};
 }
 
 // Each query's largest score (infinity where it sees nothing) and one over its sum of exponentials.
@@ -111,6 +113,96 @@ inline void store_turned(const T* from, int64_t from_row, int64_t size, int64_t 
 template <class T>
 inline void zero_values(T* to, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = T(0);
+}
+
+// ---- dropout ------------------------------------------------------------------------------------------------------
+
+inline constexpr int64_t kDropRows = 64, kDropWords = 2;  // of a tile: at most 64 queries and 128 keys
+
+// Which probabilities of a tile stay, a bit each, drawn again from the stream whenever they are needed.
+struct Kept {
+  alignas(64) uint64_t words[kDropRows * kDropWords];
+
+  [[gnu::noinline]] explicit Kept(const AttentionShape& s)
+      : keys_(s.dropout.stream.seed), block_(s.dropout.stream.block) {
+    const double limit = static_cast<double>(static_cast<float>(1 - s.dropout.p)) * 0x1p24;
+    limit_ = static_cast<int32_t>(limit);
+    limit_ += limit_ < limit;
+  }
+
+  // Bit j % 64 of words[i * kDropWords + j / 64]: query i0 + i and key j0 + j of a head, keys <= 128.
+  [[gnu::noinline]] void draw(const AttentionShape& s, int64_t head, int64_t i0, int64_t queries, int64_t j0,
+                              int64_t keys) {
+    for (int64_t i = 0; i < queries; ++i) {
+      const int64_t first = (head * s.queries + i0 + i) * s.keys + j0;
+      for (int64_t j = 0; j < keys; j += 64) words[i * kDropWords + j / 64] = sixty_four(first + j, keys - j);
+    }
+  }
+
+  // Words of a key with a query a bit: words[j], from draw()'s.
+  [[gnu::noinline]] void turn(int64_t queries) {
+    uint64_t left[64] = {}, right[64] = {};
+    for (int64_t i = 0; i < queries; ++i) left[i] = words[i * kDropWords], right[i] = words[i * kDropWords + 1];
+    turn_square(left, words);
+    turn_square(right, words + 64);
+  }
+
+ private:
+  philox_detail::Keys keys_;
+  uint64_t block_;
+  int32_t limit_;
+  int64_t group_ = -1;  // what `bits_` are of: rows that follow each other share groups
+  uint64_t bits_ = 0;
+
+  uint64_t group(int64_t g) {
+    if (g != group_) {
+      bits_ = bernoulli_group(keys_, block_ + static_cast<uint64_t>(g * philox_detail::kBlocks), limit_);
+      group_ = g;
+    }
+    return bits_;
+  }
+  // Elements first .. first + 63; those from `count` on are anything.
+  uint64_t sixty_four(int64_t first, int64_t count) {
+    const int64_t g = first / 64, shift = first % 64;
+    const uint64_t low = group(g) >> shift;
+    return shift == 0 || count <= 64 - shift ? low : low | (group(g + 1) << (64 - shift));
+  }
+  // A square of bits, transposed: halves of blocks of 32, 16, ... rows change places.
+  static void turn_square(uint64_t* a, uint64_t* to) {
+    uint64_t mask = 0xffffffffu;
+    for (int64_t step = 32; step > 0; step /= 2, mask ^= mask << step) {
+      for (int64_t block = 0; block < 64; block += 2 * step) {
+        for (int64_t r = block; r < block + step; ++r) {
+          const uint64_t t = ((a[r] >> step) ^ a[r + step]) & mask;
+          a[r] ^= t << step;
+          a[r + step] ^= t;
+        }
+      }
+    }
+    for (int64_t r = 0; r < 64; ++r) to[r] = a[r];
+  }
+};
+
+// tile[r * lanes + i] times `factor` where bit i of row r's words is set, 0 elsewhere; width in whole registers.
+template <class T>
+[[gnu::noinline]] inline void drop_tile(const uint64_t* words, int64_t words_a_row, int64_t rows, int64_t width,
+                                        T factor, T* tile, int64_t lanes) {
+  using I = simd_detail::IntOf<sizeof(T)>;
+  const Vec<I> each(Raw<I>(Vec<I>(I{1}).v << iota<I>().v));
+  const Vec<T> times(factor), zero(T(0));
+  for (int64_t r = 0; r < rows; ++r, tile += lanes) {
+    for (int64_t i = 0; i < width; i += kLanes<T>) {
+      const Vec<I> bits(static_cast<I>(words[r * words_a_row + i / 64] >> (i % 64)));
+      const Mask<T> kept((Raw<I>)((bits & each).v != Vec<I>(I{0}).v));
+      store(tile + i, select(kept, load(tile + i) * times, zero));
+    }
+  }
+}
+
+// What a kept probability is multiplied by.
+template <class T>
+inline T kept_factor(const AttentionShape& s) {
+  return s.dropout.p < 1 ? static_cast<T>(1 / (1 - s.dropout.p)) : T(0);
 }
 
 }  // namespace attention_detail

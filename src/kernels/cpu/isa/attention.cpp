@@ -147,6 +147,7 @@ void forward_block(const AttentionShape& s, const Head<T>& head, int64_t key_row
   transpose_tile(head.query + i0 * s.query.row, s.query.row, queries, s.head_size, static_cast<T>(s.scale), room.turned,
                  lanes);
   const int64_t visible = s.causal ? least(s.keys, i0 + queries) : s.keys;
+  Kept kept(s);
   for (int64_t j0 = 0; j0 < visible; j0 += kKeys) {
     const int64_t keys = least(kKeys, visible - j0);
     tile_product<T>({.m = keys,
@@ -161,6 +162,11 @@ void forward_block(const AttentionShape& s, const Head<T>& head, int64_t key_row
                      .c_row = lanes});
     if (head.mask || s.causal) add_mask(s, head.mask, i0, queries, j0, keys, room.scores, lanes, room.mask);
     softmax_tile(room.scores, keys, lanes, j0 == 0, room.top, room.total, room.correction);
+    if (s.dropout.p > 0) {
+      kept.draw(s, head.index, i0, queries, j0, keys);
+      kept.turn(queries);
+      drop_tile(kept.words, 1, keys, lanes, kept_factor<T>(s), room.scores, lanes);
+    }
     if (j0 > 0) scale_output(s.value_size, lanes, room.correction, room.output);
     tile_product<T>({.m = s.value_size,
                      .n = lanes,
@@ -321,11 +327,20 @@ inline int64_t few_parts(const AttentionShape& s) {
   return heads >= 8 || s.keys < 1024 ? 1 : least(s.keys / 512, (16 + heads - 1) / heads);
 }
 
-// All rows of one head become exponentials; their statistics.
+// All rows of head `index` become exponentials, some of them dropped; their statistics.
 template <class T>
-void few_softmax(const AttentionShape& s, const RowStats<T>& stats, int64_t width, T* scores) {
+void few_softmax(const AttentionShape& s, int64_t index, const RowStats<T>& stats, int64_t width, T* scores) {
   for (int64_t i = 0; i < s.queries; ++i) {
     softmax_row(scores + i * width, seen_keys<T>(s, i), stats.top[i], stats.inverse[i]);
+  }
+  if (s.dropout.p == 0) return;
+  Kept kept(s);
+  for (int64_t i = 0; i < s.queries; ++i) {
+    for (int64_t j = 0; j < s.keys; j += 64 * kDropWords) {
+      const int64_t keys = least(64 * kDropWords, s.keys - j);
+      kept.draw(s, index, i, 1, j, keys);
+      drop_tile(kept.words, kDropWords, 1, padded<T>(keys), kept_factor<T>(s), scores + i * width + j, width);
+    }
   }
 }
 
@@ -355,7 +370,7 @@ void few_queries(const AttentionShape& s, const T* query, const T* key, const T*
         const Head<T> head = head_of(s, index, query, key, value);
         const RowStats<T> stats(s, row_stats, index);
         few_scores(s, head, 0, s.keys, width, scores);
-        few_softmax(s, stats, width, scores);
+        few_softmax(s, index, stats, width, scores);
         few_values(s, head, 0, s.keys, width, scores, scores + s.queries * width);
         few_finish(s, stats, 1, scores + s.queries * width, output + offset_of(s, s.output, index));
       }
@@ -377,7 +392,7 @@ void few_queries(const AttentionShape& s, const T* query, const T* key, const T*
     few_scores(s, head, first, last, width, scores + index * s.queries * width);
   });
   for (int64_t index = 0; index < heads; ++index) {
-    few_softmax(s, RowStats<T>(s, row_stats, index), width, scores + index * s.queries * width);
+    few_softmax(s, index, RowStats<T>(s, row_stats, index), width, scores + index * s.queries * width);
   }
   over_parts([&](int64_t item, int64_t index, const Head<T>& head, int64_t first, int64_t last) {
     few_values(s, head, first, last, width, scores + index * s.queries * width, sums + item * sums_size);
@@ -482,6 +497,7 @@ void fill(AttentionFunctions<T>& f) {
 void fill(AttentionKernels& kernels) {
   fill(kernels.f32);
   fill(kernels.f64);
+  kernels.drops = true;
 }
 
 }  // namespace tensorgrad::cpu::TENSORGRAD_ISA

@@ -144,7 +144,7 @@ void fill_dots(const AttentionShape& s, const Task<T>& task, int64_t i0, int64_t
 
 // One tile's share of all three gradients. The tile's keys and values lie in the room; add: grad_query has a value.
 template <class T>
-void add_tile(const Plan<T>& p, const Task<T>& task, const Room<T>& room, const Tile& t, bool add) {
+void add_tile(const Plan<T>& p, const Task<T>& task, const Room<T>& room, Kept& kept, const Tile& t, bool add) {
   const AttentionShape& s = p.s;
   const int64_t width = padded<T>(t.keys);
   copy_rows(task.head.query + t.i0 * s.query.row, s.query.row, t.queries, s.head_size, static_cast<T>(s.scale),
@@ -167,7 +167,15 @@ void add_tile(const Plan<T>& p, const Task<T>& task, const Room<T>& room, const 
   if (task.head.mask || width != t.keys || (s.causal && t.i0 < t.j0 + t.keys - 1)) {
     hide(s, task.head.mask, t, room.scores);
   }
+  const auto drop = [&](T* tile) {
+    drop_tile(kept.words, kDropWords, t.queries, width, kept_factor<T>(s), tile, t.lanes);
+  };
+  if (s.dropout.p > 0) {
+    kept.draw(s, task.head.index, t.i0, t.queries, t.j0, t.keys);
+    drop(room.slopes);
+  }
   gradient_rows(t, task.stats, room.dots, p.tiles == 1, room.scores, room.slopes);
+  if (s.dropout.p > 0) drop(room.scores);
   const auto over_queries = [&](int64_t size, const T* rows, int64_t row, const T* tile, T* sums) {
     tile_product<T>({.m = size,
                      .n = width,
@@ -201,6 +209,7 @@ template <class T>
 void run_group(const Plan<T>& p, const Task<T>& task, int64_t group) {
   const AttentionShape& s = p.s;
   const Room<T> room(p);
+  Kept kept(s);
   for (int64_t tile = group; tile < p.tiles; tile += p.groups) {
     const int64_t j0 = tile * p.key_tile, keys = least(p.key_tile, s.keys - j0), lanes = padded<T>(keys);
     const T *k = task.head.key + j0 * s.key.row, *v = task.head.value + j0 * s.value.row;
@@ -214,7 +223,7 @@ void run_group(const Plan<T>& p, const Task<T>& task, int64_t group) {
       const int64_t queries = least(p.query_block, s.queries - i0);
       const int64_t seen = s.causal ? least(keys, i0 + queries - j0) : keys;
       if (tile == group && p.tiles > 1) fill_dots(s, task, i0, queries, room.dots);
-      add_tile(p, task, room, {i0, queries, j0, seen, lanes}, tile != group);
+      add_tile(p, task, room, kept, {i0, queries, j0, seen, lanes}, tile != group);
     }
     store_turned(room.grad_key, lanes, s.head_size, keys, task.grad_key + j0 * task.grad_key_row, task.grad_key_row,
                  room.rows);
