@@ -87,9 +87,15 @@ double activated(GemmActivation activation, double x) {
   return x;
 }
 
+struct Layouts {
+  Layout a, b, c;
+  explicit Layouts(const Case& t)
+      : a(random_layout(t.m, t.k, true)), b(random_layout(t.k, t.n, true)), c(random_layout(t.m, t.n, false)) {}
+};
+
 template <class S>
-void check_case(const GemmKernels& table, const Type<S>& type, const Case& t) {
-  const Layout a = random_layout(t.m, t.k, true), b = random_layout(t.k, t.n, true), c = random_layout(t.m, t.n, false);
+void check_case(const GemmKernels& table, const Type<S>& type, const Case& t, const Layouts& layouts) {
+  const auto& [a, b, c] = layouts;
   const auto random = [&](int64_t count, double scale) {
     std::vector<S> v;
     for (double x : random_values<double>(count, engine(), scale)) v.push_back(type.stored(std::round(x * 64) / 64));
@@ -157,6 +163,11 @@ void check_case(const GemmKernels& table, const Type<S>& type, const Case& t) {
   REQUIRE(untouched);
 }
 
+template <class S>
+void check_case(const GemmKernels& table, const Type<S>& type, const Case& t) {
+  check_case(table, type, t, Layouts(t));
+}
+
 Case random_case(int64_t largest) {
   Case t;
   const auto size = [&] { return pick(0, 3) == 0 ? pick(1, largest) : pick(0, 5) == 0 ? pick(0, 2) : pick(1, 70); };
@@ -205,6 +216,26 @@ TEST_CASE("shapes that take each way through memory") {
         if (way % 2 == 0) check_case(table, kF64, t);
       }
       check_case(table, kBf16, t);
+    }
+  });
+}
+
+TEST_CASE("a panel of a wide operand is copied while the one before it is computed") {
+  each_level([&](tensorgrad::cpu::Level level) {
+    GemmKernels table;
+    tensorgrad::cpu::fill_cpu(table, level);
+    for (Case t : {Case{57, 545, 300}, Case{64, 1030, 17}, Case{113, 513, 270}, Case{50, 512, 1030}}) {
+      for (const int64_t step : {1, 2}) {    // between the columns of B, which ends with its last element
+        for (const int64_t gap : {0, 11}) {  // between its rows; C is gathered first where there is one
+          Layouts at(t);
+          at.b = {t.n * step + gap, step, (t.k - 1) * (t.n * step + gap) + (t.n - 1) * step + 1};
+          at.c = gap == 0 ? Layout{t.n, 1, t.m * t.n} : Layout{2 * t.n, 2, 2 * t.m * t.n};
+          t.beta = gap == 0 ? 0 : 0.5;
+          t.bias_n = step == 1;
+          check_case(table, kF32, t, at);
+          check_case(table, kF64, t, at);
+        }
+      }
     }
   });
 }

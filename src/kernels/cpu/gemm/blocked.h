@@ -1,12 +1,12 @@
 #pragma once
 
 // The blocked product. One side of it (s) is broadcast element by element, the other (v) is loaded as vectors; which of
-// A and B is which was decided before. Three ways through memory:
+// A and B is which was decided before. Two ways through memory:
 //
 //   shared_v    v is packed once into panels that all threads read; tasks are blocks of rows of s (and groups of
-//   panels).
-//               With a small v (a batch of activations) s is read in place, unpacked: a large weight is touched once.
-//   private_v   s has few rows and v is large: tasks are chunks of v's columns, packed by the thread that uses them.
+//               panels). With a small v (a batch of activations) s is read in place, unpacked: a large weight is touched
+//               once.
+//   private_v   s has few rows and v is large: see private_v.h.
 //
 // The k loop is cut into blocks that depend on the shape alone, and each element of C is summed by one task, in order.
 
@@ -168,6 +168,7 @@ struct Block {
   bool first, last;   // the first and the last block along k
   bool rows_outside;  // loop order: tiles of s outside of panels of v
   Ahead ahead;
+  Copy<T>* copy = nullptr;  // what the kernels copy in passing: the next block of v
   bool through = false;  // v is not packed yet: the first tile reads it in place and packs one panel at a time
 };
 
@@ -212,6 +213,12 @@ TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, 
         return packing_kernel<T, Packed>(height)(b.kn, s, P.s_row, P.s_k, P.v + b.k0 * P.v_k + b.j0 + j, P.v_k, o);
       }
       if (t == 0) pack_v(P, const_cast<T*>(b.v), b.k0, b.kn, b.j0 + j, cols);
+    }
+  }
+  if constexpr (Product<T, Format>::kPlain && Packed) {
+    if (b.copy != nullptr && cols == kPanel<T>) {
+      o.copy = b.copy;
+      return copying_kernel<T>(height)(b.kn, s, P.s_row, P.s_k, b.v + j * b.kn, kPanel<T>, o);
     }
   }
   const int64_t steps = places<Format>(b.kn), packing = b.through ? 1 : 0;  // the tiles that pack have enough to do
@@ -389,56 +396,6 @@ void shared_v(const Product<T, Format>& P) {
       }
     }
   }
-}
-
-template <class T, class Format>
-void private_v(const Product<T, Format>& P) {
-  constexpr int64_t kPrivate = kPrivateBytes / static_cast<int64_t>(sizeof(T)) * Format::kGroup, NR = kPanel<T>;
-  constexpr int64_t kItem = sizeof(typename Product<T, Format>::In);
-  const int64_t threads = get_num_threads();
-  // s is small and used often: read in place only where its rows do not fall on the same cache sets.
-  const bool in_place = P.in_place() && tile_height(true, P.s_row * kItem) == kMaxRows, direct = P.direct();
-  const bool through = Product<T, Format>::kPlain && P.pack == nullptr && P.v_col == 1;
-  const int64_t kc = block_length(P.k, 256 * Format::kGroup, 16), k_blocks = ceil_div(P.k, kc);
-  int64_t cols = max_of(NR, kPrivate / kc / NR * NR);
-  cols = min_of(cols, max_of(2 * NR, round_up(ceil_div(P.nv, 8 * threads), NR)));
-
-  const Tiling tiles(P.ms);
-  const int64_t s_room = tiles.count * tile_room<T, Format>(kc);
-  T* const s = in_place ? nullptr : scratch_of<T>(ScratchSlot::gemm_s, k_blocks * s_room);
-  if (s != nullptr) {
-    parallel_for(0, k_blocks, P.ms * kc < kWorthThreads / 4 ? k_blocks : 1, [&](int64_t begin, int64_t end) {
-      for (int64_t q = begin; q < end; ++q) {
-        pack_s(P, s + q * s_room, 0, tiles, q * kc, min_of(kc, P.k - q * kc));
-      }
-    });
-  }
-  const int64_t chunks = ceil_div(P.nv, cols);
-  // The part of v that is read after k block q of chunk u.
-  const auto ahead_of = [&](int64_t q, int64_t u, int64_t begin, int64_t end) {
-    if (++q == k_blocks) q = 0, u = u + 1 < end ? u + 1 : likely_next(begin, end, chunks, threads);
-    if (P.pack != nullptr || u < 0) return Ahead();
-    return Ahead(P.v + q * kc * P.v_k + u * cols * P.v_col, min_of(kc, P.k - q * kc), P.v_k,
-                 min_of(cols, P.nv - u * cols), P.v_col, kItem);
-  };
-  parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t u = begin; u < end; ++u) {
-      const int64_t j0 = u * cols, width = min_of(cols, P.nv - j0), ld = round_up(width, NR);
-      T* const panels = scratch_of<T>(ScratchSlot::gemm_v, places<Format>(kc) * (through ? NR : ld));
-      T* const buffer = direct ? nullptr : scratch_of<T>(ScratchSlot::gemm_c, P.ms * ld);
-      for (int64_t q = 0; q < k_blocks; ++q) {
-        const int64_t kn = min_of(kc, P.k - q * kc);
-        if (!through) pack_v(P, panels, q * kc, kn, j0, width);
-        const T* const s_block = s == nullptr ? nullptr : s + q * s_room;
-        const bool first = q == 0, last = q == k_blocks - 1;
-        run_block(P,
-                  Block<T>{0, j0, width, q * kc, kn, s_block, panels, buffer, ld, first, last, false,
-                           ahead_of(q, u, begin, end), through},
-                  tiles);
-      }
-      if (buffer != nullptr) finish_block(P, buffer, ld, 0, P.ms, j0, width, true, true);
-    }
-  });
 }
 
 }  // namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm

@@ -3,7 +3,7 @@
 // The innermost loop of the product: a tile of H rows by NV vectors kept in registers over the whole of one k block.
 // Rows come from the side whose elements are broadcast ("s"), columns from the side that is loaded as vectors ("v").
 
-#include "kernels/cpu/gemm/pack.h"
+#include "kernels/cpu/gemm/copy.h"
 #include "kernels/cpu/simd.h"
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm {
@@ -32,6 +32,7 @@ struct Store {
   GemmActivation activation = GemmActivation::none;
   T* before = nullptr;  // where the tile goes before the activation, with rows ldc apart, or null
   T* panel = nullptr;   // where a kernel that reads v unpacked leaves it packed
+  Copy<T>* copy = nullptr;  // what a kernel that copies the next block copies
   // Rows of v that will be read unpacked next, 2^ahead_shift lines each: a kernel that reads packed panels asks for
   // ahead_lines / 256 of a line with each step, so that the fetch is spread over the time that other work takes.
   const char* ahead = nullptr;
@@ -130,6 +131,9 @@ TENSORGRAD_INLINE Vec<T> multiply_add(Vec<T> x, Vec<T> y, Vec<T> acc) {
   }
 }
 
+// What a kernel does beside the arithmetic.
+enum class Passing { fetch, pack, copy };
+
 // How many steps ahead of its use an unpacked row of v is asked for, and the tile of C.
 inline constexpr int64_t kAhead = 8, kStoreAhead = 64;
 
@@ -145,10 +149,11 @@ TENSORGRAD_INLINE void fetch_tile(const Store<T>& o) {
 // tile(i, j) = sum over p < kc of s(i, p) * v(p, j).
 //   s(i, p) = s[i * s_row + p * s_k]; Packed: s_row = 1, s_k = H
 //   v(p, j) = v[p * v_k + j], NV whole vectors a row are read
-// Through: v is the matrix itself; its rows are written to o.panel in passing, for the tiles that follow.
+// What::pack: v is the matrix itself; its rows are written to o.panel in passing, for the tiles that follow.
+// What::copy: what o.copy says is copied in passing.
 // Group 2: s and v hold pairs of bfloat16 (see pairs.h), and p counts pairs.
 // Partial: of the last vector of each row of v only the columns that exist (o.cols) are read.
-template <class T, int H, int NV, bool Packed, bool Through, int Group, bool Partial = false>
+template <class T, int H, int NV, bool Packed, Passing What, int Group, bool Partial = false>
 __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int64_t s_k, const T* v, int64_t v_k,
                                      const Store<T>& o) {
   constexpr int L = kLanes<T>;
@@ -166,20 +171,22 @@ __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int6
   [[maybe_unused]] const int64_t ahead_shift = o.ahead_shift, ahead_mask = (int64_t{1} << ahead_shift) - 1;
   // The tile of C is in no near cache as a rule. Asked for some steps before the end it is there when the sums are
   // ready; asked for at the beginning of a long loop, s and v would have pushed it out again.
+  [[maybe_unused]] int64_t until = 0, interval = 0;
+  if constexpr (What == Passing::copy) until = o.copy->until, interval = o.copy->interval;
   int64_t p = 0;
   for (int64_t stop = kc > kStoreAhead ? kc - kStoreAhead : 0;; stop = kc) {
     for (; p < stop; ++p) {
       Vec<T> row[NV];
 #pragma GCC unroll 4
       for (int j = 0; j < NV; ++j) row[j] = Partial && j == NV - 1 ? load_n(v + j * L, last) : load(v + j * L);
-      if constexpr (Through) {
+      if constexpr (What == Passing::pack) {
         const char* const soon = reinterpret_cast<const char*>(v + kAhead * v_k);
         __builtin_prefetch(soon, 0, 3);
         __builtin_prefetch(soon + 64, 0, 3);
 #pragma GCC unroll 4
         for (int j = 0; j < NV; ++j) store(panel + j * L, row[j]);
         panel += NV * L;
-      } else {
+      } else if constexpr (What == Passing::fetch) {
         const int64_t line = p * ahead_lines >> 8;
         __builtin_prefetch(ahead + (line >> ahead_shift) * ahead_stride + (line & ahead_mask) * 64, 0, 2);
       }
@@ -191,12 +198,19 @@ __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int6
 #pragma GCC unroll 4
         for (int j = 0; j < NV; ++j) acc[i][j] = multiply_add<Group>(x, row[j], acc[i][j]);
       }
+      if constexpr (What == Passing::copy) {
+        if (--until < 0) {
+          until = interval;
+          copy_row<T, NV>(*o.copy);
+        }
+      }
       s += Packed ? H : s_k;
       v += v_k;
     }
     if (stop == kc) break;
     if (kc > 32) fetch_tile<T, H, NV>(o);
   }
+  if constexpr (What == Passing::copy) o.copy->until = until;
   store_tile<T, H, NV>(acc, o);
 }
 
@@ -208,7 +222,7 @@ namespace detail {
 template <class T, bool Packed, int Group, int... I>
 TENSORGRAD_INLINE MicroKernel<T> pick(int index, std::integer_sequence<int, I...>) {
   static constexpr MicroKernel<T> table[] = {
-      micro<T, I / kTileVectors + 1, I % kTileVectors + 1, Packed, false, Group>...};
+      micro<T, I / kTileVectors + 1, I % kTileVectors + 1, Packed, Passing::fetch, Group>...};
   return table[index];
 }
 }  // namespace detail
@@ -224,7 +238,7 @@ namespace detail {
 template <class T, int... I>
 TENSORGRAD_INLINE MicroKernel<T> pick_partial(int index, std::integer_sequence<int, I...>) {
   static constexpr MicroKernel<T> table[] = {
-      micro<T, I / kTileVectors + 1, I % kTileVectors + 1, false, false, 1, true>...};
+      micro<T, I / kTileVectors + 1, I % kTileVectors + 1, false, Passing::fetch, 1, true>...};
   return table[index];
 }
 }  // namespace detail
@@ -239,7 +253,7 @@ MicroKernel<T> partial_kernel(int rows, int vectors) {
 namespace detail {
 template <class T, bool Packed, int... I>
 TENSORGRAD_INLINE MicroKernel<T> pick_through(int index, std::integer_sequence<int, I...>) {
-  static constexpr MicroKernel<T> table[] = {micro<T, I + 1, kTileVectors, Packed, true, 1>...};
+  static constexpr MicroKernel<T> table[] = {micro<T, I + 1, kTileVectors, Packed, Passing::pack, 1>...};
   return table[index];
 }
 }  // namespace detail
@@ -247,6 +261,24 @@ TENSORGRAD_INLINE MicroKernel<T> pick_through(int index, std::integer_sequence<i
 template <class T, bool Packed>
 MicroKernel<T> packing_kernel(int rows) {
   return detail::pick_through<T, Packed>(rows - 1, std::make_integer_sequence<int, kMaxRows>{});
+}
+
+// The kernel of a packed tile, kTileVectors wide, that copies the next block in passing. There are two such tiles or
+// more, so that none is lower than kLeastCopying.
+inline constexpr int kLeastCopying = (kMaxRows + 1) / 2;
+namespace detail {
+template <class T, int... I>
+TENSORGRAD_INLINE MicroKernel<T> pick_copying(int index, std::integer_sequence<int, I...>) {
+  static constexpr MicroKernel<T> table[] = {
+      micro<T, kLeastCopying + I, kTileVectors, true, Passing::copy, 1>...};
+  return table[index];
+}
+}  // namespace detail
+
+template <class T>
+MicroKernel<T> copying_kernel(int rows) {
+  return detail::pick_copying<T>(rows - kLeastCopying,
+                                 std::make_integer_sequence<int, kMaxRows + 1 - kLeastCopying>{});
 }
 
 }  // namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm

@@ -111,18 +111,23 @@ TENSORGRAD_INLINE void fetch_row(const In* row, int64_t count) {
   for (int64_t i = 0; i < count; i += 64 / static_cast<int64_t>(sizeof(In))) __builtin_prefetch(row + i, 0, 3);
 }
 
+// kLanes elements, every second one from p on: nothing behind the last of them is touched.
+template <class T>
+TENSORGRAD_INLINE Vec<T> read_every_second(const T* p) {
+  constexpr int L = kLanes<T>;
+  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    return Vec<T>(__builtin_shufflevector(load(p).v, load_n(p + L, L - 1).v, (2 * I)...));
+  }
+  (std::make_integer_sequence<int, L>{});
+}
+
 // n <= kLanes elements, `stride` apart; the other lanes are zero.
 template <class T, class Format, class In>
 TENSORGRAD_INLINE Vec<T> read_spaced(const In* p, int64_t stride, int64_t n) {
   constexpr int L = kLanes<T>;
   if (stride == 1) return n == L ? Format::template read<T>(p) : Format::template read_n<T>(p, n);
   if constexpr (Format::kPlain) {
-    if (stride == 2 && n == L) {  // nothing behind the last element is touched
-      return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-        return Vec<T>(__builtin_shufflevector(load(p).v, load_n(p + L, L - 1).v, (2 * I)...));
-      }
-      (std::make_integer_sequence<int, L>{});
-    }
+    if (stride == 2 && n == L) return read_every_second<T>(p);
   }
   T x[L] = {};
   for (int64_t i = 0; i < n; ++i) x[i] = Format::template read_one<T>(p + i * stride);

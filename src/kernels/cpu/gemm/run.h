@@ -2,6 +2,7 @@
 
 // One call of the product: the problems of a batch, and for each the choice of the way that suits its shape.
 
+#include "kernels/cpu/gemm/private_v.h"
 #include "kernels/cpu/gemm/small.h"
 #include "kernels/cpu/gemm/vector.h"
 #include "kernels/gemm.h"
