@@ -4,8 +4,8 @@
 // A and B is which was decided before. Two ways through memory:
 //
 //   shared_v    v is packed once into panels that all threads read; tasks are blocks of rows of s (and groups of
-//               panels). With a small v (a batch of activations) s is read in place, unpacked: a large weight is touched
-//               once.
+//               panels). With a small v (a batch of activations) s is read in place, unpacked: a large weight is
+//               touched once.
 //   private_v   s has few rows and v is large: see private_v.h.
 //
 // The k loop is cut into blocks that depend on the shape alone, and each element of C is summed by one task, in order.
@@ -169,7 +169,7 @@ struct Block {
   bool rows_outside;  // loop order: tiles of s outside of panels of v
   Ahead ahead;
   Copy<T>* copy = nullptr;  // what the kernels copy in passing: the next block of v
-  bool through = false;  // v is not packed yet: the first tile reads it in place and packs one panel at a time
+  bool through = false;     // v is not packed yet: the first tile reads it in place and packs one panel at a time
 };
 
 template <class T, class Format, bool Packed>
@@ -206,11 +206,11 @@ TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, 
     s = reinterpret_cast<const T*>(P.s + (b.i0 + row) * P.s_row + b.k0 * P.s_k);
   }
   const int64_t s_row = P.s_row / Format::kGroup;  // s_k is 1 where there are pairs
-  if constexpr (Product<T, Format>::kPlain) {
+  if constexpr (Product<T, Format>::kPlain && Packed) {
     if (b.through) {
       if (t == 0 && cols == kPanel<T>) {
         o.panel = const_cast<T*>(b.v);
-        return packing_kernel<T, Packed>(height)(b.kn, s, P.s_row, P.s_k, P.v + b.k0 * P.v_k + b.j0 + j, P.v_k, o);
+        return packing_kernel<T>(height)(b.kn, s, P.s_row, P.s_k, P.v + b.k0 * P.v_k + b.j0 + j, P.v_k, o);
       }
       if (t == 0) pack_v(P, const_cast<T*>(b.v), b.k0, b.kn, b.j0 + j, cols);
     }

@@ -30,8 +30,8 @@ struct Store {
   const T* bias_v = nullptr;  // a value per column, or null
   const T* bias_s = nullptr;  // a value per row, or null
   GemmActivation activation = GemmActivation::none;
-  T* before = nullptr;  // where the tile goes before the activation, with rows ldc apart, or null
-  T* panel = nullptr;   // where a kernel that reads v unpacked leaves it packed
+  T* before = nullptr;      // where the tile goes before the activation, with rows ldc apart, or null
+  T* panel = nullptr;       // where a kernel that reads v unpacked leaves it packed
   Copy<T>* copy = nullptr;  // what a kernel that copies the next block copies
   // Rows of v that will be read unpacked next, 2^ahead_shift lines each: a kernel that reads packed panels asks for
   // ahead_lines / 256 of a line with each step, so that the fetch is spread over the time that other work takes.
@@ -249,18 +249,18 @@ MicroKernel<T> partial_kernel(int rows, int vectors) {
                                  std::make_integer_sequence<int, kMaxRows * kTileVectors>{});
 }
 
-// The kernel of the same tile, kTileVectors wide, that reads v unpacked and packs it in passing.
+// The kernel of a packed tile, kTileVectors wide, that reads v unpacked and packs it in passing.
 namespace detail {
-template <class T, bool Packed, int... I>
+template <class T, int... I>
 TENSORGRAD_INLINE MicroKernel<T> pick_through(int index, std::integer_sequence<int, I...>) {
-  static constexpr MicroKernel<T> table[] = {micro<T, I + 1, kTileVectors, Packed, Passing::pack, 1>...};
+  static constexpr MicroKernel<T> table[] = {micro<T, I + 1, kTileVectors, true, Passing::pack, 1>...};
   return table[index];
 }
 }  // namespace detail
 
-template <class T, bool Packed>
+template <class T>
 MicroKernel<T> packing_kernel(int rows) {
-  return detail::pick_through<T, Packed>(rows - 1, std::make_integer_sequence<int, kMaxRows>{});
+  return detail::pick_through<T>(rows - 1, std::make_integer_sequence<int, kMaxRows>{});
 }
 
 // The kernel of a packed tile, kTileVectors wide, that copies the next block in passing. There are two such tiles or
@@ -269,16 +269,14 @@ inline constexpr int kLeastCopying = (kMaxRows + 1) / 2;
 namespace detail {
 template <class T, int... I>
 TENSORGRAD_INLINE MicroKernel<T> pick_copying(int index, std::integer_sequence<int, I...>) {
-  static constexpr MicroKernel<T> table[] = {
-      micro<T, kLeastCopying + I, kTileVectors, true, Passing::copy, 1>...};
+  static constexpr MicroKernel<T> table[] = {micro<T, kLeastCopying + I, kTileVectors, true, Passing::copy, 1>...};
   return table[index];
 }
 }  // namespace detail
 
 template <class T>
 MicroKernel<T> copying_kernel(int rows) {
-  return detail::pick_copying<T>(rows - kLeastCopying,
-                                 std::make_integer_sequence<int, kMaxRows + 1 - kLeastCopying>{});
+  return detail::pick_copying<T>(rows - kLeastCopying, std::make_integer_sequence<int, kMaxRows + 1 - kLeastCopying>{});
 }
 
 }  // namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm

@@ -14,7 +14,7 @@ namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm {
 inline constexpr int64_t kLeastTiles = 4;  // of s, for a panel to be copied meanwhile
 
 // How private_v cuts v: `chunks` of `cols` columns, each in `k_blocks` of `kc` steps. s is packed by k blocks, `s_room`
-// apart, or read in place (null).
+// apart.
 template <class T>
 struct Cut {
   int64_t kc, k_blocks, cols, chunks;
@@ -41,8 +41,7 @@ struct Part {
     return Ahead(at(), kn, product->v_k, width, product->v_col, sizeof(*at()));
   }
   Block<T> block(const Cut<T>& cut, const T* v) const {
-    const T* const s = cut.s == nullptr ? nullptr : cut.s + q * cut.s_room;
-    return {0, j0, width, k0, kn, s, v, nullptr, 0, q == 0, q == cut.k_blocks - 1, false, Ahead()};
+    return {0, j0, width, k0, kn, cut.s + q * cut.s_room, v, nullptr, 0, q == 0, q == cut.k_blocks - 1, false, Ahead()};
   }
 };
 
@@ -71,9 +70,7 @@ void copied_chunk(const Product<T, PlainFormat>& P, const Cut<T>& cut, const Til
   const int64_t count = wide * cut.k_blocks;
   T* const panels = scratch_of<T>(ScratchSlot::gemm_v, 2 * cut.kc * NR);
   T* const buffer = P.direct() ? nullptr : scratch_of<T>(ScratchSlot::gemm_c, P.ms * ld);
-  const auto part = [&](int64_t i) {
-    return Part<T, PlainFormat>(P, cut, j0 + i % wide * NR, NR, i / wide);
-  };
+  const auto part = [&](int64_t i) { return Part<T, PlainFormat>(P, cut, j0 + i % wide * NR, NR, i / wide); };
   const auto panel = [&](int64_t i) { return panels + i % 2 * cut.kc * NR; };
   for (int64_t i = 0; i < count; ++i) {
     const Part<T, PlainFormat> now = part(i), next = part(min_of(i + 1, count - 1));
@@ -123,29 +120,25 @@ template <class T, class Format>
 void private_v(const Product<T, Format>& P) {
   constexpr int64_t kPrivate = kPrivateBytes / static_cast<int64_t>(sizeof(T)) * Format::kGroup, NR = kPanel<T>;
   constexpr bool kPlain = Product<T, Format>::kPlain;
-  const int64_t threads = get_num_threads(), item = sizeof(*P.c);
+  const int64_t threads = get_num_threads();
   const Tiling tiles(P.ms);
   const bool copied =
       kPlain && P.pack == nullptr && (P.v_col == 1 || P.v_col == 2) && tiles.count >= kLeastTiles && P.nv >= NR;
-  // s is small and used often: read in place only where its rows do not fall on the same cache sets.
-  const bool in_place = !copied && P.in_place() && tile_height(true, P.s_row * item) == kMaxRows;
   Cut<T> cut{};
   cut.through = kPlain && P.pack == nullptr && P.v_col == 1;
   cut.kc = block_length(P.k, 256 * Format::kGroup, 16), cut.k_blocks = ceil_div(P.k, cut.kc);
   cut.cols = max_of(NR, kPrivate / cut.kc / NR * NR);
   cut.cols = min_of(cut.cols, max_of(2 * NR, round_up(ceil_div(P.nv, 8 * threads), NR)));
   cut.chunks = ceil_div(P.nv, cut.cols);
-  if (!in_place) {
-    cut.s_room = tiles.count * tile_room<T, Format>(cut.kc);
-    T* const s = scratch_of<T>(ScratchSlot::gemm_s, cut.k_blocks * cut.s_room);
-    const int64_t grain = P.ms * cut.kc < kWorthThreads / 4 ? cut.k_blocks : 1;
-    parallel_for(0, cut.k_blocks, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t q = begin; q < end; ++q) {
-        pack_s(P, s + q * cut.s_room, 0, tiles, q * cut.kc, min_of(cut.kc, P.k - q * cut.kc));
-      }
-    });
-    cut.s = s;
-  }
+  cut.s_room = tiles.count * tile_room<T, Format>(cut.kc);
+  T* const s = scratch_of<T>(ScratchSlot::gemm_s, cut.k_blocks * cut.s_room);
+  const int64_t grain = P.ms * cut.kc < kWorthThreads / 4 ? cut.k_blocks : 1;
+  parallel_for(0, cut.k_blocks, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t q = begin; q < end; ++q) {
+      pack_s(P, s + q * cut.s_room, 0, tiles, q * cut.kc, min_of(cut.kc, P.k - q * cut.kc));
+    }
+  });
+  cut.s = s;
   parallel_for(0, cut.chunks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t u = begin; u < end; ++u) {
       const int64_t after = u + 1 < end ? u + 1 : likely_next(begin, end, cut.chunks, threads);
