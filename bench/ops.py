@@ -1,6 +1,7 @@
 """Every operation outside products, convolution and attention beside PyTorch, over many shapes, the worst ratio first.
 
     make bench-ops        ARGS="--only softmax --json FILE --above 0.9"
+    make bench-ops        ARGS="--device cuda"      # on a card: a sample ends when the device is ready
 
 Each library runs in a process of its own; they take turns and the idle one is blocked on a pipe. Results and gradients
 are compared before a case is timed. `forward` runs under no_grad, `backward` is `o.backward(g)` with a random g, the
@@ -19,6 +20,7 @@ import re
 import statistics
 import sys
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +59,13 @@ class Sweep:
     def __init__(self, args: argparse.Namespace, peers: list[Peer]):
         self.args = args
         self.peers = peers
+        self.pool = ThreadPoolExecutor(len(peers))  # to wait for all at once: nothing is timed while they prepare
         self.wrong: list[str] = []
 
     def run_case(self, case: OpCase) -> list[dict[str, Any]]:
         try:
-            found = {peer.name: peer.ask("prepare_op", key=case.key)["samples"] for peer in self.peers}
+            answers = self.pool.map(lambda peer: peer.ask("prepare_op", key=case.key)["samples"], self.peers)
+            found = dict(zip([peer.name for peer in self.peers], answers))
         except PeerError as error:
             self.wrong.append(f"{case.key}: {str(error)[:300]}")
             return []
@@ -76,8 +80,8 @@ class Sweep:
             samples, _ = take_turns(self.peers, self.args.rounds, self.args.settle, request)
             times = {name: float(np.quantile(values, self.args.quantile)) for name, values in samples.items()}
             row = {"module": case.family, "inputs": case.name, "direction": direction, "times": times}
-            if "torch cpu" in times:
-                row["ratio"] = times["tensorgrad"] / times["torch cpu"]
+            if len(self.peers) > 1:
+                row["ratio"] = times["tensorgrad"] / times[self.peers[0].name]
             rows.append(row)
         return rows
 
@@ -109,6 +113,7 @@ def tables(rows: list[dict[str, Any]], above: float) -> str:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda where there is one")
     parser.add_argument("--rounds", type=int, default=2, help="turns of each library a row")
     parser.add_argument("--seconds", type=float, default=0.02, help="length of a turn")
     parser.add_argument("--settle", type=float, default=0.01, help="pause before a turn")
@@ -134,8 +139,8 @@ def main(argv: list[str] | None = None) -> int:
     if before > 0.1:
         print(f"bench: other programs use {before:.0%} of this machine; the figures will be wrong", file=sys.stderr)
     with_torch = importlib.util.find_spec("torch") is not None and not args.alone
-    peers = [Peer("torch cpu", "torch", "cpu", args.threads)] if with_torch else []
-    peers.append(Peer("tensorgrad", "tensorgrad", "cpu", args.threads))
+    peers = [Peer(f"torch {args.device}", "torch", args.device, args.threads)] if with_torch else []
+    peers.append(Peer("tensorgrad", "tensorgrad", args.device, args.threads))
     sweep = Sweep(args, peers)
     rows: list[Any] = []
     until_stopped(cases, lambda case: rows.extend(sweep.run_case(case)))
@@ -143,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
         peer.close()
     if rows:
         print(tables(rows, 0.0 if args.again else args.above))
-    meta = {**describe("cpu"), "threads": args.threads, "others_cpu_share": [before, others_cpu_share()]}
+    meta = {**describe(args.device), "threads": args.threads, "others_cpu_share": [before, others_cpu_share()]}
     if args.json:
         args.json.write_text(json.dumps({"meta": meta, "rows": rows, "overhead": []}, indent=1) + "\n")
     for line in sweep.wrong:

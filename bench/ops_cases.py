@@ -542,14 +542,14 @@ def joining() -> None:
 def random() -> None:
     for shape in (TINY, SMALL, MEDIUM, LARGE):
         fills: dict[str, Callable[[Any], Any]] = {
-            "rand": lambda lib, s=shape: lib.rand(*s),
-            "randn": lambda lib, s=shape: lib.randn(*s),
-            "randint": lambda lib, s=shape: lib.randint(0, 100, s),
-            "zeros": lambda lib, s=shape: lib.zeros(*s),
-            "full": lambda lib, s=shape: lib.full(s, 2.5),
+            "rand": lambda kit, s=shape: kit.lib.rand(*s, device=kit.device),
+            "randn": lambda kit, s=shape: kit.lib.randn(*s, device=kit.device),
+            "randint": lambda kit, s=shape: kit.lib.randint(0, 100, s, device=kit.device),
+            "zeros": lambda kit, s=shape: kit.lib.zeros(*s, device=kit.device),
+            "full": lambda kit, s=shape: kit.lib.full(s, 2.5, device=kit.device),
         }
         for name, call in fills.items():
-            add("random", f"{name} {text(shape)}", lambda kit, c=call: lambda: c(kit.lib), exact=False)
+            add("random", f"{name} {text(shape)}", lambda kit, c=call: lambda: c(kit), exact=False)
 
         def in_place(name: str, *args: Any, shape: tuple[int, ...] = shape) -> None:
             def build(kit: Kit) -> Callable[[], Any]:
@@ -568,10 +568,10 @@ def random() -> None:
 
         add("random", f"dropout {text(shape)}", dropout, backward=True, exact=False)
     for n in (100, 10_000, 1_000_000):
-        add("random", f"randperm {n}", lambda kit, n=n: lambda: kit.lib.randperm(n), exact=False)
-        add("random", f"arange {n}", lambda kit, n=n: lambda: kit.lib.arange(n))
-        add("random", f"linspace {n}", lambda kit, n=n: lambda: kit.lib.linspace(0, 1, n))
-    add("random", "eye 512", lambda kit: lambda: kit.lib.eye(512))
+        add("random", f"randperm {n}", lambda kit, n=n: lambda: kit.lib.randperm(n, device=kit.device), exact=False)
+        add("random", f"arange {n}", lambda kit, n=n: lambda: kit.lib.arange(n, device=kit.device))
+        add("random", f"linspace {n}", lambda kit, n=n: lambda: kit.lib.linspace(0, 1, n, device=kit.device))
+    add("random", "eye 512", lambda kit: lambda: kit.lib.eye(512, device=kit.device))
 
     def multinomial(kit: Kit) -> Callable[[], Any]:
         x = kit.uniform(0, 1, 64, 1000, grad=False)

@@ -12,14 +12,15 @@ import numpy as np
 class Kit:
     """Makes the inputs of one case and remembers which of them want a gradient."""
 
-    def __init__(self, lib: Any, seed: int):
+    def __init__(self, lib: Any, seed: int, device: str = "cpu"):
         self.lib = lib
+        self.device = device
         self.f = lib.nn.functional
         self.rng = np.random.default_rng(seed)
         self.leaves: list[Any] = []
 
     def keep(self, array: np.ndarray, grad: bool) -> Any:
-        tensor = self.lib.from_numpy(np.ascontiguousarray(array))
+        tensor = self.lib.from_numpy(np.ascontiguousarray(array)).to(self.device)
         if grad:
             self.leaves.append(tensor.requires_grad_())
         return tensor
@@ -68,10 +69,10 @@ def outputs_of(result: Any) -> list[Any]:
 class OpRun:
     """One case in one library: the call, and its gradient against a random upstream one."""
 
-    def __init__(self, lib: Any, case: OpCase):
+    def __init__(self, lib: Any, case: OpCase, device: str = "cpu"):
         self.lib = lib
         self.case = case
-        self.kit = Kit(lib, sum(case.key.encode()))
+        self.kit = Kit(lib, sum(case.key.encode()), device)
         with lib.enable_grad():
             self.call = case.build(self.kit)
         self.upstream: Any = None
@@ -85,7 +86,7 @@ class OpRun:
         output = outputs_of(self.call())[0]
         if self.upstream is None:
             array = np.random.default_rng(7).standard_normal(tuple(output.shape), dtype=np.float32)
-            self.upstream = self.lib.from_numpy(np.asarray(array)).to(output.dtype)
+            self.upstream = self.lib.from_numpy(np.asarray(array)).to(self.kit.device, output.dtype)
         return output
 
     def backward(self, output: Any) -> None:
@@ -102,7 +103,7 @@ class OpRun:
             tensors = tensors + [leaf.grad for leaf in self.kit.leaves if leaf.grad is not None]
         found = []
         for tensor in tensors:
-            array = np.asarray(tensor.detach().numpy())
-            flat = array.reshape(-1)[:: max(1, array.size // 1000)].astype(np.float64)
-            found.append([list(array.shape), str(array.dtype), [repr(float(v)) for v in flat]])
+            some = tensor.detach().reshape(-1)[:: max(1, tensor.numel() // 1000)].cpu().numpy()
+            values = [repr(float(v)) for v in some.astype(np.float64)]
+            found.append([list(tensor.shape), str(some.dtype), values])
         return found

@@ -239,12 +239,15 @@ class Worker:
 
         self.op = None  # the last case's tensors go first
         gc.collect()
-        self.op = OpRun(self.lib, next(case for case in all_cases() if case.key == key))
+        self.op = OpRun(self.lib, next(case for case in all_cases() if case.key == key), self.device)
         return {"samples": self.op.samples()}
 
     def measure_op(self, direction: str, seconds: float, least: int) -> dict[str, Any]:
-        """Seconds of one call, each sample the mean of as many as take about 50 microseconds (one for a backward)."""
+        """Seconds of one call, each sample the mean of as many as take about 50 microseconds (one for a backward). On a
+        device a sample ends when the device is ready, and a batch takes about 200 microseconds."""
         run = self.op
+        wait = self.wait
+        length = 2e-4 if self.device.startswith("cuda") else 5e-5
         gc.collect()
         gc.disable()
         samples: list[float] = []
@@ -254,13 +257,17 @@ class Worker:
             def sample() -> float:
                 if direction == "backward":
                     output = run.prepare_backward()
+                    wait()
                     begin = time.perf_counter()
                     run.backward(output)
+                    wait()
                     return time.perf_counter() - begin
                 call = run.call
+                wait()
                 begin = time.perf_counter()
                 for _ in range(batch):
                     call()
+                wait()
                 return (time.perf_counter() - begin) / batch
 
             begin = time.perf_counter()
@@ -268,7 +275,7 @@ class Worker:
             while warm < 2 or (time.perf_counter() - begin < seconds / 4 and warm < 200):
                 once = sample()
                 warm += 1
-            batch = max(1, int(5e-5 / once)) if direction == "forward" else 1
+            batch = max(1, int(length / once)) if direction == "forward" else 1
             begin = time.perf_counter()
             while len(samples) < least or time.perf_counter() - begin < seconds:
                 samples.append(sample())
