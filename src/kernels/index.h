@@ -5,6 +5,7 @@
 // Arrays are dense unless strides are given; index arrays are int64. `item` is the size of an element in bytes: 1, 2, 4
 // or 8. Where several writes meet in one place they happen in the order of the indices, however many threads there are.
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cpu/isa.h"
@@ -24,6 +25,12 @@ struct GatherArgs {
   int64_t x_size = 0;  // of dim
   void* other = nullptr;
   const int64_t* other_strides = nullptr;  // 0 for a broadcast source
+};
+
+// A dense (outer, width) array that is laid beside others.
+struct JoinPart {
+  const void* data = nullptr;
+  int64_t width = 0;
 };
 
 struct IndexKernels {
@@ -52,6 +59,9 @@ struct IndexKernels {
   // out = the elements of x where mask is not zero; x with source's elements in order where mask is not zero.
   void (*compress)(int64_t item, const uint8_t* mask, const void* x, int64_t n, void* out) = nullptr;
   void (*place)(int64_t item, const uint8_t* mask, void* x, int64_t n, const void* source) = nullptr;
+  // out (outer, sum of the widths) = the parts side by side, none of them empty. Null where a device does no better than
+  // to copy one after the other.
+  void (*join)(int64_t item, const JoinPart* parts, size_t count, int64_t outer, void* out) = nullptr;
 
   // Along n of a dense array: values and places in order, equal ones in their old order, NaN last (first when
   // descending). dtype: float32, float64, integers, bool.

@@ -37,6 +37,23 @@ void check_device(const std::vector<Tensor>& tensors, const char* op) {
   }
 }
 
+// Lays the tensors side by side along dim `d` of out, all at once: false where the device has no kernel for that or a
+// tensor has another dtype or is not dense.
+bool join(const Tensor& out, const std::vector<Tensor>& tensors, size_t d) {
+  const auto kernel = kernels(out.device()).index.join;
+  if (!kernel) return false;
+  int64_t outer = 1;
+  for (size_t i = 0; i < d; ++i) outer *= out.sizes()[i];
+  std::vector<JoinPart> parts;
+  parts.reserve(tensors.size());
+  for (const Tensor& x : tensors) {
+    if (x.dtype() != out.dtype() || !x.is_contiguous()) return false;
+    if (x.numel() > 0) parts.push_back({x.data_ptr(), x.numel() / outer});
+  }
+  if (!parts.empty()) kernel(out.element_size(), parts.data(), parts.size(), outer, out.data_ptr());
+  return true;
+}
+
 }  // namespace
 
 Tensor cat(const std::vector<Tensor>& tensors, int64_t dim) {
@@ -63,11 +80,13 @@ Tensor cat(const std::vector<Tensor>& tensors, int64_t dim) {
   }
   sizes[static_cast<size_t>(d)] = total;
   Tensor out = detail::make_empty(sizes, promoted(tensors), first->device());
-  int64_t at = 0;
-  for (const Tensor& x : tensors) {
-    if (x.numel() == 0) continue;
-    copy_box(out, at * out.strides()[static_cast<size_t>(d)], x, x.sizes(), x.strides().data());
-    at += x.sizes()[static_cast<size_t>(d)];
+  if (!join(out, tensors, static_cast<size_t>(d))) {
+    int64_t at = 0;
+    for (const Tensor& x : tensors) {
+      if (x.numel() == 0) continue;
+      copy_box(out, at * out.strides()[static_cast<size_t>(d)], x, x.sizes(), x.strides().data());
+      at += x.sizes()[static_cast<size_t>(d)];
+    }
   }
   if (should_record_any(tensors)) {
     std::vector<int64_t> lengths;
@@ -102,7 +121,7 @@ Tensor stack(const std::vector<Tensor>& tensors, int64_t dim) {
   sizes.insert(d, static_cast<int64_t>(tensors.size()));
   box.insert(d, 1);
   Tensor out = detail::make_empty(sizes, promoted(tensors), first.device());
-  if (out.numel() > 0) {
+  if (out.numel() > 0 && !join(out, tensors, d)) {
     for (size_t i = 0; i < tensors.size(); ++i) {
       Shape strides(tensors[i].strides());
       strides.insert(d, 0);

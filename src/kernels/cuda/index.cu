@@ -340,6 +340,7 @@ void search(DType dtype, const void* ordered, int64_t rows, int64_t n, const voi
 }  // namespace
 
 void fill_order(IndexKernels& k);  // sort.cu
+void fill_join(IndexKernels& k);   // join.cu
 
 void fill(IndexKernels& k) {
   k.all_inside = all_inside;
@@ -355,6 +356,7 @@ void fill(IndexKernels& k) {
   k.place = place;
   k.search = search;
   fill_order(k);
+  fill_join(k);
 }
 
 }  // namespace tensorgrad::gpu
