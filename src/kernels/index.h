@@ -19,12 +19,20 @@ struct GatherArgs {
   int ndim = 0;
   int dim = 0;                     // the indexed one
   const int64_t* sizes = nullptr;  // of index
-  const int64_t* index = nullptr;  // dense, all in [0, x's size of dim)
+  const int64_t* index = nullptr;  // dense, all in [0, x_size)
   void* x = nullptr;
   const int64_t* x_strides = nullptr;
   int64_t x_size = 0;  // of dim
   void* other = nullptr;
   const int64_t* other_strides = nullptr;  // 0 for a broadcast source
+};
+
+// Entries of a dim of size n, all in [0, n). Where all_inside said true without looking, the kernel looks, and with
+// `negative` counts negative ones from the end.
+struct RowIndex {
+  const int64_t* entries = nullptr;
+  int64_t count = 0;
+  bool negative = false;
 };
 
 // A dense (outer, width) array that is laid beside others.
@@ -34,21 +42,21 @@ struct JoinPart {
 };
 
 struct IndexKernels {
-  // Whether all of in are in [0, size), so that they can be used as they are. A device that cannot know without waiting
-  // says false; `wrap` then makes a copy that is safe.
-  bool (*all_inside)(const int64_t* in, int64_t n, int64_t size) = nullptr;
+  // Whether in can be used as it is: all in [0, size). A device that cannot know without waiting has kernels that look at
+  // every entry themselves, note one out of range to be raised later and touch no memory outside; it says true, but not
+  // of entries that may be `negative`, counted from the end.
+  bool (*all_inside)(const int64_t* in, int64_t n, int64_t size, bool negative) = nullptr;
   // out[i] = (add ? out[i] : 0) + in[i] * stride, a negative in[i] counted from `size` where `negative` allows it.
   // Returns the place of the first index out of range, or -1. out may be in.
   int64_t (*wrap)(const int64_t* in, int64_t* out, int64_t n, int64_t size, int64_t stride, bool add,
                   bool negative) = nullptr;
-  // out[o][j][i] = x[o][index[j]][i] for j < m.
-  void (*select)(int64_t item, const DimShape& x_shape, const void* x, const int64_t* index, int64_t m,
-                 void* out) = nullptr;
+  // out[o][j][i] = x[o][index[j]][i].
+  void (*select)(int64_t item, const DimShape& x_shape, const void* x, const RowIndex& index, void* out) = nullptr;
   // x[o][index[j]][i] = source[o][j][i]; source has strides of its own.
-  void (*put)(int64_t item, const DimShape& x_shape, void* x, const int64_t* index, int64_t m, const void* source,
+  void (*put)(int64_t item, const DimShape& x_shape, void* x, const RowIndex& index, const void* source,
               const DimStrides& strides) = nullptr;
   // x[o][index[j]][i] += source[o][j][i].
-  void (*add)(DType dtype, const DimShape& x_shape, void* x, const int64_t* index, int64_t m, const void* source,
+  void (*add)(DType dtype, const DimShape& x_shape, void* x, const RowIndex& index, const void* source,
               const DimStrides& strides) = nullptr;
   // other = x gathered along dim; x scattered from other; x increased by it.
   void (*gather)(int64_t item, const GatherArgs& args) = nullptr;

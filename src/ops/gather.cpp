@@ -203,12 +203,13 @@ Tensor take_along_dim(const Tensor& x, const Tensor& index, std::optional<int64_
 
 namespace {
 // x's dim `d` indexed by a vector, as a plan for the row kernels.
-detail::IndexPlan row_plan(const char* op, const Tensor& x, int64_t d, const Tensor& index, bool recorded) {
+detail::IndexPlan row_plan(const char* op, const Tensor& x, int64_t d, const Tensor& index, bool recorded,
+                           bool negative = false) {
   TENSORGRAD_CHECK(index.dim() <= 1, IndexError, op, ": Index is supposed to be a vector, but got dim: ", index.dim());
   const Tensor flat = index.dim() == 0 ? index.view({1}) : index;
   detail::IndexPlan plan;
   plan.sizes = plan.result_sizes = Shape(x.sizes());
-  plan.linear = wrapped_index(flat, indexed_size(x, d), d, op, false, recorded);
+  plan.linear = wrapped_index(flat, indexed_size(x, d), d, op, negative, recorded, &plan.negative);
   for (int64_t i = 0; i < x.dim(); ++i) {
     plan.order.push_back(i);
     const int64_t n = x.sizes()[static_cast<size_t>(i)];
@@ -289,8 +290,9 @@ Tensor index_fill(const Tensor& x, int64_t dim, const Tensor& index, Scalar valu
 Tensor take(const Tensor& x, const Tensor& index) {
   TENSORGRAD_CHECK(x.numel() > 0 || index.numel() == 0, IndexError, "take: tried to take from an empty tensor");
   detail::same_device("take", {&x, &index});
-  const Tensor where = wrapped_index(index, x.numel(), 0, "take");
-  return index_select(x.reshape({-1}), 0, where.reshape({-1})).reshape(index.sizes());
+  const Tensor flat = x.reshape({-1});
+  const detail::IndexPlan plan = row_plan("take", flat, 0, index.reshape({-1}), should_record(flat), true);
+  return detail::index_by_plan(flat, plan).reshape(index.sizes());
 }
 
 // --- masks and positions

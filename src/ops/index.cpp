@@ -23,9 +23,14 @@ Tensor index_tensor(const Tensor& index, const char* op) {
   return index.detach().to(DType::int64).contiguous();
 }
 
-Tensor wrapped_index(const Tensor& index, int64_t size, int64_t dim, const char* op, bool negative, bool own) {
+Tensor wrapped_index(const Tensor& index, int64_t size, int64_t dim, const char* op, bool negative, bool own,
+                     bool* left) {
   const Tensor in = index_tensor(index, op);
-  if (!own && kernels(in.device()).index.all_inside(detail::elements<int64_t>(in), in.numel(), size)) return in;
+  if (!own && kernels(in.device())
+                  .index.all_inside(detail::elements<int64_t>(in), in.numel(), size, negative && left == nullptr)) {
+    if (left) *left = negative;
+    return in;
+  }
   Tensor out = make_empty(in.sizes(), DType::int64, in.device());
   if (in.numel() == 0) return out;
   const int64_t bad = kernels(in.device())
@@ -76,7 +81,8 @@ IndexPlan plan_index(const Tensor& x, const std::vector<Tensor>& tensors, const 
   }
 
   if (count == 1 && !own) {
-    plan.linear = wrapped_index(tensors[first], plan.shape.n, static_cast<int64_t>(first), op);
+    plan.linear = wrapped_index(tensors[first], plan.shape.n, static_cast<int64_t>(first), op, true, false,
+                                &plan.negative);
     return plan;
   }
   plan.linear = make_empty(common, DType::int64, x.device());
@@ -128,8 +134,7 @@ Tensor index_by_plan(const Tensor& x, const IndexPlan& plan) {
     const NoGradGuard guard;
     const Tensor ordered = in_order(plan.order) ? x : x.permute(plan.order);
     kernels(x.device())
-        .index.select(x.element_size(), plan.shape, ordered.contiguous().data_ptr(),
-                      detail::elements<int64_t>(plan.linear), plan.linear.numel(), out.data_ptr());
+        .index.select(x.element_size(), plan.shape, ordered.contiguous().data_ptr(), plan.rows(), out.data_ptr());
   }
   if (should_record(x)) {
     record("Index", out, inputs(x), [plan](const Tensor& g, const Context&) { return index_backward(g, plan); });
@@ -151,10 +156,9 @@ void put_by_plan(Tensor& x, const IndexPlan& plan, const Tensor& value, bool acc
   const DimStrides strides = constant ? DimStrides{} : DimStrides{m * s.inner, s.inner, 1};
   const IndexKernels& k = kernels(x.device()).index;
   if (accumulate) {
-    k.add(x.dtype(), s, target.data_ptr(), detail::elements<int64_t>(plan.linear), m, source.data_ptr(), strides);
+    k.add(x.dtype(), s, target.data_ptr(), plan.rows(), source.data_ptr(), strides);
   } else {
-    k.put(x.element_size(), s, target.data_ptr(), detail::elements<int64_t>(plan.linear), m, source.data_ptr(),
-          strides);
+    k.put(x.element_size(), s, target.data_ptr(), plan.rows(), source.data_ptr(), strides);
   }
   if (!direct) ordered.copy_(target);
 }

@@ -32,7 +32,7 @@ bool block_inside(const int64_t* in, int64_t n, int64_t size) {
   for (; i < n; ++i) all |= in[i] | (size - 1 - in[i]);
   return all >= 0;
 }
-bool all_inside(const int64_t* in, int64_t n, int64_t size) {
+bool all_inside(const int64_t* in, int64_t n, int64_t size, bool) {
   if (n <= 2 * kGrain) return block_inside(in, n, size);
   int bad = 0;
   parallel_for(0, n, 2 * kGrain, [&](int64_t b, int64_t e) {
@@ -407,29 +407,29 @@ void scatter_add_typed(const GatherArgs& a) {
 
 // --- by size, by dtype
 
-void select(int64_t item, const DimShape& s, const void* x, const int64_t* index, int64_t m, void* out) {
+void select(int64_t item, const DimShape& s, const void* x, const RowIndex& rows, void* out) {
   switch (item) {
     case 1:
-      return select_typed<uint8_t>(s, x, index, m, out);
+      return select_typed<uint8_t>(s, x, rows.entries, rows.count, out);
     case 2:
-      return select_typed<uint16_t>(s, x, index, m, out);
+      return select_typed<uint16_t>(s, x, rows.entries, rows.count, out);
     case 4:
-      return select_typed<uint32_t>(s, x, index, m, out);
+      return select_typed<uint32_t>(s, x, rows.entries, rows.count, out);
     default:
-      return select_typed<uint64_t>(s, x, index, m, out);
+      return select_typed<uint64_t>(s, x, rows.entries, rows.count, out);
   }
 }
-void put(int64_t item, const DimShape& s, void* x, const int64_t* index, int64_t m, const void* source,
+void put(int64_t item, const DimShape& s, void* x, const RowIndex& rows, const void* source,
          const DimStrides& t) {
   switch (item) {
     case 1:
-      return put_typed<uint8_t>(s, x, index, m, source, t);
+      return put_typed<uint8_t>(s, x, rows.entries, rows.count, source, t);
     case 2:
-      return put_typed<uint16_t>(s, x, index, m, source, t);
+      return put_typed<uint16_t>(s, x, rows.entries, rows.count, source, t);
     case 4:
-      return put_typed<uint32_t>(s, x, index, m, source, t);
+      return put_typed<uint32_t>(s, x, rows.entries, rows.count, source, t);
     default:
-      return put_typed<uint64_t>(s, x, index, m, source, t);
+      return put_typed<uint64_t>(s, x, rows.entries, rows.count, source, t);
   }
 }
 void gather(int64_t item, const GatherArgs& a) {
@@ -456,29 +456,29 @@ void scatter(int64_t item, const GatherArgs& a) {
       return scatter_typed<uint64_t>(a);
   }
 }
-void add(DType dtype, const DimShape& s, void* x, const int64_t* index, int64_t m, const void* source,
+void add(DType dtype, const DimShape& s, void* x, const RowIndex& rows, const void* source,
          const DimStrides& t) {
   switch (dtype) {
     case DType::boolean:
-      return add_typed<bool>(s, x, index, m, source, t);
+      return add_typed<bool>(s, x, rows.entries, rows.count, source, t);
     case DType::uint8:
-      return add_typed<uint8_t>(s, x, index, m, source, t);
+      return add_typed<uint8_t>(s, x, rows.entries, rows.count, source, t);
     case DType::int8:
-      return add_typed<int8_t>(s, x, index, m, source, t);
+      return add_typed<int8_t>(s, x, rows.entries, rows.count, source, t);
     case DType::int16:
-      return add_typed<int16_t>(s, x, index, m, source, t);
+      return add_typed<int16_t>(s, x, rows.entries, rows.count, source, t);
     case DType::int32:
-      return add_typed<int32_t>(s, x, index, m, source, t);
+      return add_typed<int32_t>(s, x, rows.entries, rows.count, source, t);
     case DType::int64:
-      return add_typed<int64_t>(s, x, index, m, source, t);
+      return add_typed<int64_t>(s, x, rows.entries, rows.count, source, t);
     case DType::float16:
-      return add_typed<F16Bits>(s, x, index, m, source, t);
+      return add_typed<F16Bits>(s, x, rows.entries, rows.count, source, t);
     case DType::bfloat16:
-      return add_typed<Bf16Bits>(s, x, index, m, source, t);
+      return add_typed<Bf16Bits>(s, x, rows.entries, rows.count, source, t);
     case DType::float32:
-      return add_typed<float>(s, x, index, m, source, t);
+      return add_typed<float>(s, x, rows.entries, rows.count, source, t);
     case DType::float64:
-      return add_typed<double>(s, x, index, m, source, t);
+      return add_typed<double>(s, x, rows.entries, rows.count, source, t);
   }
 }
 void scatter_add(DType dtype, const GatherArgs& a) {
