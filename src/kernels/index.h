@@ -42,9 +42,9 @@ struct JoinPart {
 };
 
 struct IndexKernels {
-  // Whether in can be used as it is: all in [0, size). A device that cannot know without waiting has kernels that look at
-  // every entry themselves, note one out of range to be raised later and touch no memory outside; it says true, but not
-  // of entries that may be `negative`, counted from the end.
+  // Whether in can be used as it is: all in [0, size). A device that cannot know without waiting has kernels that look
+  // at every entry themselves, note one out of range to be raised later and touch no memory outside; it says true, but
+  // not of entries that may be `negative`, counted from the end.
   bool (*all_inside)(const int64_t* in, int64_t n, int64_t size, bool negative) = nullptr;
   // out[i] = (add ? out[i] : 0) + in[i] * stride, a negative in[i] counted from `size` where `negative` allows it.
   // Returns the place of the first index out of range, or -1. out may be in.
@@ -67,8 +67,8 @@ struct IndexKernels {
   // out = the elements of x where mask is not zero; x with source's elements in order where mask is not zero.
   void (*compress)(int64_t item, const uint8_t* mask, const void* x, int64_t n, void* out) = nullptr;
   void (*place)(int64_t item, const uint8_t* mask, void* x, int64_t n, const void* source) = nullptr;
-  // out (outer, sum of the widths) = the parts side by side, none of them empty. Null where a device does no better than
-  // to copy one after the other.
+  // out (outer, sum of the widths) = the parts side by side, none of them empty. Null where a device does no better
+  // than to copy one after the other.
   void (*join)(int64_t item, const JoinPart* parts, size_t count, int64_t outer, void* out) = nullptr;
 
   // Along n of a dense array: values and places in order, equal ones in their old order, NaN last (first when

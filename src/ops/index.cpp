@@ -81,8 +81,8 @@ IndexPlan plan_index(const Tensor& x, const std::vector<Tensor>& tensors, const 
   }
 
   if (count == 1 && !own) {
-    plan.linear = wrapped_index(tensors[first], plan.shape.n, static_cast<int64_t>(first), op, true, false,
-                                &plan.negative);
+    plan.linear =
+        wrapped_index(tensors[first], plan.shape.n, static_cast<int64_t>(first), op, true, false, &plan.negative);
     return plan;
   }
   plan.linear = make_empty(common, DType::int64, x.device());

@@ -1,5 +1,5 @@
 """Reading, writing and joining by position on a CUDA device beside the CPU's results, exactly: odd sizes, views, one
-element and none, every element size, entries counted from the end and entries out of range. Skipped without a device."""
+element and none, every size, entries counted from the end and entries out of range. Skipped without a device."""
 
 import numpy as np
 import pytest

@@ -85,7 +85,8 @@ void with_number(DType dtype, const char* what, Body body) {
 }
 
 // Not known without a wait: the kernels below look at every entry, and one that is out of range touches nothing and is
-// noted in the fault word, to be raised at the next wait. Negative ones are counted from the end by those that are told.
+// noted in the fault word, to be raised at the next wait. Negative ones are counted from the end by those that are
+// told.
 bool all_inside(const int64_t*, int64_t, int64_t, bool negative) { return !negative; }
 
 int64_t wrap(const int64_t* in, int64_t* out, int64_t n, int64_t size, int64_t stride, bool add, bool negative) {
@@ -150,8 +151,8 @@ void select_as(const DimShape& s, const void* in, const RowIndex& index, void* o
 }
 void select(int64_t item, const DimShape& s, const void* x, const RowIndex& index, void* out) {
   // Rows of several elements in wider words, where all of them begin at one.
-  const auto bits = reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(out) |
-                    static_cast<uint64_t>(s.inner * item);
+  const auto bits =
+      reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(out) | static_cast<uint64_t>(s.inner * item);
   const auto as_words = [&](int64_t word) { return DimShape{s.outer, s.n, s.inner * item / word}; };
   if (bits % 16 == 0) return select_as<uint4>(as_words(16), x, index, out);
   if (bits % 8 == 0) return select_as<uint2>(as_words(8), x, index, out);
@@ -178,8 +179,7 @@ void add_as(const DimShape& s, T* x, const RowIndex& index, const T* source, con
   const Rows rows(s, index);
   over(rows.total, "index_add", [=] __device__(int64_t at) {
     rows.visit(at, [&](int64_t o, int64_t j, int64_t i, int64_t row) {
-      if (o >= 0)
-        atomic_add(x + (o * rows.n + row) * rows.inner + i, source[o * w.outer + j * w.n + i * w.inner]);
+      if (o >= 0) atomic_add(x + (o * rows.n + row) * rows.inner + i, source[o * w.outer + j * w.n + i * w.inner]);
     });
   });
 }
@@ -207,9 +207,7 @@ struct Places {
     xo = entry * x[dim];
     oo = 0;
     for (int d = ndim - 1; d >= 0; --d) {
-      const int64_t q = d == 0  ? 0
-                        : small ? dividers[d].quotient(static_cast<uint32_t>(at))
-                                : at / sizes[d];
+      const int64_t q = d == 0 ? 0 : small ? dividers[d].quotient(static_cast<uint32_t>(at)) : at / sizes[d];
       const int64_t r = at - q * sizes[d];
       at = q;
       if (d != dim) xo += r * x[d];
@@ -235,7 +233,8 @@ Places places(const GatherArgs& a) {
 template <class F>
 __global__ void place_kernel(const __grid_constant__ Places p, F f) {
   begin_early();
-  for (int64_t at = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; at < p.count; at += int64_t{gridDim.x} * blockDim.x) {
+  for (int64_t at = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; at < p.count;
+       at += int64_t{gridDim.x} * blockDim.x) {
     int64_t xo, oo;
     const bool inside = p.offsets(at, xo, oo);
     f(xo, oo, inside);

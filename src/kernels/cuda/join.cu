@@ -49,8 +49,8 @@ __global__ void join_kernel(const __grid_constant__ Joined a) {
 }
 
 template <class Word>
-void join_words(const JoinPart* parts, size_t count, int64_t outer, int64_t item, int64_t row_bytes, int64_t start_bytes,
-                void* out) {
+void join_words(const JoinPart* parts, size_t count, int64_t outer, int64_t item, int64_t row_bytes,
+                int64_t start_bytes, void* out) {
   constexpr int64_t kWord = sizeof(Word);
   Joined a{outer, row_bytes / kWord, out, true, {}};
   int64_t start = start_bytes / kWord, longest = 0;
@@ -64,7 +64,8 @@ void join_words(const JoinPart* parts, size_t count, int64_t outer, int64_t item
   if (a.small && outer > 1) {
     for (size_t i = 0; i < count; ++i) a.parts[i].divider = Divider(static_cast<uint32_t>(a.parts[i].width));
   }
-  const auto of_part = static_cast<unsigned>(std::max<int64_t>(1, multiprocessors() * int64_t{32} / static_cast<int64_t>(count)));
+  const auto of_part =
+      static_cast<unsigned>(std::max<int64_t>(1, multiprocessors() * int64_t{32} / static_cast<int64_t>(count)));
   const unsigned blocks = std::min(blocks_for(longest, kThreads * kAtOnce), of_part);
   launch<join_kernel<Word>>("cat", dim3(blocks, static_cast<unsigned>(count)), kThreads, a);
 }
@@ -76,15 +77,14 @@ void join(int64_t item, const JoinPart* parts, size_t count, int64_t outer, void
   for (size_t done = 0; done < count; done += kParts) {
     const size_t now = std::min(kParts, count - done);
     // What all addresses, and with several rows the distances between them, are multiples of.
-    uint64_t bits = reinterpret_cast<uintptr_t>(out) | static_cast<uint64_t>(start) | (outer > 1 ? static_cast<uint64_t>(row) : 0);
+    uint64_t bits =
+        reinterpret_cast<uintptr_t>(out) | static_cast<uint64_t>(start) | (outer > 1 ? static_cast<uint64_t>(row) : 0);
     int64_t behind = start;
     for (size_t i = done; i < done + now; ++i) {
       bits |= reinterpret_cast<uintptr_t>(parts[i].data) | static_cast<uint64_t>(parts[i].width * item);
       behind += parts[i].width * item;
     }
-    const auto go = [&](auto zero) {
-      join_words<decltype(zero)>(parts + done, now, outer, item, row, start, out);
-    };
+    const auto go = [&](auto zero) { join_words<decltype(zero)>(parts + done, now, outer, item, row, start, out); };
     if (bits % 16 == 0) {
       go(uint4());
     } else if (bits % 8 == 0) {

@@ -12,10 +12,10 @@ namespace tensorgrad::gpu {
 // Places first .. first + count - 1 of the order of every line of n elements.
 struct Order {
   DType dtype;
-  int item, bits;            // bytes of an element; bits of a key
-  int64_t lines, n, inner;   // lines = outer * inner
-  const void* in;            // (outer, n, inner)
-  bool descending, nan_wins; // nan_wins, of floats: a line with a NaN gives its first NaN (count 1)
+  int item, bits;             // bytes of an element; bits of a key
+  int64_t lines, n, inner;    // lines = outer * inner
+  const void* in;             // (outer, n, inner)
+  bool descending, nan_wins;  // nan_wins, of floats: a line with a NaN gives its first NaN (count 1)
   int64_t first, count;
   void* values;  // (outer, count, inner), as `places`; null: places alone
   int64_t* places;
@@ -51,7 +51,7 @@ __device__ inline K key_at(const Order& o, int64_t at) {
   if constexpr (sizeof(K) == 8) {
     key = o.dtype == DType::float64
               ? key_of(static_cast<const double*>(o.in)[at])
-              : static_cast<uint64_t>(static_cast<const int64_t*>(o.in)[at]) ^ uint64_t{1} << 63;
+              : static_cast<uint64_t>(static_cast<const int64_t*>(o.in)[at]) ^ uint64_t { 1 } << 63;
   } else {
     switch (o.dtype) {
       case DType::boolean:

@@ -1,11 +1,10 @@
 // The k-th element of long lines, without sorting them: digit by digit of the key from the top, the elements that agree
 // with the digits found so far are counted by their next one, and the digit that the k-th has is where the counts pass
-// k. Then the same with the digits of the place among the elements whose key is the one found, so that of equal elements
-// the one that a stable sort would have there is taken.
-
-#include <cub/block/block_scan.cuh>
+// k. Then the same with the digits of the place among the elements whose key is the one found, so that of equal
+// elements the one that a stable sort would have there is taken.
 
 #include <algorithm>
+#include <cub/block/block_scan.cuh>
 
 #include "kernels/cuda/order.cuh"
 
@@ -72,8 +71,8 @@ __device__ bool choose_digit(const Order& o, Digit d, unsigned* counts, Known<K>
 // Block (x, y): a part of line first_line + y. counts: kCounts zeros for each line, zero again afterwards.
 template <class K>
 __global__ void __launch_bounds__(kSelectThreads)
-    digit_kernel(const __grid_constant__ Order o, int64_t first_line, Digit d, Known<K>* all_known, unsigned* all_counts,
-                 unsigned* ticket) {
+    digit_kernel(const __grid_constant__ Order o, int64_t first_line, Digit d, Known<K>* all_known,
+                 unsigned* all_counts, unsigned* ticket) {
   begin_early();
   __shared__ unsigned counts[kCounts];
   const int64_t line = first_line + blockIdx.y;

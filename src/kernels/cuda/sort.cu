@@ -5,10 +5,9 @@
 //   tiles of 4096 and keep the first of each, until a tile is left. The k-th alone: select.cu.
 
 #include <algorithm>
-#include <memory>
-
 #include <cub/block/block_radix_sort.cuh>
 #include <cub/device/device_radix_sort.cuh>
+#include <memory>
 
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/order.cuh"
@@ -23,8 +22,8 @@ constexpr int64_t kFew = 1024;  // of long lines: as many are found by tiles
 
 // ---- short lines
 
-// A block orders `rows` lines, rows * n <= kRankThreads; a thread has an element. Where the lines are not dense, threads
-// side by side have neighbours in memory, which are of different lines.
+// A block orders `rows` lines, rows * n <= kRankThreads; a thread has an element. Where the lines are not dense,
+// threads side by side have neighbours in memory, which are of different lines.
 template <class K>
 __global__ void __launch_bounds__(kRankThreads) rank_kernel(const __grid_constant__ Order o, int rows) {
   begin_early();
@@ -164,8 +163,8 @@ void first_few(const Order& o) {
 // Lines first_line .. of o side by side: keys with the line's number above them, and each element's place in its line;
 // or, where a key leaves no room for that, keys alone with each element's place among all.
 template <class K, class Wide>
-__global__ void key_kernel(const __grid_constant__ Order o, int64_t first_line, int64_t total, bool numbered, Wide* keys,
-                           uint32_t* places) {
+__global__ void key_kernel(const __grid_constant__ Order o, int64_t first_line, int64_t total, bool numbered,
+                           Wide* keys, uint32_t* places) {
   begin_early();
   for (int64_t at = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; at < total; at += int64_t{gridDim.x} * blockDim.x) {
     const int64_t line = at / o.n, j = at - line * o.n;

@@ -419,8 +419,7 @@ void select(int64_t item, const DimShape& s, const void* x, const RowIndex& rows
       return select_typed<uint64_t>(s, x, rows.entries, rows.count, out);
   }
 }
-void put(int64_t item, const DimShape& s, void* x, const RowIndex& rows, const void* source,
-         const DimStrides& t) {
+void put(int64_t item, const DimShape& s, void* x, const RowIndex& rows, const void* source, const DimStrides& t) {
   switch (item) {
     case 1:
       return put_typed<uint8_t>(s, x, rows.entries, rows.count, source, t);
@@ -456,8 +455,7 @@ void scatter(int64_t item, const GatherArgs& a) {
       return scatter_typed<uint64_t>(a);
   }
 }
-void add(DType dtype, const DimShape& s, void* x, const RowIndex& rows, const void* source,
-         const DimStrides& t) {
+void add(DType dtype, const DimShape& s, void* x, const RowIndex& rows, const void* source, const DimStrides& t) {
   switch (dtype) {
     case DType::boolean:
       return add_typed<bool>(s, x, rows.entries, rows.count, source, t);
