@@ -25,17 +25,21 @@ const PoolFunctions<T>& functions(const PoolKernels& k) {
   }
 }
 
-PoolShape random_shape(std::mt19937& gen, bool dilated) {
+// The largest that random_shape() picks.
+struct Most {
+  int64_t planes = 6, height = 20, width = 90, kernel = 4, stride = 3;
+};
+PoolShape random_shape(std::mt19937& gen, bool dilated, const Most& most = {}) {
   const auto pick = [&](int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(gen); };
   for (;;) {
     PoolShape s;
-    s.planes = pick(1, 6);
-    s.in_height = pick(1, 20);
-    s.in_width = pick(1, 90);
-    s.kernel_height = pick(1, 4);
-    s.kernel_width = pick(1, 4);
-    s.stride_height = pick(1, 3);
-    s.stride_width = pick(1, 3);
+    s.planes = pick(1, most.planes);
+    s.in_height = pick(1, most.height);
+    s.in_width = pick(1, most.width);
+    s.kernel_height = pick(1, most.kernel);
+    s.kernel_width = pick(1, most.kernel);
+    s.stride_height = pick(1, most.stride);
+    s.stride_width = pick(1, most.stride);
     s.pad_height = pick(0, s.kernel_height / 2);
     s.pad_width = pick(0, s.kernel_width / 2);
     if (dilated) {
@@ -122,15 +126,23 @@ void check_max(const PoolKernels& k, const PoolShape& s, std::mt19937& gen) {
   functions<T>(k).max_pool(s, x.data(), plain.data(), nullptr);
   CHECK(same(got, want));
   CHECK(same(plain, want));
+  const auto kernel_index = got_index;
+  for (size_t o = 0; o < index.size(); ++o) {  // a dilated window may miss a small input: its place is outside
+    if (index[o] < 0 && got_index[o] >= in) got_index[o] = -1;
+  }
   CHECK(got_index == index);
   const auto g = values<T>(s.planes * out, gen);
   std::vector<T> grad(x.size(), 0), got_grad(x.size(), 99), taken(want.size());
   for (size_t o = 0; o < g.size(); ++o) {
+    if (index[o] < 0) {
+      want[o] = 0;
+      continue;
+    }
     grad[o / static_cast<size_t>(out) * static_cast<size_t>(in) + static_cast<size_t>(index[o])] += g[o];
   }
-  functions<T>(k).max_pool_backward(s, g.data(), index.data(), got_grad.data());
+  functions<T>(k).max_pool_backward(s, g.data(), kernel_index.data(), got_grad.data());
   CHECK(same(got_grad, grad));
-  functions<T>(k).take(s, x.data(), index.data(), taken.data());
+  functions<T>(k).take(s, x.data(), kernel_index.data(), taken.data());
   CHECK(same(taken, want));
 }
 
@@ -231,6 +243,31 @@ TEST_CASE("pools and their gradients match the definition for random shapes") {
       check_average<double>(k, s, options, gen);
       check_adaptive<float>(k, s, gen);
       check_adaptive<double>(k, s, gen);
+    }
+  }
+}
+
+TEST_CASE("pools of long rows, high planes, far windows and wide kernels match the definition") {
+  const Most shapes[] = {{.planes = 2, .height = 4, .width = 5000},
+                         {.planes = 2, .height = 600, .width = 70},
+                         {.planes = 3, .height = 70, .width = 700, .kernel = 30, .stride = 40},
+                         {.planes = 300, .height = 9, .width = 9}};
+  for (Level level : {Level::baseline, Level::avx2, Level::avx512}) {
+    if (level > tensorgrad::cpu::machine_level()) continue;
+    CAPTURE(tensorgrad::cpu::level_name(level));
+    PoolKernels k;
+    tensorgrad::cpu::fill_cpu(k, level);
+    std::mt19937 gen(12);
+    for (const Most& most : shapes) {
+      for (int i = 0; i < 8; ++i) {
+        const PoolShape dilated = random_shape(gen, true, most);
+        check_max<float>(k, dilated, gen);
+        check_max<double>(k, dilated, gen);
+        const PoolShape s = random_shape(gen, false, most);
+        const AveragePoolOptions options{i % 2 == 0, i % 5 == 0 ? 7 : 0};
+        check_average<float>(k, s, options, gen);
+        check_average<double>(k, s, options, gen);
+      }
     }
   }
 }

@@ -1,26 +1,10 @@
-// Pooling: a row of the output at a time, kernel position by kernel position, vectors along the row where the whole
-// window lies inside the input.
+// Average pools: a row of the output at a time, vectors along the row where the whole window lies inside the input; the
+// gradient a row of the input at a time.
 
-#include "kernels/pool.h"
-
-#include "kernels/cpu/scratch.h"
-#include "kernels/cpu/simd.h"
-#include "tensorgrad/parallel.h"
+#include "kernels/cpu/pool_parts.h"
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
 namespace {
-
-inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
-
-template <class T>
-using IndexOf = simd_detail::IntOf<sizeof(T)>;
-
-inline int64_t in_plane(const PoolShape& s) { return s.in_height * s.in_width; }
-inline int64_t out_plane(const PoolShape& s) { return s.out_height * s.out_width; }
-
-// Planes worth one chunk of a parallel loop: some ten microseconds.
-inline int64_t plane_grain(int64_t work) { return greatest(1, 20000 / greatest(1, work)); }
 
 // Output positions [first, last) of one axis whose whole window lies inside the input.
 struct Inside {
@@ -31,142 +15,6 @@ inline Inside inside(int64_t in, int64_t out, int64_t reach, int64_t stride, int
   const int64_t room = in + pad - reach;
   const int64_t last = room < 0 ? 0 : least(out, room / stride + 1);
   return {first, greatest(first, last)};
-}
-
-template <class T, int... I>
-TENSORGRAD_INLINE Vec<T> even_lanes(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
-  return Vec<T>(__builtin_shufflevector(a.v, b.v, (2 * I)...));
-}
-// n <= kLanes<T> values `stride` apart, the other lanes zero. Reads nothing but the values and what lies between them.
-template <class T>
-TENSORGRAD_INLINE Vec<T> load_strided(const T* p, int64_t stride, int64_t n) {
-  if (stride == 1) return n == kLanes<T> ? load(p) : load_n(p, n);
-  if (stride == 2) {
-    const int64_t count = 2 * n - 1;
-    return even_lanes(load_n(p, least(count, kLanes<T>)), load_n(p + kLanes<T>, greatest(0, count - kLanes<T>)),
-                      std::make_integer_sequence<int, kLanes<T>>{});
-  }
-  T values[kLanes<T>] = {};
-  for (int64_t i = 0; i < n; ++i) values[i] = p[i * stride];
-  return load(values);
-}
-
-template <class T>
-TENSORGRAD_INLINE void store_indices(int64_t* to, Vec<IndexOf<T>> index) {
-  for (int i = 0; i < kLanes<T>; ++i) to[i] = index.v[i];
-}
-#if defined(__AVX512F__)
-template <>
-TENSORGRAD_INLINE void store_indices<float>(int64_t* to, Vec<int32_t> index) {
-  _mm512_storeu_si512(to, _mm512_cvtepi32_epi64(_mm512_castsi512_si256((__m512i)index.v)));
-  _mm512_storeu_si512(to + 8, _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64((__m512i)index.v, 1)));
-}
-#endif
-
-// One output of a max pool whose window is rows [y, y_end) and columns [x, x_end) in steps.
-template <class T>
-TENSORGRAD_INLINE void max_of(const T* plane, int64_t width, int64_t y, int64_t y_end, int64_t y_step, int64_t x,
-                              int64_t x_end, int64_t x_step, T* output, int64_t* index) {
-  T best = -static_cast<T>(__builtin_inf());
-  int64_t at = y * width + x;
-  for (int64_t i = y; i < y_end; i += y_step) {
-    for (int64_t j = x; j < x_end; j += x_step) {
-      const T value = plane[i * width + j];
-      if (value > best || value != value) {
-        best = value;
-        at = i * width + j;
-      }
-    }
-  }
-  *output = best;
-  if (index) *index = at;
-}
-
-struct Window {
-  int64_t first, last;  // inside the input, in steps of the dilation
-};
-inline Window window(int64_t out, int64_t in, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {
-  int64_t first = out * stride - pad;
-  const int64_t last = least(first + (kernel - 1) * dilation + 1, in);
-  if (first < 0) first += (-first + dilation - 1) / dilation * dilation;
-  return {first, last};
-}
-
-template <class T>
-void max_pool_row(const PoolShape& s, const T* plane, int64_t y, Inside columns, T* output, int64_t* indices) {
-  using I = IndexOf<T>;
-  const Window rows = window(y, s.in_height, s.kernel_height, s.stride_height, s.pad_height, s.dilation_height);
-  const auto edge = [&](int64_t x) {
-    const Window w = window(x, s.in_width, s.kernel_width, s.stride_width, s.pad_width, s.dilation_width);
-    max_of(plane, s.in_width, rows.first, rows.last, s.dilation_height, w.first, w.last, s.dilation_width, output + x,
-           indices ? indices + x : nullptr);
-  };
-  int64_t x = 0;
-  for (; x < columns.first; ++x) edge(x);
-  for (; x < columns.last; x += kLanes<T>) {
-    const int64_t n = least(kLanes<T>, columns.last - x);
-    const int64_t left = x * s.stride_width - s.pad_width;
-    Vec<T> best(-static_cast<T>(__builtin_inf()));
-    const Vec<I> lane = iota<I>() * static_cast<I>(s.stride_width);
-    Vec<I> at = lane + static_cast<I>(rows.first * s.in_width + left);
-    for (int64_t i = rows.first; i < rows.last; i += s.dilation_height) {
-      for (int64_t j = 0; j < s.kernel_width; ++j) {
-        const int64_t from = i * s.in_width + left + j * s.dilation_width;
-        const Vec<T> value = load_strided(plane + from, s.stride_width, n);
-        const Mask<T> better = (value > best) | is_nan(value);
-        best = select(better, value, best);
-        if (indices) at = Vec<I>(better.v ? (lane + static_cast<I>(from)).v : at.v);
-      }
-    }
-    if (n == kLanes<T>) {
-      store(output + x, best);
-      if (indices) store_indices<T>(indices + x, at);
-    } else {
-      store_n(output + x, n, best);
-      for (int64_t i = 0; indices && i < n; ++i) indices[x + i] = at.v[i];
-    }
-  }
-  for (x = greatest(columns.first, columns.last); x < s.out_width; ++x) edge(x);
-}
-
-template <class T>
-void max_pool(const PoolShape& s, const T* input, T* output, int64_t* indices) {
-  Inside columns =
-      inside(s.in_width, s.out_width, (s.kernel_width - 1) * s.dilation_width + 1, s.stride_width, s.pad_width);
-  if (in_plane(s) >= (int64_t{1} << 31)) columns.last = columns.first;  // an index does not fit a lane
-  const int64_t work = out_plane(s) * s.kernel_height * s.kernel_width;
-  parallel_sweep(0, s.planes, plane_grain(work), [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      for (int64_t y = 0; y < s.out_height; ++y) {
-        const int64_t at = p * out_plane(s) + y * s.out_width;
-        max_pool_row(s, input + p * in_plane(s), y, columns, output + at, indices ? indices + at : nullptr);
-      }
-    }
-  });
-}
-
-template <class T>
-void max_pool_backward(const PoolShape& s, const T* grad_output, const int64_t* indices, T* grad_input) {
-  parallel_sweep(0, s.planes, plane_grain(in_plane(s)), [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      T* to = grad_input + p * in_plane(s);
-      const T* grad = grad_output + p * out_plane(s);
-      const int64_t* index = indices + p * out_plane(s);
-      for (int64_t i = 0; i < in_plane(s); ++i) to[i] = T(0);
-      for (int64_t i = 0; i < out_plane(s); ++i) to[index[i]] += grad[i];
-    }
-  });
-}
-
-template <class T>
-void take(const PoolShape& s, const T* input, const int64_t* indices, T* output) {
-  parallel_sweep(0, s.planes, plane_grain(out_plane(s)), [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      for (int64_t i = p * out_plane(s); i < (p + 1) * out_plane(s); ++i) {
-        output[i] = input[p * in_plane(s) + indices[i]];
-      }
-    }
-  });
 }
 
 // The window of one output of an average pool on one axis, inside the input, and its size with the padding.
@@ -248,76 +96,160 @@ void avg_pool(const PoolShape& s, const AveragePoolOptions& o, const T* input, T
   });
 }
 
-// The gradient of one row of windows, spread over an input row: every input row under the windows gets the same.
+// One axis of an average's backward: what each window's gradient is multiplied by for this axis.
 template <class T>
-void spread_row(const PoolShape& s, const AveragePoolOptions& o, const AverageWindow& rows, const T* grad,
-                Inside columns, T* row) {
-  for (int64_t i = 0; i < s.in_width; ++i) row[i] = T(0);
-  const auto edge = [&](int64_t x) {
-    const AverageWindow w = average_window(x, s.in_width, s.kernel_width, s.stride_width, s.pad_width);
-    if (w.last <= w.first) return;
-    const T part = grad[x] / divisor<T>(o, rows, w);
-    for (int64_t j = w.first; j < w.last; ++j) row[j] += part;
+void set_shares(const AveragePoolOptions& o, int64_t out, int64_t in, int64_t kernel, int64_t stride, int64_t pad,
+                T* shares) {
+  for (int64_t x = 0; x < out; ++x) {
+    const AverageWindow w = average_window(x, in, kernel, stride, pad);
+    const int64_t count = o.include_pad ? w.padded : w.last - w.first;
+    shares[x] = w.last <= w.first ? T(0) : o.divisor != 0 ? T(1) : T(1) / static_cast<T>(count);
+  }
+}
+
+// sums[k] = the gradients of window column from + k, rows [y, y_end) added up, each with its shares; 0 where there is
+// no such column. Writes up to a register past n.
+template <class T>
+TENSORGRAD_INLINE void sum_windows(const PoolShape& s, const T* grad, int64_t y, int64_t y_end, const T* row_shares,
+                                   const T* column_shares, int64_t from, int64_t n, T* sums) {
+  constexpr int64_t L = kLanes<T>;
+  const int64_t width = s.out_width, first = least(n, greatest(0, -from));
+  const int64_t last = greatest(first, least(n, width - from));
+  for (int64_t k = 0; k < first; k += L) store(sums + k, Vec<T>(T(0)));
+  int64_t k = first;
+  const auto sum_of = [&](const T* at, auto load_one) __attribute__((always_inline)) {
+    Vec<T> sum(T(0));
+    for (int64_t r = y; r < y_end; ++r, at += width) sum = fma(load_one(at), row_shares[r], sum);
+    return sum;
   };
-  for (int64_t x = 0; x < columns.first; ++x) edge(x);
-  const T scale = T(1) / divisor<T>(o, rows, {0, s.kernel_width, s.kernel_width});
-  if (s.stride_width == 1) {
-    for (int64_t j = 0; j < s.kernel_width; ++j) {
-      T* to = row - s.pad_width + j;
-      for (int64_t x = columns.first; x < columns.last; ++x) to[x] += grad[x] * scale;
+  for (; k + L <= last; k += L) {
+    const Vec<T> sum = sum_of(
+        grad + y * width + from + k, [](const T* p) __attribute__((always_inline)) { return load(p); });
+    store(sums + k, sum * load(column_shares + from + k));
+  }
+  if (k < last) {  // the other lanes are 0
+    const int64_t count = last - k;
+    const Vec<T> sum = sum_of(
+        grad + y * width + from + k, [=](const T* p) __attribute__((always_inline)) { return load_n(p, count); });
+    store(sums + k, sum * load_n(column_shares + from + k, count));
+    k += L;
+  }
+  for (; k < n; k += L) store(sums + k, Vec<T>(T(0)));
+}
+
+// One row of the gradient from column `begin` on, n columns, from the sums of the windows over it: `sums` is at the
+// first column's, `phase` how far behind that window's beginning the column lies. kCount: of windows that a column may
+// lie in, or 0 for w.count. `room` values from there on may be written, as the rows after this one will be.
+template <int kCount, class T>
+TENSORGRAD_INLINE void spread_columns(const WindowsOf<T>& w, int64_t kernel, const T* sums, int64_t phase, int64_t n,
+                                      int64_t room, T* row) {
+  using I = IndexOf<T>;
+  constexpr int64_t L = kLanes<T>;
+  const int64_t stride = w.stride, count = kCount > 0 ? kCount : w.count, quotient = L / stride, left = L % stride;
+  const I* const place = w.place;
+  const I* const rest = w.rest;
+  for (int64_t j = 0; j < n; j += L) {
+    const Vec<I> places = load(place + phase * L), rests = load(rest + phase * L);
+    Vec<T> sum(T(0));
+    for (int64_t m = count - 1; m >= 0; --m) {  // those whose window reaches as far
+      const Mask<T> inside((rests < static_cast<I>(kernel - m * stride)).v);
+      sum = select(inside, sum + permute(load(sums - m), places), sum);
     }
-  } else if (s.stride_width == 2 && s.kernel_width == 2) {
-    T* to = row - s.pad_width;
-    for (int64_t x = columns.first; x < columns.last; ++x) to[2 * x] = to[2 * x + 1] = grad[x] * scale;
-  } else {
-    for (int64_t x = columns.first; x < columns.last; ++x) {
-      T* to = row + x * s.stride_width - s.pad_width;
-      const T part = grad[x] * scale;
-      for (int64_t j = 0; j < s.kernel_width; ++j) to[j] += part;
+    if (room - j >= L) {
+      store(row + j, sum);
+    } else {
+      store_n(row + j, n - j, sum);
+    }
+    sums += quotient, phase += left;
+    if (phase >= stride) phase -= stride, ++sums;
+  }
+}
+
+// The same where windows are further apart than a register has lanes.
+template <class T>
+void spread_windows(const PoolShape& s, const T* sums, T* row) {
+  __builtin_memset(row, 0, static_cast<size_t>(s.in_width) * sizeof(T));
+  for (int64_t x = 0; x < s.out_width; ++x) {
+    const AverageWindow w = average_window(x, s.in_width, s.kernel_width, s.stride_width, s.pad_width);
+    for (int64_t j = w.first; j < w.last; ++j) row[j] += sums[x];
+  }
+}
+
+// Columns of the input that are gone through together, so that a row of sums stays in the near cache.
+constexpr int64_t kColumns = 1024;
+
+// The part of an average's gradient that a loop's body works on.
+template <class T>
+struct Spread {
+  const PoolShape& s;
+  const WindowsOf<T>& w;
+  const T *row_shares, *column_shares;
+  bool wide;  // windows are too far apart for WindowsOf
+};
+constexpr int64_t kRows = 16;  // of sums, made together: reading each right after it was written would wait for it
+
+// Columns [begin, end) of one plane's gradient, `pitch` sums a row.
+template <int kCount, class T>
+void spread_plane(const Spread<T>& p, const T* grad, int64_t begin, int64_t end, T* sums, int64_t pitch, T* to) {
+  const PoolShape& s = p.s;
+  const int64_t height = s.in_height, width = s.in_width, n = end - begin;
+  const int64_t from = p.wide ? 0 : p.w.lowest(begin), count = p.wide ? s.out_width : p.w.span(begin, end);
+  const int64_t phase = p.wide ? 0 : (begin + s.pad_width) % s.stride_width, skipped = p.w.count - 1;
+  // Windows [y, y_end) lie over the row; y_left and end_left rows on it is one less, one more.
+  int64_t y = 0, y_left = s.kernel_height - s.pad_height;
+  int64_t y_end = s.pad_height / s.stride_height + 1, end_left = s.stride_height - s.pad_height % s.stride_height;
+  for (; y_left <= 0; y_left += s.stride_height) ++y;
+  int64_t slots[kRows];
+  for (int64_t i = 0; i < height; i += kRows) {
+    const int64_t rows = least(kRows, height - i);
+    int64_t slot = -1;
+    bool same = false;
+    for (int64_t r = 0; r < rows; ++r) {
+      if (!same) {
+        sum_windows(s, grad, y, least(y_end, s.out_height), p.row_shares, p.column_shares, from, count,
+                    sums + ++slot * pitch);
+      }
+      slots[r] = slot;
+      same = true;
+      if (--y_left == 0) y_left = s.stride_height, ++y, same = false;
+      if (--end_left == 0) end_left = s.stride_height, ++y_end, same = false;
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      T* row = to + (i + r) * width + begin;
+      const T* of_row = sums + slots[r] * pitch;
+      if (p.wide) {
+        spread_windows(s, of_row, row);
+      } else {
+        const int64_t room = n == width ? (height - i - r) * width : n;
+        spread_columns<kCount>(p.w, s.kernel_width, of_row + skipped, phase, n, room, row);
+      }
     }
   }
-  for (int64_t x = greatest(columns.first, columns.last); x < s.out_width; ++x) edge(x);
 }
 
+// Every position's gradient is the sum of its windows': rows of windows are added up, then the row is spread, and the
+// gradient is written once and in order. Rows under the same windows are the same.
 template <class T>
 void avg_pool_backward(const PoolShape& s, const AveragePoolOptions& o, const T* grad_output, T* grad_input) {
-  const Inside columns = inside(s.in_width, s.out_width, s.kernel_width, s.stride_width, s.pad_width);
-  const int64_t work = out_plane(s) * s.kernel_width + out_plane(s) * s.kernel_height + in_plane(s);
-  parallel_sweep(0, s.planes, plane_grain(work), [&](int64_t begin, int64_t end) {
-    T* row = scratch_of<T>(ScratchSlot::item, s.in_width);
-    for (int64_t p = begin; p < end; ++p) {
-      T* plane = grad_input + p * in_plane(s);
-      for (int64_t i = 0; i < in_plane(s); ++i) plane[i] = T(0);
-      for (int64_t y = 0; y < s.out_height; ++y) {
-        const AverageWindow rows = average_window(y, s.in_height, s.kernel_height, s.stride_height, s.pad_height);
-        if (rows.last <= rows.first) continue;
-        spread_row(s, o, rows, grad_output + p * out_plane(s) + y * s.out_width, columns, row);
-        for (int64_t i = rows.first; i < rows.last; ++i) {
-          T* to = plane + i * s.in_width;
-          for (int64_t j = 0; j < s.in_width; ++j) to[j] += row[j];
-        }
-      }
-    }
-  });
-}
-
-inline int64_t adaptive_first(int64_t i, int64_t in, int64_t out) { return i / out * in + i % out * in / out; }
-inline int64_t adaptive_last(int64_t i, int64_t in, int64_t out) {
-  return (i + 1) / out * in + ((i + 1) % out * in + out - 1) / out;
-}
-
-template <class T>
-void adaptive_max_pool(const PoolShape& s, const T* input, T* output, int64_t* indices) {
-  parallel_sweep(0, s.planes, plane_grain(in_plane(s) + out_plane(s)), [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      for (int64_t o = 0; o < out_plane(s); ++o) {
-        const int64_t y = o / s.out_width;
-        const int64_t x = o % s.out_width;
-        const int64_t at = p * out_plane(s) + o;
-        max_of(input + p * in_plane(s), s.in_width, adaptive_first(y, s.in_height, s.out_height),
-               adaptive_last(y, s.in_height, s.out_height), 1, adaptive_first(x, s.in_width, s.out_width),
-               adaptive_last(x, s.in_width, s.out_width), 1, output + at, indices ? indices + at : nullptr);
-      }
+  const bool wide = s.stride_width > WindowsOf<T>::kMostStride;
+  const WindowsOf<T> w(s.kernel_width, wide ? 1 : s.stride_width, s.pad_width);
+  T* row_shares = scratch_of<T>(ScratchSlot::shared, s.out_height + s.out_width);
+  T* column_shares = row_shares + s.out_height;
+  set_shares(o, s.out_height, s.in_height, s.kernel_height, s.stride_height, s.pad_height, row_shares);
+  set_shares(o, s.out_width, s.in_width, s.kernel_width, s.stride_width, s.pad_width, column_shares);
+  if (o.divisor != 0) {
+    for (int64_t x = 0; x < s.out_width; ++x) column_shares[x] /= static_cast<T>(o.divisor);
+  }
+  const Spread<T> spread{s, w, row_shares, column_shares, wide};
+  const auto plane = w.count == 1 ? spread_plane<1, T> : w.count == 2 ? spread_plane<2, T> : spread_plane<0, T>;
+  const int64_t columns = wide ? s.in_width : kColumns, parts = (s.in_width + columns - 1) / columns;
+  const int64_t pitch = (wide ? s.out_width : w.span(0, least(columns, s.in_width))) + 2 * kLanes<T>;
+  parallel_sweep(0, s.planes * parts, plane_grain(2 * in_plane(s) / parts), [&](int64_t begin, int64_t end) {
+    T* sums = scratch_of<T>(ScratchSlot::item, least(kRows, s.in_height) * pitch);
+    for (int64_t k = begin; k < end; ++k) {
+      const int64_t p = k / parts, first = k % parts * columns;
+      plane(spread, grad_output + p * out_plane(s), first, least(first + columns, s.in_width), sums, pitch,
+            grad_input + p * in_plane(s));
     }
   });
 }
@@ -395,18 +327,21 @@ void adaptive_avg_pool_backward(const PoolShape& s, const T* grad_output, T* gra
 }
 
 template <class T>
-constexpr PoolFunctions<T> functions() {
-  return {max_pool<T>,          avg_pool<T>,
-          avg_pool_backward<T>, adaptive_max_pool<T>,
-          adaptive_avg_pool<T>, adaptive_avg_pool_backward<T>,
-          max_pool_backward<T>, take<T>};
+void fill(PoolFunctions<T>& f) {
+  f.avg_pool = avg_pool<T>;
+  f.avg_pool_backward = avg_pool_backward<T>;
+  f.adaptive_avg_pool = adaptive_avg_pool<T>;
+  f.adaptive_avg_pool_backward = adaptive_avg_pool_backward<T>;
 }
 
 }  // namespace
 
+void fill_max(PoolKernels& kernels);  // pool_max.cpp
+
 void fill(PoolKernels& kernels) {
-  kernels.f32 = functions<float>();
-  kernels.f64 = functions<double>();
+  fill(kernels.f32);
+  fill(kernels.f64);
+  fill_max(kernels);
 }
 
 }  // namespace tensorgrad::cpu::TENSORGRAD_ISA
