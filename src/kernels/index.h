@@ -35,6 +35,12 @@ struct RowIndex {
   bool negative = false;
 };
 
+// Makes room for `count` results, more than none.
+struct Room {
+  void* (*make)(void* context, int64_t count) = nullptr;
+  void* context = nullptr;
+};
+
 // A dense (outer, width) array that is laid beside others.
 struct JoinPart {
   const void* data = nullptr;
@@ -62,10 +68,11 @@ struct IndexKernels {
   void (*gather)(int64_t item, const GatherArgs& args) = nullptr;
   void (*scatter)(int64_t item, const GatherArgs& args) = nullptr;
   void (*scatter_add)(DType dtype, const GatherArgs& args) = nullptr;
-  // How many of n elements are not zero; with out, their positions as rows of ndim coordinates.
-  int64_t (*nonzero)(DType dtype, const void* x, int64_t n, int ndim, const int64_t* sizes, int64_t* out) = nullptr;
-  // out = the elements of x where mask is not zero; x with source's elements in order where mask is not zero.
-  void (*compress)(int64_t item, const uint8_t* mask, const void* x, int64_t n, void* out) = nullptr;
+  // How many of n elements are not zero; their positions, rows of ndim coordinates (int64), go to the room that is made
+  // for them once they are counted. Room::make null: they are counted alone.
+  int64_t (*nonzero)(DType dtype, const void* x, int64_t n, int ndim, const int64_t* sizes, const Room& room) = nullptr;
+  // The elements of x where mask is not zero, likewise; x with source's elements in order where mask is not zero.
+  int64_t (*compress)(int64_t item, const uint8_t* mask, const void* x, int64_t n, const Room& room) = nullptr;
   void (*place)(int64_t item, const uint8_t* mask, void* x, int64_t n, const void* source) = nullptr;
   // out (outer, sum of the widths) = the parts side by side, none of them empty. Null where a device does no better
   // than to copy one after the other.

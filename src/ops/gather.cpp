@@ -297,31 +297,93 @@ Tensor take(const Tensor& x, const Tensor& index) {
 
 // --- masks and positions
 
+namespace {
+// A tensor whose first size is known once a kernel has counted.
+struct Counted {
+  Tensor out;
+  Shape sizes;
+  DType dtype;
+  Device device;
+  Room room() {
+    return {[](void* context, int64_t count) {
+              auto* self = static_cast<Counted*>(context);
+              self->make(count);
+              return self->out.data_ptr();
+            },
+            this};
+  }
+  void make(int64_t count) {
+    sizes[0] = count;
+    out = detail::make_empty(sizes, dtype, device);
+  }
+};
+
+// How many elements of a dense mask are true.
+int64_t count_true(const Tensor& mask) {
+  if (mask.numel() == 0) return 0;
+  return kernels(mask.device()).index.nonzero(DType::boolean, mask.data_ptr(), mask.numel(), 0, nullptr, {});
+}
+
+Tensor scatter_masked(const Tensor& x, const Tensor& mask, const Tensor& source);
+}  // namespace
+
 Tensor masked_select(const Tensor& x, const Tensor& mask) {
   TENSORGRAD_CHECK(mask.dtype() == DType::boolean, DTypeError, "masked_select: expected BoolTensor for mask, got ",
                    mask.dtype());
   detail::same_device("masked_select", {&x, &mask});
   const Shape sizes = broadcast_shapes(x.sizes(), mask.sizes(), "masked_select");
-  Tensor out, wide_mask;
+  Counted found{{}, {0}, x.dtype(), x.device()};
+  Tensor wide_mask;
   {
     const NoGradGuard guard;
     wide_mask = mask.expand(sizes).contiguous();
     const Tensor from = x.detach().expand(sizes).contiguous();
-    const IndexKernels& k = kernels(x.device()).index;
-    const int64_t count =
-        from.numel() ? k.nonzero(DType::boolean, wide_mask.data_ptr(), from.numel(), 0, nullptr, nullptr) : 0;
-    out = detail::make_empty({count}, x.dtype(), x.device());
-    if (count > 0)
-      k.compress(x.element_size(), static_cast<const uint8_t*>(wide_mask.data_ptr()), from.data_ptr(), from.numel(),
-                 out.data_ptr());
+    if (from.numel() > 0) {
+      kernels(x.device())
+          .index.compress(x.element_size(), static_cast<const uint8_t*>(wide_mask.data_ptr()), from.data_ptr(),
+                          from.numel(), found.room());
+    }
+    if (!found.out.defined()) found.make(0);
   }
   if (should_record(x)) {
-    record("MaskedSelect", out, inputs(x), [wide_mask, sizes](const Tensor& g, const Context&) {
-      return masked_scatter(zeros(sizes, {.dtype = g.dtype(), .device = g.device()}), wide_mask, g);
+    record("MaskedSelect", found.out, inputs(x), [wide_mask, sizes](const Tensor& g, const Context&) {
+      return scatter_masked(zeros(sizes, {.dtype = g.dtype(), .device = g.device()}), wide_mask, g);
     });
+  }
+  return found.out;
+}
+
+namespace {
+// masked_scatter of a mask of the result's shape whose true elements are no more than source has.
+Tensor scatter_masked(const Tensor& x, const Tensor& mask, const Tensor& source) {
+  Tensor out;
+  {
+    const NoGradGuard guard;
+    out = detail::make_empty(mask.sizes(), x.dtype(), x.device());
+    out.copy_(x.detach());
+    const Tensor from = source.detach().contiguous();
+    if (out.numel() > 0 && from.numel() > 0) {
+      kernels(x.device())
+          .index.place(x.element_size(), static_cast<const uint8_t*>(mask.data_ptr()), out.data_ptr(), out.numel(),
+                       from.data_ptr());
+    }
+  }
+  if (should_record(x, source)) {
+    record("MaskedScatter", out, inputs(x, source),
+           [mask, of_source = Shape(source.sizes())](const Tensor& g, const Context& c) {
+             Tensor second;
+             if (c.needs(1)) {
+               second = masked_select(g, mask);
+               const int64_t missing = numel_of(of_source) - second.numel();
+               if (missing > 0) second = cat({second, zeros({missing}, {.dtype = g.dtype(), .device = g.device()})});
+               second = second.reshape(of_source);
+             }
+             return Grads<2>{c.needs(0) ? g.masked_fill(mask, 0) : Tensor(), second};
+           });
   }
   return out;
 }
+}  // namespace
 
 Tensor masked_scatter(const Tensor& x, const Tensor& mask, const Tensor& source) {
   TENSORGRAD_CHECK(mask.dtype() == DType::boolean, DTypeError, "masked_scatter: expected BoolTensor for mask, got ",
@@ -331,38 +393,15 @@ Tensor masked_scatter(const Tensor& x, const Tensor& mask, const Tensor& source)
                    source.dtype());
   detail::same_device("masked_scatter", {&x, &mask, &source});
   const Shape sizes = broadcast_shapes(x.sizes(), mask.sizes(), "masked_scatter");
-  Tensor out, wide_mask;
-  {
-    const NoGradGuard guard;
-    wide_mask = mask.expand(sizes).contiguous();
-    out = detail::make_empty(sizes, x.dtype(), x.device());
-    out.copy_(x.detach());
-    const Tensor from = source.detach().contiguous();
-    const IndexKernels& k = kernels(x.device()).index;
-    const int64_t count =
-        out.numel() ? k.nonzero(DType::boolean, wide_mask.data_ptr(), out.numel(), 0, nullptr, nullptr) : 0;
+  const Tensor wide_mask = mask.detach().expand(sizes).contiguous();
+  if (source.numel() < wide_mask.numel()) {  // else there are enough in any case
+    const int64_t count = count_true(wide_mask);
     TENSORGRAD_CHECK(count <= source.numel(), ShapeError,
                      "masked_scatter: expected source to have at least as many elements as the mask has "
                      "true ones (",
                      count, "), got ", source.numel());
-    if (count > 0)
-      k.place(x.element_size(), static_cast<const uint8_t*>(wide_mask.data_ptr()), out.data_ptr(), out.numel(),
-              from.data_ptr());
   }
-  if (should_record(x, source)) {
-    record("MaskedScatter", out, inputs(x, source),
-           [wide_mask, of_source = Shape(source.sizes())](const Tensor& g, const Context& c) {
-             Tensor second;
-             if (c.needs(1)) {
-               second = masked_select(g, wide_mask);
-               const int64_t missing = numel_of(of_source) - second.numel();
-               if (missing > 0) second = cat({second, zeros({missing}, {.dtype = g.dtype(), .device = g.device()})});
-               second = second.reshape(of_source);
-             }
-             return Grads<2>{c.needs(0) ? g.masked_fill(wide_mask, 0) : Tensor(), second};
-           });
-  }
-  return out;
+  return scatter_masked(x, wide_mask, source);
 }
 
 Tensor nonzero(const Tensor& x) {
@@ -370,14 +409,15 @@ Tensor nonzero(const Tensor& x) {
   Tensor in = x.detach();
   if (in.dtype() == DType::float16 || in.dtype() == DType::bfloat16) in = in.to(DType::float32);
   in = in.contiguous();
-  const int ndim = static_cast<int>(x.dim());
-  const IndexKernels& k = kernels(x.device()).index;
-  const int64_t count =
-      x.numel() ? k.nonzero(in.dtype(), in.data_ptr(), x.numel(), ndim, x.sizes().data(), nullptr) : 0;
-  Tensor out = detail::make_empty({count, x.dim()}, DType::int64, x.device());
-  if (out.numel() > 0)
-    k.nonzero(in.dtype(), in.data_ptr(), x.numel(), ndim, x.sizes().data(), detail::elements<int64_t>(out));
-  return out;
+  Counted found{{}, {0, x.dim()}, DType::int64, x.device()};
+  int64_t count = 0;
+  if (x.numel() > 0) {
+    count = kernels(x.device())
+                .index.nonzero(in.dtype(), in.data_ptr(), x.numel(), static_cast<int>(x.dim()), x.sizes().data(),
+                               found.room());
+  }
+  if (!found.out.defined()) found.make(count);
+  return found.out;
 }
 std::vector<Tensor> nonzero_as_tuple(const Tensor& x) {
   const NoGradGuard guard;
@@ -393,9 +433,11 @@ Tensor one_hot(const Tensor& x, int64_t num_classes) {
                    "one_hot: is only applicable to index tensor of type int64, got ", x.dtype());
   const NoGradGuard guard;
   int64_t classes = num_classes;
+  const Tensor index = x.detach().contiguous();
   if (x.numel() == 0) {
     TENSORGRAD_CHECK(classes > 0, ValueError, "one_hot: can not infer total number of classes from empty tensor");
-  } else {
+  } else if (classes < 1 ||
+             !kernels(x.device()).index.all_inside(detail::elements<int64_t>(index), index.numel(), classes, false)) {
     TENSORGRAD_CHECK(x.min().item<int64_t>() >= 0, ValueError, "one_hot: class values must be non-negative");
     const int64_t largest = x.max().item<int64_t>();
     if (classes == -1) classes = largest + 1;
@@ -405,7 +447,7 @@ Tensor one_hot(const Tensor& x, int64_t num_classes) {
   Shape sizes(x.sizes());
   sizes.push_back(classes);
   Tensor out = zeros(sizes, {.dtype = DType::int64, .device = x.device()});
-  out.scatter_(-1, x.unsqueeze(-1), 1);
+  out.scatter_(-1, index.unsqueeze(-1), 1);
   return out;
 }
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "autograd/record.h"
@@ -176,9 +177,23 @@ Tensor randint_like(const Tensor& x, int64_t low, int64_t high, const TensorOpti
   return finish(randint(low, high, x.sizes(), like_options(x, options), generator), options);
 }
 
-// Fisher and Yates' shuffle. On the host, so that every device has the same permutation.
+namespace {
+// The order of n random words: on a device a sort, which many threads share. Two equal words, which stay in the order
+// of their places, are met once in 2^65 / n^2 permutations.
+Tensor order_of_words(int64_t n, Device device, Generator* generator) {
+  const NoGradGuard guard;
+  const RandomStream stream = claim_blocks("randperm", generator, device, random_blocks(n, true));
+  const Tensor words = detail::make_empty({n}, DType::int64, device);
+  kernels(device).random.integers(stream, detail::elements<int64_t>(words), n, 0, 0);
+  return argsort(words, 0);
+}
+}  // namespace
+
+// On the CPU Fisher and Yates' shuffle.
 Tensor randperm(int64_t n, const TensorOptions& options, Generator* generator) {
   TENSORGRAD_CHECK(n >= 0, ValueError, "randperm: n must be non-negative, got ", n);
+  const DType dtype = options.dtype.value_or(DType::int64);
+  if (n > 1 && !options.device.is_cpu()) return finish(order_of_words(n, options.device, generator).to(dtype), options);
   Tensor t = detail::make_empty({n}, DType::int64, Device());
   auto* p = t.data<int64_t>();
   std::iota(p, p + n, int64_t{0});
@@ -193,7 +208,7 @@ Tensor randperm(int64_t n, const TensorOptions& options, Generator* generator) {
       std::swap(p[i], p[static_cast<int64_t>((word * static_cast<uint64_t>(i + 1)) >> 64)]);
     }
   }
-  return finish(t.to(options.device, options.dtype.value_or(DType::int64)), options);
+  return finish(t.to(options.device, dtype), options);
 }
 
 Tensor bernoulli(const Tensor& x, Generator* generator) {
@@ -234,24 +249,12 @@ Tensor normal(const Tensor& mean, double std, Generator* generator) {
 
 namespace {
 
-// Positions by the running sum of a row's weights: the first whose sum exceeds u times the total.
+// Positions by the running sum of a row's weights: the first whose sum exceeds u times the total. As u is at most 1 -
+// 2^-53, the product is below the total: there is one.
 Tensor draw_with_replacement(const Tensor& weights, int64_t count, Generator* generator) {
-  const Tensor sums = cumsum(weights.to(float64), -1).cpu();
-  const int64_t rows = sums.size(0), n = sums.size(1);
-  const Tensor u = rand({rows, count}, {.dtype = float64, .device = weights.device()}, generator).cpu();
-  Tensor out = detail::make_empty({rows, count}, DType::int64, Device());
-  for (int64_t r = 0; r < rows; ++r) {
-    const double* s = sums.data<double>() + r * n;
-    for (int64_t k = 0; k < count; ++k) {
-      const double* at = std::upper_bound(s, s + n, u.data<double>()[r * count + k] * s[n - 1]);
-      if (at == s + n) {  // rounding at the very end: the last that has weight
-        --at;
-        while (at > s && at[0] == at[-1]) --at;
-      }
-      out.data<int64_t>()[r * count + k] = at - s;
-    }
-  }
-  return out.to(weights.device());
+  const Tensor sums = cumsum(weights, -1, float64);
+  Tensor u = rand({sums.size(0), count}, {.dtype = float64, .device = weights.device()}, generator);
+  return searchsorted(sums, u.mul_(sums.narrow(1, sums.size(1) - 1, 1)), true);
 }
 
 }  // namespace
@@ -267,10 +270,18 @@ Tensor multinomial(const Tensor& weights, int64_t num_samples, bool replacement,
   TENSORGRAD_CHECK(replacement || num_samples <= rows.size(1), ValueError,
                    "multinomial: cannot sample n_sample > prob_dist.size(-1) "
                    "samples without replacement");
-  TENSORGRAD_CHECK(w.isfinite().logical_and(w.ge(0)).all().item<bool>(), ValueError,
-                   "multinomial: probability tensor contains either `inf`, `nan` or element < 0");
-  TENSORGRAD_CHECK(rows.sum(-1).gt(0).all().item<bool>(), ValueError,
-                   "multinomial: invalid multinomial distribution (sum of probabilities <= 0)");
+  if (w.numel() > 0) {
+    // One wait for all: the least and the greatest weight and the least sum of a row.
+    const Tensor least = w.min().to(float64), most = w.max().to(float64), total = rows.sum(-1).min().to(float64);
+    const std::vector<double> bounds = stack({least, most, total}).to_vector<double>();
+    TENSORGRAD_CHECK(bounds[0] >= 0 && bounds[1] <= std::numeric_limits<double>::max(), ValueError,
+                     "multinomial: probability tensor contains either `inf`, `nan` or element < 0");
+    TENSORGRAD_CHECK(bounds[2] > 0, ValueError,
+                     "multinomial: invalid multinomial distribution (sum of probabilities <= 0)");
+  } else {
+    TENSORGRAD_CHECK(rows.size(0) == 0, ValueError,
+                     "multinomial: invalid multinomial distribution (sum of probabilities <= 0)");
+  }
   Tensor out;
   if (replacement) {
     out = draw_with_replacement(rows, num_samples, generator);

@@ -97,7 +97,7 @@ void write_coordinates(const T* x, int64_t begin, int64_t end, int ndim, const i
 }
 
 template <class T>
-int64_t nonzero_typed(const void* data, int64_t n, int ndim, const int64_t* sizes, int64_t* out) {
+int64_t nonzero_typed(const void* data, int64_t n, int ndim, const int64_t* sizes, const Room& room) {
   const T* x = static_cast<const T*>(data);
   const int64_t pieces = (n + kPiece - 1) / kPiece;
   const detail::Workspace space(pieces_bytes(n) + sizeof(int64_t));
@@ -113,7 +113,8 @@ int64_t nonzero_typed(const void* data, int64_t n, int ndim, const int64_t* size
     });
   }
   starts[pieces] = total;
-  if (!out || ndim == 0) return total;
+  if (!room.make || ndim == 0 || total == 0) return total;
+  auto* out = static_cast<int64_t*>(room.make(room.context, total));
   each_piece(n, [&](int64_t p, int64_t begin, int64_t end) {
     const auto write = ndim == 1   ? write_coordinates<1, T>
                        : ndim == 2 ? write_coordinates<2, T>
@@ -123,35 +124,37 @@ int64_t nonzero_typed(const void* data, int64_t n, int ndim, const int64_t* size
   return total;
 }
 
-int64_t nonzero(DType dtype, const void* x, int64_t n, int ndim, const int64_t* sizes, int64_t* out) {
+int64_t nonzero(DType dtype, const void* x, int64_t n, int ndim, const int64_t* sizes, const Room& room) {
   switch (dtype) {
     case DType::boolean:
     case DType::uint8:
     case DType::int8:
-      return nonzero_typed<uint8_t>(x, n, ndim, sizes, out);
+      return nonzero_typed<uint8_t>(x, n, ndim, sizes, room);
     case DType::int16:
-      return nonzero_typed<int16_t>(x, n, ndim, sizes, out);
+      return nonzero_typed<int16_t>(x, n, ndim, sizes, room);
     case DType::int32:
-      return nonzero_typed<int32_t>(x, n, ndim, sizes, out);
+      return nonzero_typed<int32_t>(x, n, ndim, sizes, room);
     case DType::int64:
-      return nonzero_typed<int64_t>(x, n, ndim, sizes, out);
+      return nonzero_typed<int64_t>(x, n, ndim, sizes, room);
     case DType::float32:
-      return nonzero_typed<float>(x, n, ndim, sizes, out);
+      return nonzero_typed<float>(x, n, ndim, sizes, room);
     default:
-      return nonzero_typed<double>(x, n, ndim, sizes, out);
+      return nonzero_typed<double>(x, n, ndim, sizes, room);
   }
 }
 
-// The true elements of x and `packed`, one way or the other. Which are true is not to be predicted: every element is
-// written, a false one with what will be written over or was there before.
+// The true elements of x and of what is packed, one way or the other; how many they are. Which are true is not to be
+// predicted: every element is written, a false one with what will be written over or was there before.
 template <class U, bool kGather>
-void move_masked(const uint8_t* mask, void* a, int64_t n, void* b) {
+int64_t move_masked(const uint8_t* mask, void* a, int64_t n, const Room& room) {
   U* x = static_cast<U*>(a);
-  U* packed = static_cast<U*>(b);
   const detail::Workspace space(pieces_bytes(n) + sizeof(int64_t));
   auto* starts = space.as<int64_t>();
-  starts[(n + kPiece - 1) / kPiece] =
+  const int64_t total =
       count_pieces(n, starts, [mask](int64_t begin, int64_t end) { return count_bytes(mask + begin, end - begin); });
+  starts[(n + kPiece - 1) / kPiece] = total;
+  if (total == 0) return 0;
+  U* packed = static_cast<U*>(room.make(room.context, total));
   each_piece(n, [&](int64_t p, int64_t begin, int64_t end) {
     int64_t k = starts[p];
     const int64_t limit = starts[p + 1];
@@ -166,25 +169,27 @@ void move_masked(const uint8_t* mask, void* a, int64_t n, void* b) {
       k += taken;
     }
   });
+  return total;
 }
 template <bool kGather>
-void move_masked(int64_t item, const uint8_t* mask, void* x, int64_t n, void* packed) {
+int64_t move_masked(int64_t item, const uint8_t* mask, void* x, int64_t n, const Room& room) {
   switch (item) {
     case 1:
-      return move_masked<uint8_t, kGather>(mask, x, n, packed);
+      return move_masked<uint8_t, kGather>(mask, x, n, room);
     case 2:
-      return move_masked<uint16_t, kGather>(mask, x, n, packed);
+      return move_masked<uint16_t, kGather>(mask, x, n, room);
     case 4:
-      return move_masked<uint32_t, kGather>(mask, x, n, packed);
+      return move_masked<uint32_t, kGather>(mask, x, n, room);
     default:
-      return move_masked<uint64_t, kGather>(mask, x, n, packed);
+      return move_masked<uint64_t, kGather>(mask, x, n, room);
   }
 }
-void compress(int64_t item, const uint8_t* mask, const void* x, int64_t n, void* out) {
-  move_masked<true>(item, mask, const_cast<void*>(x), n, out);
+int64_t compress(int64_t item, const uint8_t* mask, const void* x, int64_t n, const Room& room) {
+  return move_masked<true>(item, mask, const_cast<void*>(x), n, room);
 }
 void place(int64_t item, const uint8_t* mask, void* x, int64_t n, const void* source) {
-  move_masked<false>(item, mask, x, n, const_cast<void*>(source));
+  const Room given{[](void* packed, int64_t) { return packed; }, const_cast<void*>(source)};
+  move_masked<false>(item, mask, x, n, given);
 }
 
 // A number that orders as x does: NaN above everything, -0 as 0.

@@ -1,11 +1,6 @@
 // Reading and writing by position. Where several writes meet in one place: put and scatter leave one of them, add and
 // scatter_add add all (float sums in no fixed order, as the device's atomics happen).
 
-#include <thrust/iterator/counting_iterator.h>
-
-#include <cub/device/device_scan.cuh>
-#include <cub/device/device_select.cuh>
-
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/pointwise.cuh"
 #include "kernels/index.h"
@@ -281,104 +276,6 @@ void scatter_add(DType dtype, const GatherArgs& a) {
   });
 }
 
-// ---- selection
-
-// Runs one of CUB's two-phase calls.
-template <class Call>
-void with_temporary(const char* what, Call call) {
-  size_t bytes = 0;
-  check(call(static_cast<void*>(nullptr), bytes), what);
-  const Scratch scratch(bytes + 1);
-  check(call(scratch.as<void>(), bytes), what);
-  check_launch(what);
-}
-template <class T>
-T fetch(const T* device, const char* what) {
-  T value{};
-  check_can_wait(what);
-  check(cudaMemcpyAsync(&value, device, sizeof value, cudaMemcpyDeviceToHost, stream()), what);
-  check(cudaStreamSynchronize(stream()), what);
-  return value;
-}
-
-struct Coordinates {
-  int ndim;
-  int64_t sizes[64];
-};
-
-int64_t nonzero(DType dtype, const void* x, int64_t n, int ndim, const int64_t* sizes, int64_t* out) {
-  if (n == 0) return 0;
-  const Scratch scratch(static_cast<size_t>(n) * 9 + 64);
-  auto* flat = scratch.as<int64_t>();
-  auto* count = flat + n;
-  auto* flags = reinterpret_cast<uint8_t*>(count + 1);
-  const bool floating = is_floating_point(dtype);
-  over(n, "nonzero", [=] __device__(int64_t i) {
-    flags[i] = floating ? load<double>(x, dtype, i) != 0.0 : load<int64_t>(x, dtype, i) != 0;
-  });
-  with_temporary("nonzero", [&](void* t, size_t& bytes) {
-    return cub::DeviceSelect::Flagged(t, bytes, thrust::make_counting_iterator<int64_t>(0), flags, flat, count, n,
-                                      stream());
-  });
-  const int64_t total = fetch(count, "nonzero");
-  if (!out) return total;
-  Coordinates c{ndim, {}};
-  for (int d = 0; d < ndim; ++d) c.sizes[d] = sizes[d];
-  over(total, "nonzero", [=] __device__(int64_t i) {
-    int64_t rest = flat[i];
-    for (int d = c.ndim - 1; d >= 0; --d) {
-      out[i * c.ndim + d] = rest % c.sizes[d];
-      rest /= c.sizes[d];
-    }
-  });
-  return total;
-}
-
-void widen_flags(const uint8_t* mask, int64_t n, int64_t* flags, const char* what) {
-  over(n, what, [=] __device__(int64_t i) { flags[i] = mask[i] != 0; });
-}
-// The number of set mask entries before each.
-template <class Use>
-void with_ranks(const uint8_t* mask, int64_t n, const char* what, Use use) {
-  const Scratch scratch(static_cast<size_t>(n) * 2 * sizeof(int64_t) + 1);
-  auto* flags = scratch.as<int64_t>();
-  auto* ranks = flags + n;
-  widen_flags(mask, n, flags, what);
-  with_temporary(
-      what, [&](void* t, size_t& bytes) { return cub::DeviceScan::ExclusiveSum(t, bytes, flags, ranks, n, stream()); });
-  use(ranks);
-}
-template <class T>
-void compress_as(const uint8_t* mask, const int64_t* ranks, const T* x, int64_t n, T* out) {
-  over(n, "masked_select", [=] __device__(int64_t i) {
-    if (mask[i]) out[ranks[i]] = x[i];
-  });
-}
-void compress(int64_t item, const uint8_t* mask, const void* x, int64_t n, void* out) {
-  if (n == 0) return;
-  with_ranks(mask, n, "masked_select", [&](const int64_t* ranks) {
-    with_item(item, [&](auto zero) {
-      using T = decltype(zero);
-      compress_as(mask, ranks, static_cast<const T*>(x), n, static_cast<T*>(out));
-    });
-  });
-}
-template <class T>
-void place_as(const uint8_t* mask, const int64_t* ranks, T* x, int64_t n, const T* source) {
-  over(n, "masked_scatter", [=] __device__(int64_t i) {
-    if (mask[i]) x[i] = source[ranks[i]];
-  });
-}
-void place(int64_t item, const uint8_t* mask, void* x, int64_t n, const void* source) {
-  if (n == 0) return;
-  with_ranks(mask, n, "masked_scatter", [&](const int64_t* ranks) {
-    with_item(item, [&](auto zero) {
-      using T = decltype(zero);
-      place_as(mask, ranks, static_cast<T*>(x), n, static_cast<const T*>(source));
-    });
-  });
-}
-
 template <class T>
 void search_as(const T* all, int64_t rows, int64_t n, const T* values, int64_t per_row, bool right, int64_t* out) {
   over(rows * per_row, "searchsorted", [=] __device__(int64_t at) {
@@ -409,6 +306,7 @@ void search(DType dtype, const void* ordered, int64_t rows, int64_t n, const voi
 
 void fill_order(IndexKernels& k);  // sort.cu
 void fill_join(IndexKernels& k);   // join.cu
+void fill_masks(IndexKernels& k);  // mask.cu
 
 void fill(IndexKernels& k) {
   k.all_inside = all_inside;
@@ -419,12 +317,10 @@ void fill(IndexKernels& k) {
   k.gather = gather;
   k.scatter = scatter;
   k.scatter_add = scatter_add;
-  k.nonzero = nonzero;
-  k.compress = compress;
-  k.place = place;
   k.search = search;
   fill_order(k);
   fill_join(k);
+  fill_masks(k);
 }
 
 }  // namespace tensorgrad::gpu
