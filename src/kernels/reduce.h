@@ -36,7 +36,7 @@ struct ReduceArgs {
   int ndim = 0;
   const int64_t* sizes = nullptr;  // of the input
   const void* in = nullptr;
-  DType in_dtype{};                     // float32, float64, integers or bool
+  DType in_dtype{};                     // float32, float64, integers or bool; on CUDA 16-bit floats too
   const int64_t* in_strides = nullptr;  // elements
   void* out = nullptr;  // float: the input's dtype; integers: int64 for sum, prod, count_nonzero, the input's for max
                         // and min count_nonzero: int64; any and all: bool
@@ -54,6 +54,9 @@ struct ReduceKernels {
   // Every output element is written; one that reduces no elements becomes the operation's neutral element (not for max,
   // min, max_abs and min_abs, which need an element).
   void (*reduce)(const ReduceArgs& args) = nullptr;
+  // Null, or: the sum of (x - mean)^2 over args.divide (its root), and the mean into `mean`, which is like out, in one
+  // pass. args.op is not looked at.
+  void (*moments)(const ReduceArgs& args, void* mean) = nullptr;
   // Running sums or products along n of a dense array: out[j] = in[0] op ... op in[j]. out may be in. dtype: float32,
   // float64, int64. max, min: `indices` gets the place of the latest extreme.
   void (*scan)(ScanOp op, DType dtype, const DimShape& shape, const void* in, void* out, int64_t* indices) = nullptr;

@@ -49,14 +49,22 @@ Shape reduced_sizes(const Tensor& x, ReducedDims dims, bool keepdim) {
 Tensor reducible(const Tensor& x, std::optional<DType> dtype) {
   TENSORGRAD_CHECK(x.defined(), ValueError, "a reduction: the tensor is undefined");
   DType type = dtype.value_or(x.dtype());
+  if (type == x.dtype() && x.device().is_cuda()) return x;
   if (type == DType::float16 || type == DType::bfloat16) type = DType::float32;
   if (type == x.dtype()) return x;
   const NoGradGuard guard;
   return x.to(type);
 }
 
-Tensor run_reduction(ReduceArgs args, const Tensor& x, ReducedDims dims, bool keepdim, DType out_dtype) {
+Tensor widened(const Tensor& x) {
+  if (x.dtype() != DType::float16 && x.dtype() != DType::bfloat16) return x;
+  const NoGradGuard guard;
+  return x.to(DType::float32);
+}
+
+Tensor run_reduction(ReduceArgs args, const Tensor& x, ReducedDims dims, bool keepdim, DType out_dtype, Tensor* mean) {
   Tensor out = make_empty(reduced_sizes(x, dims, keepdim), out_dtype, x.device());
+  if (mean) *mean = make_empty(out.sizes(), out_dtype, x.device());
   if (out.numel() == 0) return out;
   Shape strides;
   for (size_t i = 0, k = 0; i < x.sizes().size(); ++i) {
@@ -70,7 +78,12 @@ Tensor run_reduction(ReduceArgs args, const Tensor& x, ReducedDims dims, bool ke
   args.in_strides = x.strides().data();
   args.out = out.data_ptr();
   args.out_strides = strides.data();
-  kernels(x.device()).reduce.reduce(args);
+  const ReduceKernels& family = kernels(x.device()).reduce;
+  if (mean) {
+    family.moments(args, mean->data_ptr());
+  } else {
+    family.reduce(args);
+  }
   return out;
 }
 

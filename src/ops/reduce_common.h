@@ -19,11 +19,15 @@ ReducedDims reduced_dims(const Tensor& x, IntArrayRef dim, const char* op);
 // x's sizes with the reduced dims at 1, or gone.
 Shape reduced_sizes(const Tensor& x, ReducedDims dims, bool keepdim);
 
-// x converted to what the kernels take (16-bit floats as float32), without history.
+// x converted to what the kernels of reductions take (16-bit floats as float32 on the CPU), without history.
 Tensor reducible(const Tensor& x, std::optional<DType> dtype = {});
+// 16-bit floats as float32, without history.
+Tensor widened(const Tensor& x);
 
-// Runs the kernel; `args` brings op and parameters. x has a kernel's dtype.
-Tensor run_reduction(ReduceArgs args, const Tensor& x, ReducedDims dims, bool keepdim, DType out_dtype);
+// Runs the kernel; `args` brings op and parameters. x has a kernel's dtype. With `mean` the kernel is ReduceKernels'
+// moments, which there must be, and *mean becomes the mean.
+Tensor run_reduction(ReduceArgs args, const Tensor& x, ReducedDims dims, bool keepdim, DType out_dtype,
+                     Tensor* mean = nullptr);
 
 // g (of a reduction's result) with the reduced dims back at size 1, and expanded to `sizes`.
 Tensor keep_dims(const Tensor& g, const Shape& sizes, ReducedDims dims, bool keepdim);

@@ -30,14 +30,18 @@ Moments moments(const char* op, const Tensor& x, ReducedDims dims, double correc
   const NoGradGuard guard;
   const Tensor in = reducible(x);
   ReduceArgs args;
-  args.op = ReduceOp::sum;
-  args.divide = static_cast<double>(dims.count);
-  Tensor center = run_reduction(args, in, dims, keepdim, in.dtype());
-  args.op = ReduceOp::sum_squares_centred;
+  Tensor center, value;
+  const bool one_pass = kernels(x.device()).reduce.moments != nullptr;
+  if (!one_pass) {
+    args.op = ReduceOp::sum;
+    args.divide = static_cast<double>(dims.count);
+    center = run_reduction(args, in, dims, keepdim, in.dtype());
+    args.op = ReduceOp::sum_squares_centred;
+    args.center = center.data_ptr();
+  }
   args.divide = std::fmax(static_cast<double>(dims.count) - correction, 0.0);
-  args.center = center.data_ptr();
   args.root = root;
-  Tensor value = run_reduction(args, in, dims, keepdim, in.dtype());
+  value = run_reduction(args, in, dims, keepdim, in.dtype(), one_pass ? &center : nullptr);
   return {value.to(x.dtype()), center.to(x.dtype())};
 }
 
@@ -209,7 +213,7 @@ Tensor logsumexp(const Tensor& x, IntArrayRef dim, bool keepdim) {
   Tensor out;
   {
     const NoGradGuard guard;
-    const Tensor in = reducible(x);
+    const Tensor in = detail::widened(x);
     if (in.numel() == 0) {
       out = sum(in.exp(), dim, keepdim).log();
     } else {

@@ -18,7 +18,7 @@ Tensor run_scan(ScanOp op, const Tensor& x, int64_t d, DType dtype, Tensor* plac
   if (x.numel() > 0) {
     kernels(x.device())
         .reduce.scan(op, type, detail::dim_shape(x, d), in.data_ptr(), out.data_ptr(),
-                     places ? places->data<int64_t>() : nullptr);
+                     places ? detail::elements<int64_t>(*places) : nullptr);
   }
   return out.to(dtype);
 }

@@ -32,7 +32,7 @@ std::pair<Tensor, Tensor> sort(const Tensor& x, int64_t dim, bool descending) {
   Tensor values, places = detail::make_empty(x.sizes(), DType::int64, x.device());
   {
     const NoGradGuard guard;
-    const Tensor in = detail::reducible(x).detach().contiguous();
+    const Tensor in = detail::widened(x).detach().contiguous();
     values = detail::make_empty(x.sizes(), in.dtype(), x.device());
     if (x.numel() > 0) {
       kernels(x.device())
@@ -59,7 +59,7 @@ std::pair<Tensor, Tensor> topk(const Tensor& x, int64_t k, int64_t dim, bool lar
   Tensor values, places = detail::make_empty(sizes, DType::int64, x.device());
   {
     const NoGradGuard guard;
-    const Tensor in = detail::reducible(x).detach().contiguous();
+    const Tensor in = detail::widened(x).detach().contiguous();
     values = detail::make_empty(sizes, in.dtype(), x.device());
     if (values.numel() > 0 && k > 0) {
       kernels(x.device())
@@ -95,7 +95,7 @@ std::pair<Tensor, Tensor> kth_smallest(const Tensor& x, int64_t k, int64_t d, bo
     const Tensor nan = extreme.isnan();
     return {extreme.where(nan, value), at.where(nan, place)};
   }
-  const Tensor in = detail::reducible(x).detach().contiguous();
+  const Tensor in = detail::widened(x).detach().contiguous();
   const Tensor values = detail::make_empty(sizes, in.dtype(), x.device()),
                places = detail::make_empty(sizes, DType::int64, x.device());
   kernel.kth(in.dtype(), detail::dim_shape(x, d), in.data_ptr(), k, nan_wins, values.data_ptr(),

@@ -1,0 +1,575 @@
+#pragma once
+
+// Reductions over any dims of a strided array. Where neighbours in memory are reduced, a power of two of threads takes
+// an output (row_kernel); where they are kept, threads stand side by side over the outputs and a block's rows of
+// threads share what is reduced (column_kernel). Both read up to 16 bytes at a time where sizes and strides allow. Few
+// outputs of many elements are split into fixed parts, whose results the last block to finish combines in order: the
+// same bits every run.
+
+#include "kernels/cuda/pointwise.cuh"
+#include "kernels/cuda/reduce_rows.cuh"
+#include "kernels/reduce.h"
+
+namespace tensorgrad::gpu {
+
+// Dims of one kind (kept or reduced), merged; offsets of a flat index in up to two arrays.
+struct Walk {
+  int ndim = 0;
+  int64_t count = 1;
+  int64_t sizes[kMaxDims];
+  Divider dividers[kMaxDims];
+  int64_t in[kMaxDims], out[kMaxDims];
+  bool small = true;
+
+  void add(int64_t size, int64_t in_stride, int64_t out_stride) {
+    count *= size;
+    if (size <= 1) return;
+    if (ndim > 0 && in[ndim - 1] == in_stride * size && out[ndim - 1] == out_stride * size) {
+      sizes[ndim - 1] *= size;
+      in[ndim - 1] = in_stride;
+      out[ndim - 1] = out_stride;
+      return;
+    }
+    TENSORGRAD_CHECK(ndim < kMaxDims, NotImplementedError, "reduction: more than ", kMaxDims,
+                     " dims that do not merge have no CUDA kernel");
+    sizes[ndim] = size;
+    in[ndim] = in_stride;
+    out[ndim++] = out_stride;
+  }
+  void finish() {
+    small = count < (int64_t{1} << 31);
+    for (int d = 0; d < ndim && small && count > 0; ++d) dividers[d] = Divider(static_cast<uint32_t>(sizes[d]));
+  }
+  // Elements between neighbours of the innermost dim.
+  int64_t step() const { return ndim > 0 ? std::abs(in[ndim - 1]) : 0; }
+  __device__ void offsets(int64_t at, int64_t& in_offset, int64_t& out_offset) const {
+    in_offset = out_offset = 0;
+    for (int d = ndim - 1; d >= 0; --d) {
+      const int64_t q = d == 0 ? 0 : small ? dividers[d].quotient(static_cast<uint32_t>(at)) : at / sizes[d];
+      const int64_t r = at - q * sizes[d];
+      at = q;
+      in_offset += r * in[d];
+      out_offset += r * out[d];
+    }
+  }
+  __device__ int64_t offset(int64_t at) const {
+    if (ndim == 1) return at * in[0];
+    int64_t found, unused;
+    offsets(at, found, unused);
+    return found;
+  }
+};
+
+struct Job {
+  ReduceOp op;
+  Walk kept, reduced;
+  const void* in;
+  DType in_dtype;
+  void* out;  // may be null where `places` is not
+  DType out_dtype;
+  void* second;        // places: int64; means: as out
+  const void* center;  // like out, of the input's dtype
+  double power, divide, outer_power;
+  bool root, largest;
+  int group;  // row_kernel: threads of an output. column_kernel: outputs (or packs of them) side by side in a block
+  bool packs;
+  int64_t splits, per_split;
+};
+
+// An element type that only the dtype says, read as int64: whole numbers that are seldom reduced.
+struct AnyInteger {};
+template <class T>
+inline constexpr int kPack = sizeof(T) >= 2 ? 16 / sizeof(T) : 8;  // elements read at once
+template <>
+inline constexpr int kPack<AnyInteger> = 1;
+
+template <class A, class T>
+__device__ inline A element(const Job& j, int64_t at) {
+  if constexpr (std::is_same_v<T, AnyInteger>) {
+    return load<A>(j.in, j.in_dtype, at);
+  } else {
+    return static_cast<A>(widen(static_cast<const T*>(j.in)[at]));
+  }
+}
+
+// ---- what is made of the elements: a value (Value) of each, and one of two
+
+template <class A>
+struct SumOf {
+  using In = A;
+  using Value = A;
+  __device__ static Value neutral(const Job&) { return A(0); }
+  __device__ static Value mapped(const Job&, A x, A, int64_t) { return x; }
+  __device__ static Value combine(const Job&, Value a, Value b) { return a + b; }
+};
+
+// Largest and smallest, of sizes too. NaN above all.
+template <class A>
+struct ExtremeOf {
+  using In = A;
+  using Value = A;
+  __device__ static Value neutral(const Job& j) {
+    if constexpr (std::is_floating_point_v<A>) return j.largest ? A(-INFINITY) : A(INFINITY);
+    return j.largest ? static_cast<A>(INT64_MIN) : static_cast<A>(INT64_MAX);
+  }
+  __device__ static Value mapped(const Job& j, A x, A, int64_t) {
+    return (j.op == ReduceOp::max_abs || j.op == ReduceOp::min_abs) && x < A(0) ? -x : x;
+  }
+  __device__ static Value combine(const Job& j, Value a, Value b) {
+    if (a != a) return a;
+    if (b != b) return b;
+    return (j.largest ? a > b : a < b) ? a : b;
+  }
+};
+
+// any, all, count_nonzero
+template <class A>
+struct TruthOf {
+  using In = A;
+  using Value = int64_t;
+  __device__ static Value neutral(const Job& j) { return j.op == ReduceOp::all; }
+  __device__ static Value mapped(const Job&, A x, A, int64_t) { return x != A(0); }
+  __device__ static Value combine(const Job& j, Value a, Value b) {
+    return j.op == ReduceOp::any ? a | b : j.op == ReduceOp::all ? a & b : a + b;
+  }
+};
+
+// Everything else, by a branch that all threads take alike.
+template <class A>
+struct OtherOf {
+  using In = A;
+  using Value = A;
+  __device__ static A magnitude(A x) { return x < A(0) ? -x : x; }
+  __device__ static Value neutral(const Job& j) { return j.op == ReduceOp::prod ? A(1) : A(0); }
+  __device__ static Value mapped(const Job& j, A x, A center, int64_t) {
+    switch (j.op) {
+      case ReduceOp::nansum:
+        return x != x ? A(0) : x;
+      case ReduceOp::sum_squares:
+        return x * x;
+      case ReduceOp::sum_abs:
+        return magnitude(x);
+      case ReduceOp::sum_pow:
+        return static_cast<A>(pow(static_cast<double>(magnitude(x)), j.power));
+      case ReduceOp::sum_squares_centred:
+        return (x - center) * (x - center);
+      default:
+        return x;
+    }
+  }
+  __device__ static Value combine(const Job& j, Value a, Value b) { return j.op == ReduceOp::prod ? a * b : a + b; }
+};
+
+template <class A>
+struct Placed {
+  A v;
+  int64_t at;
+};
+// The first largest (smallest) element and its place.
+template <class A>
+struct PlaceOf {
+  using In = A;
+  using Value = Placed<A>;
+  __device__ static Value neutral(const Job& j) { return {ExtremeOf<A>::neutral(j), INT64_MAX}; }
+  __device__ static Value mapped(const Job&, A x, A, int64_t at) { return {x, at}; }
+  __device__ static Value combine(const Job& j, Value a, Value b) {
+    bool second;
+    if (b.v != b.v) {
+      second = a.v == a.v || b.at < a.at;
+    } else if (a.v != a.v) {
+      second = false;
+    } else {
+      second = b.v == a.v ? b.at < a.at : j.largest ? b.v > a.v : b.v < a.v;
+    }
+    return second ? b : a;
+  }
+};
+
+template <class A>
+struct Moments {
+  A mean, squares, count;  // squares: sum of (x - mean)^2
+};
+// Mean and sum of squares about it in one pass: B. P. Welford 1962; T. F. Chan, G. H. Golub, R. J. LeVeque 1979.
+template <class A>
+struct MomentsOf {
+  using In = A;
+  using Value = Moments<A>;
+  __device__ static Value neutral(const Job&) { return {A(0), A(0), A(0)}; }
+  __device__ static Value mapped(const Job&, A x, A, int64_t) { return {x, A(0), A(1)}; }
+  __device__ static Value combine(const Job&, Value a, Value b) {
+    if (b.count == A(0)) return a;
+    if (a.count == A(0)) return b;
+    const A count = a.count + b.count, share = b.count / count, away = b.mean - a.mean;
+    return {a.mean + away * share, a.squares + b.squares + away * away * a.count * share, count};
+  }
+};
+
+// ---- storing a result
+
+template <class A>
+__device__ inline A finished(const Job& j, A v) {
+  if constexpr (std::is_floating_point_v<A>) {
+    if (j.divide != 1) v /= static_cast<A>(j.divide);
+    if (j.root) v = sqrt(v);
+    if (j.outer_power != 1) v = static_cast<A>(pow(static_cast<double>(v), j.outer_power));
+  }
+  return v;
+}
+template <class A>
+__device__ inline void put(const Job& j, int64_t at, A v) {
+  store(j.out, j.out_dtype, at, finished(j, v));
+}
+template <class A>
+__device__ inline void put(const Job& j, int64_t at, Placed<A> v) {
+  if (j.out) store(j.out, j.out_dtype, at, v.v);
+  static_cast<int64_t*>(j.second)[at] = v.at;
+}
+template <class A>
+__device__ inline void put(const Job& j, int64_t at, Moments<A> v) {
+  store(j.out, j.out_dtype, at, finished(j, v.squares));
+  store(j.second, j.out_dtype, at, v.count == A(0) ? A(NAN) : v.mean);
+}
+
+// ---- values between threads
+
+template <class V>
+__device__ inline V from_lane_below(V v, int offset, int width) {
+  return __shfl_down_sync(0xffffffffu, v, offset, width);
+}
+template <class A>
+__device__ inline Placed<A> from_lane_below(Placed<A> v, int offset, int width) {
+  return {from_lane_below(v.v, offset, width), from_lane_below(v.at, offset, width)};
+}
+template <class A>
+__device__ inline Moments<A> from_lane_below(Moments<A> v, int offset, int width) {
+  return {from_lane_below(v.mean, offset, width), from_lane_below(v.squares, offset, width),
+          from_lane_below(v.count, offset, width)};
+}
+// Written by another block, so not from the first cache.
+template <class V>
+__device__ inline V fresh(const V* p) {
+  static_assert(sizeof(V) % 4 == 0);
+  V v;
+  for (size_t i = 0; i < sizeof(V) / 4; ++i)
+    reinterpret_cast<unsigned*>(&v)[i] = __ldcg(reinterpret_cast<const unsigned*>(p) + i);
+  return v;
+}
+
+// The values of `group` neighbouring threads (a power of two) combined in the first of them. All threads of the block
+// call it.
+template <class R>
+__device__ inline typename R::Value group_combined(const Job& j, typename R::Value v, int group) {
+  __shared__ typename R::Value parts[32];
+  const int width = min(group, 32);
+  for (int o = width / 2; o > 0; o /= 2) v = R::combine(j, v, from_lane_below(v, o, width));
+  if (group <= 32) return v;
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
+  __syncthreads();
+  const int warps = group / 32;
+  if (threadIdx.x % group == 0) {
+    for (int w = 1; w < warps; ++w) v = R::combine(j, v, parts[threadIdx.x / 32 + w]);
+  }
+  return v;
+}
+
+// ---- neighbours are reduced
+
+// Elements begin to end of one output's reduced index, every `step`-th element or pack from `first` on.
+template <class R, class T>
+__device__ inline typename R::Value along(const Job& j, int64_t base, typename R::In center, int64_t begin, int64_t end,
+                                          int first, int step) {
+  using A = typename R::In;
+  using V = typename R::Value;
+  constexpr int N = kPack<T>;
+  V v[4];
+#pragma unroll
+  for (int k = 0; k < 4; ++k) v[k] = R::neutral(j);
+  const auto take = [&](V& to, int64_t i) {
+    to = R::combine(j, to, R::mapped(j, element<A, T>(j, base + j.reduced.offset(i)), center, i));
+  };
+  if constexpr (N > 1) {
+    if (j.packs) {
+      const T* from = static_cast<const T*>(j.in) + base;
+      int64_t inner = begin;  // the first element at 16 bytes; dims that do not merge begin there
+      if (j.reduced.ndim == 1) {
+        const auto misplaced = static_cast<int64_t>(reinterpret_cast<uintptr_t>(from + begin) / sizeof(T) % N);
+        inner = min(end, begin + (N - misplaced) % N);
+        for (int64_t i = begin + first; i < inner; i += step) take(v[0], i);
+      }
+      const int64_t packs = (end - inner) / N;
+      const auto take_pack = [&](V& to, const Pack<T, N>& p, int64_t i) {
+#pragma unroll
+        for (int e = 0; e < N; ++e) to = R::combine(j, to, R::mapped(j, static_cast<A>(widen(p.v[e])), center, i + e));
+      };
+      int64_t p = first;
+      for (; p + 3 * int64_t{step} < packs; p += 4 * int64_t{step}) {
+        Pack<T, N> x[4];
+#pragma unroll
+        for (int k = 0; k < 4; ++k)
+          x[k] = *reinterpret_cast<const Pack<T, N>*>(from + j.reduced.offset(inner + (p + k * int64_t{step}) * N));
+#pragma unroll
+        for (int k = 0; k < 4; ++k) take_pack(v[k], x[k], inner + (p + k * int64_t{step}) * N);
+      }
+      for (; p < packs; p += step) {
+        const int64_t i = inner + p * N;
+        take_pack(v[0], *reinterpret_cast<const Pack<T, N>*>(from + j.reduced.offset(i)), i);
+      }
+      for (int64_t i = inner + packs * N + first; i < end; i += step) take(v[0], i);
+      return R::combine(j, R::combine(j, v[0], v[1]), R::combine(j, v[2], v[3]));
+    }
+  }
+  int64_t i = begin + first;
+  for (; i + 3 * int64_t{step} < end; i += 4 * int64_t{step}) {
+    A x[4];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) x[k] = element<A, T>(j, base + j.reduced.offset(i + k * int64_t{step}));
+#pragma unroll
+    for (int k = 0; k < 4; ++k) v[k] = R::combine(j, v[k], R::mapped(j, x[k], center, i + k * int64_t{step}));
+  }
+  for (; i < end; i += step) take(v[0], i);
+  return R::combine(j, R::combine(j, v[0], v[1]), R::combine(j, v[2], v[3]));
+}
+
+// j.group threads an output. Split (then a block is one group), the last block of an output puts its parts together.
+template <class R, class T>
+__global__ void row_kernel(const __grid_constant__ Job j, typename R::Value* partials, unsigned* tickets) {
+  using A = typename R::In;
+  begin_early();
+  const int lane = static_cast<int>(threadIdx.x) % j.group, slot = static_cast<int>(threadIdx.x) / j.group;
+  const int64_t per_block = blockDim.x / j.group;
+  for (int64_t top = blockIdx.x * per_block; top < j.kept.count; top += gridDim.x * per_block) {
+    const int64_t o = top + slot;
+    const bool mine = o < j.kept.count;
+    int64_t in_offset = 0, out_offset = 0;
+    typename R::Value v = R::neutral(j);
+    if (mine) {
+      j.kept.offsets(o, in_offset, out_offset);
+      const A center = j.center ? load<A>(j.center, j.in_dtype, out_offset) : A(0);
+      const int64_t begin = blockIdx.y * j.per_split, end = min(j.reduced.count, begin + j.per_split);
+      v = along<R, T>(j, in_offset, center, begin, end, lane, j.group);
+    }
+    v = group_combined<R>(j, v, j.group);
+    if (partials) {
+      typename R::Value* parts = partials + o * j.splits;
+      if (threadIdx.x == 0) parts[blockIdx.y] = v;
+      if (!last_of(tickets + o, static_cast<unsigned>(j.splits))) return;
+      v = R::neutral(j);
+      for (int64_t s = threadIdx.x; s < j.splits; s += blockDim.x) v = R::combine(j, v, fresh(parts + s));
+      v = group_combined<R>(j, v, j.group);
+    }
+    if (mine && lane == 0) put(j, out_offset, v);
+  }
+}
+
+// ---- neighbours are kept
+
+// j.group threads side by side, each with an output, or with as many neighbouring ones as a pack has (j.packs); the
+// block's rows of such threads share the reduced elements.
+template <class R, class T>
+__global__ void column_kernel(const __grid_constant__ Job j, typename R::Value* partials, unsigned* tickets) {
+  using A = typename R::In;
+  using V = typename R::Value;
+  constexpr int N = kPack<T>;
+  __shared__ V parts[kThreads];
+  begin_early();
+  const int width = N > 1 && j.packs ? N : 1;
+  const int x = static_cast<int>(threadIdx.x) % j.group, y = static_cast<int>(threadIdx.x) / j.group;
+  const int rows = static_cast<int>(blockDim.x) / j.group;
+  const int64_t units = j.kept.count / width, groups = (units + j.group - 1) / j.group;
+  const int64_t out_step = j.kept.ndim > 0 ? j.kept.out[j.kept.ndim - 1] : 0;
+  for (int64_t g = blockIdx.x; g < groups; g += gridDim.x) {
+    const int64_t o = (g * j.group + x) * width;
+    const bool mine = o < j.kept.count;
+    int64_t in_offset = 0, out_offset = 0;
+    V v[N];
+    A center[N];
+#pragma unroll
+    for (int e = 0; e < N; ++e) v[e] = R::neutral(j), center[e] = A(0);
+    // Of the threads of a column the first gets what all have.
+    const auto join_rows = [&] {
+#pragma unroll
+      for (int e = 0; e < N; ++e) {
+        if (rows == 1 || e >= width) break;
+        __syncthreads();
+        parts[threadIdx.x] = v[e];
+        __syncthreads();
+        for (int half = rows / 2; half > 0; half /= 2) {
+          if (y < half) parts[threadIdx.x] = R::combine(j, parts[threadIdx.x], parts[threadIdx.x + half * j.group]);
+          __syncthreads();
+        }
+        v[e] = parts[threadIdx.x];
+      }
+    };
+    if (mine) {
+      j.kept.offsets(o, in_offset, out_offset);
+      if (j.center) {
+#pragma unroll
+        for (int e = 0; e < N; ++e)
+          if (e < width) center[e] = load<A>(j.center, j.in_dtype, out_offset + e * out_step);
+      }
+      const int64_t begin = blockIdx.y * j.per_split, end = min(j.reduced.count, begin + j.per_split);
+      int64_t i = begin + y;
+      if constexpr (N > 1) {
+        if (j.packs) {
+          const T* from = static_cast<const T*>(j.in) + in_offset;
+          const auto at = [&](int64_t row) {
+            return *reinterpret_cast<const Pack<T, N>*>(from + j.reduced.offset(row));
+          };
+          const auto take = [&](const Pack<T, N>& p, int64_t row) {
+#pragma unroll
+            for (int e = 0; e < N; ++e)
+              v[e] = R::combine(j, v[e], R::mapped(j, static_cast<A>(widen(p.v[e])), center[e], row));
+          };
+          for (; i + 3 * rows < end; i += 4 * rows) {
+            Pack<T, N> p[4];
+#pragma unroll
+            for (int k = 0; k < 4; ++k) p[k] = at(i + k * rows);
+#pragma unroll
+            for (int k = 0; k < 4; ++k) take(p[k], i + k * rows);
+          }
+          for (; i < end; i += rows) take(at(i), i);
+        }
+      }
+      if (width == 1) v[0] = along<R, T>(j, in_offset, center[0], begin, end, y, rows);
+    }
+    join_rows();
+    if (partials) {
+      if (y == 0 && mine) {
+#pragma unroll
+        for (int e = 0; e < N; ++e)
+          if (e < width) partials[blockIdx.y * j.kept.count + o + e] = v[e];
+      }
+      if (!last_of(tickets + g, static_cast<unsigned>(j.splits))) return;
+#pragma unroll
+      for (int e = 0; e < N; ++e) {
+        v[e] = R::neutral(j);
+        if (!mine || e >= width) continue;
+        for (int64_t s = y; s < j.splits; s += rows)
+          v[e] = R::combine(j, v[e], fresh(partials + s * j.kept.count + o + e));
+      }
+      join_rows();
+    }
+    if (mine && y == 0) {
+#pragma unroll
+      for (int e = 0; e < N; ++e)
+        if (e < width) put(j, out_offset + e * out_step, v[e]);
+    }
+  }
+}
+
+// ---- launching
+
+// Whether every stride but the innermost is a multiple of n.
+inline bool steps_are_multiples(const Walk& w, int64_t n, int innermost) {
+  for (int d = 0; d < w.ndim - innermost; ++d)
+    if (w.in[d] % n != 0) return false;
+  return true;
+}
+
+template <class R, auto Kernel>
+void run_split(Job& j, int64_t blocks) {
+  static_assert(132 * 8 <= kTickets);  // outputs that are split are fewer
+  j.splits = std::max<int64_t>(1, (j.reduced.count + j.per_split - 1) / std::max<int64_t>(j.per_split, 1));
+  const dim3 grid(static_cast<unsigned>(std::min<int64_t>(blocks, 65536)), static_cast<unsigned>(j.splits));
+  if (j.splits == 1) return launch<Kernel>("reduction", grid, kThreads, j, nullptr, nullptr);
+  const Scratch scratch(static_cast<size_t>(j.splits * j.kept.count) * sizeof(typename R::Value));
+  launch<Kernel>("reduction", grid, kThreads, j, scratch.as<typename R::Value>(), tickets());
+}
+
+template <class R, class T>
+void run_rows(Job& j) {
+  constexpr int N = kPack<T>;
+  const Walk &kept = j.kept, &reduced = j.reduced;
+  if (N > 1 && reduced.in[reduced.ndim - 1] == 1) {
+    const bool aligned = reinterpret_cast<uintptr_t>(j.in) % (N * sizeof(T)) == 0 && steps_are_multiples(kept, N, 0) &&
+                         steps_are_multiples(reduced, N, 1) && reduced.sizes[reduced.ndim - 1] % N == 0;
+    j.packs = aligned || (reduced.ndim == 1 && reduced.count >= 8 * N);  // one dim finds its own beginning
+  }
+  const int64_t units = j.packs ? reduced.count / N : reduced.count;
+  j.group = 1;
+  while (j.group < kThreads && j.group * 4 <= units) j.group *= 2;
+  while (j.group < kThreads && j.group < units && kept.count * j.group < int64_t{132} * 1024) j.group *= 2;
+  const int64_t per_block = kThreads / j.group, blocks = (kept.count + per_block - 1) / per_block;
+  j.per_split = reduced.count;
+  if (per_block == 1) {
+    // The split depends on the sizes alone (132 is the multiprocessors of one card, not of this one).
+    const int64_t wanted = std::max<int64_t>(1, 132 * 8 / blocks);
+    j.per_split = std::max<int64_t>((reduced.count + wanted - 1) / wanted, 2048);
+    j.per_split = (j.per_split + N - 1) / N * N;
+  }
+  run_split<R, row_kernel<R, T>>(j, blocks);
+}
+
+template <class R, class T>
+void run_columns(Job& j) {
+  constexpr int N = kPack<T>;
+  const Walk &kept = j.kept, &reduced = j.reduced;
+  j.packs = N > 1 && kept.ndim > 0 && kept.in[kept.ndim - 1] == 1 && kept.sizes[kept.ndim - 1] % N == 0 &&
+            reinterpret_cast<uintptr_t>(j.in) % (N * sizeof(T)) == 0 && steps_are_multiples(kept, N, 1) &&
+            steps_are_multiples(reduced, N, 0);
+  const int64_t units = j.packs ? kept.count / N : kept.count;
+  j.group = 1;
+  while (j.group < 32 && j.group < units) j.group *= 2;
+  const auto wider = [&] {
+    return kThreads / j.group > reduced.count || (reduced.count <= 256 && units / j.group > 132 * 16);
+  };
+  while (j.group < kThreads && wider()) j.group *= 2;
+  const int64_t rows = kThreads / j.group, blocks = (units + j.group - 1) / j.group;
+  const int64_t wanted = std::max<int64_t>(1, 132 * 8 / blocks);
+  j.per_split = std::max<int64_t>({(reduced.count + wanted - 1) / wanted, rows * 8, 1});
+  run_split<R, column_kernel<R, T>>(j, blocks);
+}
+
+template <class R, class T>
+void run_as(Job& j) {
+  const int64_t kept_step = j.kept.ndim > 0 ? j.kept.step() : INT64_MAX, reduced_step = j.reduced.step();
+  // Where one element is repeated neighbours read the same: then threads side by side are enough.
+  if (j.reduced.ndim == 0 || reduced_step > kept_step || (reduced_step == 0 && j.kept.count >= 1024))
+    return run_columns<R, T>(j);
+  run_rows<R, T>(j);
+}
+
+// Which whole numbers have a kernel of their own: none are taken, all by AnyInteger, or each.
+enum class Integers : uint8_t { none, any, each };
+
+template <template <class> class R, Integers Which>
+void run_by_dtype(Job& j) {
+  switch (j.in_dtype) {
+    case DType::float32:
+      return run_as<R<float>, float>(j);
+    case DType::float64:
+      return run_as<R<double>, double>(j);
+    case DType::float16:
+      return run_as<R<float>, __half>(j);
+    case DType::bfloat16:
+      return run_as<R<float>, __nv_bfloat16>(j);
+    default:
+      break;
+  }
+  if constexpr (Which == Integers::each) {
+    switch (j.in_dtype) {
+      case DType::int64:
+        return run_as<R<int64_t>, int64_t>(j);
+      case DType::int32:
+        return run_as<R<int64_t>, int32_t>(j);
+      case DType::boolean:
+      case DType::uint8:
+        return run_as<R<int64_t>, uint8_t>(j);
+      default:
+        break;
+    }
+  }
+  if constexpr (Which != Integers::none) {
+    run_as<R<int64_t>, AnyInteger>(j);
+  } else {
+    TENSORGRAD_CHECK(false, DTypeError, "reduction: expected a floating-point tensor, got ", j.in_dtype);
+  }
+}
+
+// In files of their own, so that they compile side by side.
+void reduce_other(Job& j);
+void reduce_moments(Job& j);
+void reduce_places(Job& j);
+
+}  // namespace tensorgrad::gpu

@@ -1,0 +1,9 @@
+// Products, norms and sums that a branch tells apart.
+
+#include "kernels/cuda/reduce.cuh"
+
+namespace tensorgrad::gpu {
+
+void reduce_other(Job& j) { run_by_dtype<OtherOf, Integers::any>(j); }
+
+}  // namespace tensorgrad::gpu

@@ -1,0 +1,9 @@
+// Extremes with their places.
+
+#include "kernels/cuda/reduce.cuh"
+
+namespace tensorgrad::gpu {
+
+void reduce_places(Job& j) { run_by_dtype<PlaceOf, Integers::each>(j); }
+
+}  // namespace tensorgrad::gpu
