@@ -24,6 +24,7 @@ from bench.cases import CASES, Case
 class Worker:
     def __init__(self, library: str, device: str, threads: int):
         self.lib: Any = importlib.import_module(library)
+        gc.freeze()  # what importing made stays: collections between cases need not look at it
         self.device = device
         self.lib.set_num_threads(threads)
         self.wait = self.lib.cuda.synchronize if device.startswith("cuda") else lambda: None

@@ -5,6 +5,7 @@
 #include "tensorgrad/autocast.h"
 #include "tensorgrad/autograd.h"
 #include "tensorgrad/cuda.h"
+#include "tensorgrad/cuda_nccl.h"
 #include "tensorgrad/data.h"
 #include "tensorgrad/device.h"
 #include "tensorgrad/dtype.h"

@@ -9,6 +9,7 @@
 
 #include "object.h"
 #include "tensorgrad/cuda.h"
+#include "tensorgrad/cuda_nccl.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -79,9 +80,36 @@ void add_streams(nb::module_& m) {
       .def("reset", &cuda::Graph::reset, "Forgets the recorded work.");
 }
 
+std::vector<Tensor> tensors_of(nb::handle sequence) {
+  std::vector<Tensor> found;
+  for (nb::handle t : nb::iter(sequence)) {
+    if (!is_tensor(t.ptr())) throw nb::type_error("nccl: expected a sequence of Tensors");
+    found.push_back(unwrap(t.ptr()));
+  }
+  return found;
+}
+
+void add_nccl(nb::module_& m) {
+  m.def("_nccl_version", &cuda::nccl::version);
+  m.def("_nccl_all_reduce", [](nb::handle in, nb::handle out, int op) {
+    cuda::nccl::all_reduce(tensors_of(in), tensors_of(out), static_cast<cuda::nccl::Op>(op));
+  });
+  m.def("_nccl_reduce", [](nb::handle in, nb::handle out, int root, int op) {
+    const std::vector<Tensor> to = tensors_of(out);
+    cuda::nccl::reduce(tensors_of(in), to.empty() ? Tensor() : to[0], root, static_cast<cuda::nccl::Op>(op));
+  });
+  m.def("_nccl_broadcast", [](nb::handle tensors, int root) { cuda::nccl::broadcast(tensors_of(tensors), root); });
+  m.def("_nccl_all_gather",
+        [](nb::handle in, nb::handle out) { cuda::nccl::all_gather(tensors_of(in), tensors_of(out)); });
+  m.def("_nccl_reduce_scatter", [](nb::handle in, nb::handle out, int op) {
+    cuda::nccl::reduce_scatter(tensors_of(in), tensors_of(out), static_cast<cuda::nccl::Op>(op));
+  });
+}
+
 }  // namespace
 
 void add_cuda(nb::module_& m) {
+  add_nccl(m);
   m.def("_cuda_record_stream", [](nb::handle t, const cuda::Stream& stream) {
     if (!is_tensor(t.ptr())) throw nb::type_error("record_stream: expected a Tensor");
     cuda::record_stream(unwrap(t.ptr()), stream);

@@ -1,9 +1,13 @@
 """CUDA devices: what torch.cuda says about them. Works on a machine without one: is_available() is False, and what
 needs a device raises an error that says what is missing."""
 
+import sys
 from types import SimpleNamespace
 
 from . import _C
+from . import _nccl as nccl
+
+sys.modules[f"{__name__}.nccl"] = nccl  # for `import tensorgrad.cuda.nccl`
 
 Event = _C._CudaEvent
 Stream = _C._CudaStream

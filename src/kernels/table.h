@@ -9,6 +9,7 @@
 #include "core/check.h"
 #include "core/runtime.h"
 #include "kernels/attention.h"
+#include "kernels/collective.h"
 #include "kernels/conv.h"
 #include "kernels/factory.h"
 #include "kernels/gemm.h"
@@ -39,6 +40,7 @@ struct KernelTable {
   ConvKernels conv;
   PoolKernels pool;
   OptimKernels optim;
+  CollectiveKernels collective;
 };
 
 namespace detail {

@@ -127,3 +127,90 @@ def test_streams_events_graphs_and_memory_of_the_second_device():
     tg.manual_seed(3)
     assert tg.equal(a, tg.randn(100, device="cuda:1"))
     tg.cuda.synchronize(1)
+
+
+# --- NCCL
+
+nccl = tg.cuda.nccl
+
+
+def ranks(*values, dtype=None):
+    return [tg.tensor(v, device=f"cuda:{i}", dtype=dtype) for i, v in enumerate(values)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16", "int32", "int64", "uint8", "int8"])
+def test_all_reduce(dtype):
+    a, b = ranks([1, 2, 3], [10, 20, 30], dtype=getattr(tg, dtype))
+    nccl.all_reduce([a, b])
+    assert a.tolist() == b.tolist() == [11, 22, 33]
+    out = [tg.zeros_like(a), tg.zeros_like(b)]
+    nccl.all_reduce((a, b), out, op=nccl.MAX)
+    assert out[0].tolist() == out[1].tolist() == [11, 22, 33]
+
+
+def test_operations_of_all_reduce():
+    for op, expected in ((nccl.PROD, [3.0, -8.0]), (nccl.MIN, [1.0, -2.0]), (nccl.MAX, [3.0, 4.0]), (nccl.AVG, [2.0, 1.0])):
+        a, b = ranks([1.0, -2.0], [3.0, 4.0])
+        nccl.all_reduce([a, b], op=op)
+        assert a.tolist() == b.tolist() == expected
+
+
+def test_reduce_and_broadcast():
+    a, b = ranks([1.0, 2.0], [3.0, 4.0])
+    nccl.reduce([a, b], root=1)
+    assert (a.tolist(), b.tolist()) == ([1.0, 2.0], [4.0, 6.0])
+    out = tg.zeros(2, device="cuda:0")
+    nccl.reduce([a, b], out)
+    assert (a.tolist(), out.tolist()) == ([1.0, 2.0], [5.0, 8.0])
+    nccl.broadcast([a, b], root=1)
+    assert a.tolist() == [4.0, 6.0]
+    nccl.broadcast([a, b])
+
+
+def test_all_gather_and_reduce_scatter():
+    a, b = ranks([[1.0, 2.0]], [[3.0, 4.0]])
+    out = [tg.zeros(2, 2, device=t.device) for t in (a, b)]
+    nccl.all_gather([a, b], out)
+    assert out[0].tolist() == out[1].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    parts = [tg.zeros(2, device=t.device) for t in (a, b)]
+    nccl.reduce_scatter(out, parts)
+    assert (parts[0].tolist(), parts[1].tolist()) == ([2.0, 4.0], [6.0, 8.0])
+
+
+def test_collectives_follow_the_work_before_them():
+    a, b = (tg.full((1 << 20,), 1.0, device=f"cuda:{i}") for i in range(2))
+    for _ in range(20):
+        a.mul_(0.5)
+        b.mul_(0.5)
+        nccl.all_reduce([a, b])
+    assert a.sum().item() == b.sum().item() == 1 << 20
+    assert tg.cuda.current_device() == 0
+    assert nccl.version() >= (2, 0, 0)
+    assert nccl.is_available([a, b])
+    assert not nccl.is_available([a, a])
+    assert not nccl.is_available([a.cpu()])
+
+
+def test_what_collectives_refuse():
+    a, b = ranks([1.0, 2.0], [3.0, 4.0])
+    with pytest.raises(ValueError, match="empty list"):
+        nccl.all_reduce([])
+    with pytest.raises(RuntimeError, match="both on cuda:0"):
+        nccl.all_reduce([a, a])
+    with pytest.raises(RuntimeError, match="is on cpu"):
+        nccl.broadcast([a, b.cpu()])
+    with pytest.raises((RuntimeError, TypeError), match="float64"):
+        nccl.all_reduce([a, b.double()])
+    with pytest.raises(RuntimeError, match="3 elements"):
+        nccl.all_reduce([a, tg.zeros(3, device="cuda:1")])
+    with pytest.raises(ValueError, match="contiguous"):
+        nccl.all_reduce([a, tg.zeros(4, device="cuda:1")[::2]])
+    with pytest.raises(IndexError, match="root 2 of 2"):
+        nccl.broadcast([a, b], root=2)
+    with pytest.raises(ValueError, match="2 inputs, but 1 outputs"):
+        nccl.all_gather([a, b], [tg.zeros(4, device="cuda:0")])
+    saved = (a.clone().requires_grad_() * 2).exp()
+    out = saved.detach()
+    nccl.reduce([out, b])
+    with pytest.raises(RuntimeError, match="modified"):
+        saved.sum().backward()

@@ -18,6 +18,7 @@ struct ConvKernels;
 struct PoolKernels;
 struct OptimKernels;
 struct AttentionKernels;
+struct CollectiveKernels;
 struct KernelTable;
 }  // namespace tensorgrad
 
@@ -36,6 +37,7 @@ void fill(ConvKernels& k);
 void fill(PoolKernels& k);
 void fill(OptimKernels& k);
 void fill(AttentionKernels& k);
+void fill(CollectiveKernels& k);
 void fill_half(AttentionKernels& k);  // its 16-bit part
 void fill(KernelTable& table);
 

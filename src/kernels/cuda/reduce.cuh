@@ -71,9 +71,14 @@ struct Job {
   const void* center;  // like out, of the input's dtype
   double power, divide, outer_power;
   bool root, largest;
-  int group;  // row_kernel: threads of an output. column_kernel: outputs (or packs of them) side by side in a block
+  // 2^group_bits: row_kernel: threads of an output; column_kernel: threads side by side in a block, each with an output
+  // or, with packs, as many neighbours as a pack has.
+  int group_bits;
   bool packs;
+  int64_t groups;  // column_kernel: of 2^group_bits threads over the outputs
   int64_t splits, per_split;
+
+  __device__ __host__ int group() const { return 1 << group_bits; }
 };
 
 // An element type that only the dtype says, read as int64: whole numbers that are seldom reduced.
@@ -92,43 +97,64 @@ __device__ inline A element(const Job& j, int64_t at) {
   }
 }
 
-// ---- what is made of the elements: a value (Value) of each, and one of two
+// ---- what is made of the elements: a Value of each, and one of two. include() adds M elements, the first of which is
+// the i-th, the others `step` apart, and all of them after what `to` has.
+
+template <class R, class A, class V = A>
+struct Elements {
+  using In = A;
+  using Value = V;
+  template <int M>
+  __device__ static void include(const Job& j, V& to, const A (&x)[M], A center, int64_t, int64_t) {
+#pragma unroll
+    for (int k = 0; k < M; ++k) to = R::combine(j, to, R::mapped(j, x[k], center));
+  }
+};
 
 template <class A>
-struct SumOf {
-  using In = A;
+struct SumOf : Elements<SumOf<A>, A> {
   using Value = A;
   __device__ static Value neutral(const Job&) { return A(0); }
-  __device__ static Value mapped(const Job&, A x, A, int64_t) { return x; }
+  __device__ static Value mapped(const Job&, A x, A) { return x; }
   __device__ static Value combine(const Job&, Value a, Value b) { return a + b; }
 };
 
+// The smallest is the largest of what this makes of all numbers.
+__device__ inline float reversed(float x) { return -x; }
+__device__ inline double reversed(double x) { return -x; }
+__device__ inline int64_t reversed(int64_t x) { return ~x; }
+template <class A>
+__device__ inline A lowest() {
+  if constexpr (std::is_floating_point_v<A>) return A(-INFINITY);
+  return static_cast<A>(INT64_MIN);
+}
+__device__ inline float larger(float a, float b) {  // NaN above all
+  float v;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(v) : "f"(a), "f"(b));
+  return v;
+}
+__device__ inline double larger(double a, double b) { return a != a || a > b ? a : b; }
+__device__ inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
 // Largest and smallest, of sizes too. NaN above all.
 template <class A>
-struct ExtremeOf {
-  using In = A;
+struct ExtremeOf : Elements<ExtremeOf<A>, A> {
   using Value = A;
-  __device__ static Value neutral(const Job& j) {
-    if constexpr (std::is_floating_point_v<A>) return j.largest ? A(-INFINITY) : A(INFINITY);
-    return j.largest ? static_cast<A>(INT64_MIN) : static_cast<A>(INT64_MAX);
+  __device__ static Value neutral(const Job&) { return lowest<A>(); }
+  __device__ static Value mapped(const Job& j, A x, A) {
+    if ((j.op == ReduceOp::max_abs || j.op == ReduceOp::min_abs) && x < A(0)) x = -x;
+    return j.largest ? x : reversed(x);
   }
-  __device__ static Value mapped(const Job& j, A x, A, int64_t) {
-    return (j.op == ReduceOp::max_abs || j.op == ReduceOp::min_abs) && x < A(0) ? -x : x;
-  }
-  __device__ static Value combine(const Job& j, Value a, Value b) {
-    if (a != a) return a;
-    if (b != b) return b;
-    return (j.largest ? a > b : a < b) ? a : b;
-  }
+  __device__ static Value combine(const Job&, Value a, Value b) { return larger(a, b); }
+  __device__ static Value result(const Job& j, Value v) { return j.largest ? v : reversed(v); }
 };
 
 // any, all, count_nonzero
 template <class A>
-struct TruthOf {
-  using In = A;
+struct TruthOf : Elements<TruthOf<A>, A, int64_t> {
   using Value = int64_t;
   __device__ static Value neutral(const Job& j) { return j.op == ReduceOp::all; }
-  __device__ static Value mapped(const Job&, A x, A, int64_t) { return x != A(0); }
+  __device__ static Value mapped(const Job&, A x, A) { return x != A(0); }
   __device__ static Value combine(const Job& j, Value a, Value b) {
     return j.op == ReduceOp::any ? a | b : j.op == ReduceOp::all ? a & b : a + b;
   }
@@ -136,12 +162,11 @@ struct TruthOf {
 
 // Everything else, by a branch that all threads take alike.
 template <class A>
-struct OtherOf {
-  using In = A;
+struct OtherOf : Elements<OtherOf<A>, A> {
   using Value = A;
   __device__ static A magnitude(A x) { return x < A(0) ? -x : x; }
   __device__ static Value neutral(const Job& j) { return j.op == ReduceOp::prod ? A(1) : A(0); }
-  __device__ static Value mapped(const Job& j, A x, A center, int64_t) {
+  __device__ static Value mapped(const Job& j, A x, A center) {
     switch (j.op) {
       case ReduceOp::nansum:
         return x != x ? A(0) : x;
@@ -170,18 +195,29 @@ template <class A>
 struct PlaceOf {
   using In = A;
   using Value = Placed<A>;
-  __device__ static Value neutral(const Job& j) { return {ExtremeOf<A>::neutral(j), INT64_MAX}; }
-  __device__ static Value mapped(const Job&, A x, A, int64_t at) { return {x, at}; }
-  __device__ static Value combine(const Job& j, Value a, Value b) {
+  // No place yet. It stays so where every element is the lowest number: then the first of them is meant.
+  __device__ static Value neutral(const Job&) { return {lowest<A>(), INT64_MAX}; }
+  template <int M>
+  __device__ static void include(const Job& j, Value& to, const A (&x)[M], A, int64_t i, int64_t step) {
+#pragma unroll
+    for (int k = 0; k < M; ++k) {
+      const A v = j.largest ? x[k] : reversed(x[k]);
+      if (!(v <= to.v) && to.v == to.v) to = {v, i + k * step};  // above, or the first NaN
+    }
+  }
+  __device__ static Value combine(const Job&, Value a, Value b) {
     bool second;
     if (b.v != b.v) {
       second = a.v == a.v || b.at < a.at;
     } else if (a.v != a.v) {
       second = false;
     } else {
-      second = b.v == a.v ? b.at < a.at : j.largest ? b.v > a.v : b.v < a.v;
+      second = b.v == a.v ? b.at < a.at : b.v > a.v;
     }
     return second ? b : a;
+  }
+  __device__ static Value result(const Job& j, Value v) {
+    return {j.largest ? v.v : reversed(v.v), v.at == INT64_MAX ? 0 : v.at};
   }
 };
 
@@ -189,17 +225,28 @@ template <class A>
 struct Moments {
   A mean, squares, count;  // squares: sum of (x - mean)^2
 };
+__device__ inline float quotient(float a, float b) { return __fdividef(a, b); }
+__device__ inline double quotient(double a, double b) { return a / b; }
 // Mean and sum of squares about it in one pass: B. P. Welford 1962; T. F. Chan, G. H. Golub, R. J. LeVeque 1979.
 template <class A>
 struct MomentsOf {
   using In = A;
   using Value = Moments<A>;
   __device__ static Value neutral(const Job&) { return {A(0), A(0), A(0)}; }
-  __device__ static Value mapped(const Job&, A x, A, int64_t) { return {x, A(0), A(1)}; }
+  template <int M>
+  __device__ static void include(const Job& j, Value& to, const A (&x)[M], A, int64_t, int64_t) {
+    Value v{x[0], A(0), A(M)};
+#pragma unroll
+    for (int k = 1; k < M; ++k) v.mean += x[k];
+    v.mean *= A(1) / A(M);
+#pragma unroll
+    for (int k = 0; k < M; ++k) v.squares += (x[k] - v.mean) * (x[k] - v.mean);
+    to = combine(j, to, v);
+  }
   __device__ static Value combine(const Job&, Value a, Value b) {
-    if (b.count == A(0)) return a;
-    if (a.count == A(0)) return b;
-    const A count = a.count + b.count, share = b.count / count, away = b.mean - a.mean;
+    const A count = a.count + b.count;
+    if (count == A(0)) return a;
+    const A share = quotient(b.count, count), away = b.mean - a.mean;
     return {a.mean + away * share, a.squares + b.squares + away * away * a.count * share, count};
   }
 };
@@ -229,6 +276,11 @@ __device__ inline void put(const Job& j, int64_t at, Moments<A> v) {
   store(j.out, j.out_dtype, at, finished(j, v.squares));
   store(j.second, j.out_dtype, at, v.count == A(0) ? A(NAN) : v.mean);
 }
+template <class R>
+__device__ inline void put_result(const Job& j, int64_t at, typename R::Value v) {
+  if constexpr (requires { R::result(j, v); }) v = R::result(j, v);
+  put(j, at, v);
+}
 
 // ---- values between threads
 
@@ -255,11 +307,11 @@ __device__ inline V fresh(const V* p) {
   return v;
 }
 
-// The values of `group` neighbouring threads (a power of two) combined in the first of them. All threads of the block
-// call it.
+// The values of j.group() neighbouring threads combined in the first of them. All threads of the block call it.
 template <class R>
-__device__ inline typename R::Value group_combined(const Job& j, typename R::Value v, int group) {
+__device__ inline typename R::Value group_combined(const Job& j, typename R::Value v) {
   __shared__ typename R::Value parts[32];
+  const int group = j.group();
   const int width = min(group, 32);
   for (int o = width / 2; o > 0; o /= 2) v = R::combine(j, v, from_lane_below(v, o, width));
   if (group <= 32) return v;
@@ -267,7 +319,7 @@ __device__ inline typename R::Value group_combined(const Job& j, typename R::Val
   if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
   __syncthreads();
   const int warps = group / 32;
-  if (threadIdx.x % group == 0) {
+  if ((threadIdx.x & (group - 1)) == 0) {
     for (int w = 1; w < warps; ++w) v = R::combine(j, v, parts[threadIdx.x / 32 + w]);
   }
   return v;
@@ -286,8 +338,10 @@ __device__ inline typename R::Value along(const Job& j, int64_t base, typename R
 #pragma unroll
   for (int k = 0; k < 4; ++k) v[k] = R::neutral(j);
   const auto take = [&](V& to, int64_t i) {
-    to = R::combine(j, to, R::mapped(j, element<A, T>(j, base + j.reduced.offset(i)), center, i));
+    const A x[1] = {element<A, T>(j, base + j.reduced.offset(i))};
+    R::include(j, to, x, center, i, 0);
   };
+  const auto joined = [&] { return R::combine(j, R::combine(j, v[0], v[1]), R::combine(j, v[2], v[3])); };
   if constexpr (N > 1) {
     if (j.packs) {
       const T* from = static_cast<const T*>(j.in) + base;
@@ -299,8 +353,10 @@ __device__ inline typename R::Value along(const Job& j, int64_t base, typename R
       }
       const int64_t packs = (end - inner) / N;
       const auto take_pack = [&](V& to, const Pack<T, N>& p, int64_t i) {
+        A x[N];
 #pragma unroll
-        for (int e = 0; e < N; ++e) to = R::combine(j, to, R::mapped(j, static_cast<A>(widen(p.v[e])), center, i + e));
+        for (int e = 0; e < N; ++e) x[e] = static_cast<A>(widen(p.v[e]));
+        R::include(j, to, x, center, i, 1);
       };
       int64_t p = first;
       for (; p + 3 * int64_t{step} < packs; p += 4 * int64_t{step}) {
@@ -316,28 +372,27 @@ __device__ inline typename R::Value along(const Job& j, int64_t base, typename R
         take_pack(v[0], *reinterpret_cast<const Pack<T, N>*>(from + j.reduced.offset(i)), i);
       }
       for (int64_t i = inner + packs * N + first; i < end; i += step) take(v[0], i);
-      return R::combine(j, R::combine(j, v[0], v[1]), R::combine(j, v[2], v[3]));
+      return joined();
     }
   }
   int64_t i = begin + first;
-  for (; i + 3 * int64_t{step} < end; i += 4 * int64_t{step}) {
-    A x[4];
+  for (; i + 7 * int64_t{step} < end; i += 8 * int64_t{step}) {
+    A x[8];
 #pragma unroll
-    for (int k = 0; k < 4; ++k) x[k] = element<A, T>(j, base + j.reduced.offset(i + k * int64_t{step}));
-#pragma unroll
-    for (int k = 0; k < 4; ++k) v[k] = R::combine(j, v[k], R::mapped(j, x[k], center, i + k * int64_t{step}));
+    for (int k = 0; k < 8; ++k) x[k] = element<A, T>(j, base + j.reduced.offset(i + k * int64_t{step}));
+    R::include(j, v[0], x, center, i, step);
   }
   for (; i < end; i += step) take(v[0], i);
-  return R::combine(j, R::combine(j, v[0], v[1]), R::combine(j, v[2], v[3]));
+  return joined();
 }
 
-// j.group threads an output. Split (then a block is one group), the last block of an output puts its parts together.
+// j.group() threads an output. Split (then a block is one group), the last block of an output puts its parts together.
 template <class R, class T>
-__global__ void row_kernel(const __grid_constant__ Job j, typename R::Value* partials, unsigned* tickets) {
+__global__ void __launch_bounds__(kThreads, sizeof(typename R::Value) > 8 ? 3 : 4) row_kernel(const __grid_constant__ Job j, typename R::Value* partials, unsigned* tickets) {
   using A = typename R::In;
   begin_early();
-  const int lane = static_cast<int>(threadIdx.x) % j.group, slot = static_cast<int>(threadIdx.x) / j.group;
-  const int64_t per_block = blockDim.x / j.group;
+  const int lane = static_cast<int>(threadIdx.x) & (j.group() - 1), slot = static_cast<int>(threadIdx.x) >> j.group_bits;
+  const int64_t per_block = kThreads >> j.group_bits;
   for (int64_t top = blockIdx.x * per_block; top < j.kept.count; top += gridDim.x * per_block) {
     const int64_t o = top + slot;
     const bool mine = o < j.kept.count;
@@ -347,39 +402,38 @@ __global__ void row_kernel(const __grid_constant__ Job j, typename R::Value* par
       j.kept.offsets(o, in_offset, out_offset);
       const A center = j.center ? load<A>(j.center, j.in_dtype, out_offset) : A(0);
       const int64_t begin = blockIdx.y * j.per_split, end = min(j.reduced.count, begin + j.per_split);
-      v = along<R, T>(j, in_offset, center, begin, end, lane, j.group);
+      v = along<R, T>(j, in_offset, center, begin, end, lane, j.group());
     }
-    v = group_combined<R>(j, v, j.group);
+    v = group_combined<R>(j, v);
     if (partials) {
       typename R::Value* parts = partials + o * j.splits;
       if (threadIdx.x == 0) parts[blockIdx.y] = v;
       if (!last_of(tickets + o, static_cast<unsigned>(j.splits))) return;
       v = R::neutral(j);
       for (int64_t s = threadIdx.x; s < j.splits; s += blockDim.x) v = R::combine(j, v, fresh(parts + s));
-      v = group_combined<R>(j, v, j.group);
+      v = group_combined<R>(j, v);
     }
-    if (mine && lane == 0) put(j, out_offset, v);
+    if (mine && lane == 0) put_result<R>(j, out_offset, v);
   }
 }
 
 // ---- neighbours are kept
 
-// j.group threads side by side, each with an output, or with as many neighbouring ones as a pack has (j.packs); the
+// j.group() threads side by side, each with an output, or with as many neighbouring ones as a pack has (j.packs); the
 // block's rows of such threads share the reduced elements.
 template <class R, class T>
-__global__ void column_kernel(const __grid_constant__ Job j, typename R::Value* partials, unsigned* tickets) {
+__global__ void __launch_bounds__(kThreads, sizeof(typename R::Value) > 8 ? 3 : 4) column_kernel(const __grid_constant__ Job j, typename R::Value* partials, unsigned* tickets) {
   using A = typename R::In;
   using V = typename R::Value;
   constexpr int N = kPack<T>;
   __shared__ V parts[kThreads];
   begin_early();
   const int width = N > 1 && j.packs ? N : 1;
-  const int x = static_cast<int>(threadIdx.x) % j.group, y = static_cast<int>(threadIdx.x) / j.group;
-  const int rows = static_cast<int>(blockDim.x) / j.group;
-  const int64_t units = j.kept.count / width, groups = (units + j.group - 1) / j.group;
+  const int x = static_cast<int>(threadIdx.x) & (j.group() - 1), y = static_cast<int>(threadIdx.x) >> j.group_bits;
+  const int rows = kThreads >> j.group_bits;
   const int64_t out_step = j.kept.ndim > 0 ? j.kept.out[j.kept.ndim - 1] : 0;
-  for (int64_t g = blockIdx.x; g < groups; g += gridDim.x) {
-    const int64_t o = (g * j.group + x) * width;
+  for (int64_t g = blockIdx.x; g < j.groups; g += gridDim.x) {
+    const int64_t o = ((g << j.group_bits) + x) * width;
     const bool mine = o < j.kept.count;
     int64_t in_offset = 0, out_offset = 0;
     V v[N];
@@ -395,7 +449,7 @@ __global__ void column_kernel(const __grid_constant__ Job j, typename R::Value* 
         parts[threadIdx.x] = v[e];
         __syncthreads();
         for (int half = rows / 2; half > 0; half /= 2) {
-          if (y < half) parts[threadIdx.x] = R::combine(j, parts[threadIdx.x], parts[threadIdx.x + half * j.group]);
+          if (y < half) parts[threadIdx.x] = R::combine(j, parts[threadIdx.x], parts[threadIdx.x + half * j.group()]);
           __syncthreads();
         }
         v[e] = parts[threadIdx.x];
@@ -416,19 +470,26 @@ __global__ void column_kernel(const __grid_constant__ Job j, typename R::Value* 
           const auto at = [&](int64_t row) {
             return *reinterpret_cast<const Pack<T, N>*>(from + j.reduced.offset(row));
           };
-          const auto take = [&](const Pack<T, N>& p, int64_t row) {
-#pragma unroll
-            for (int e = 0; e < N; ++e)
-              v[e] = R::combine(j, v[e], R::mapped(j, static_cast<A>(widen(p.v[e])), center[e], row));
-          };
           for (; i + 3 * rows < end; i += 4 * rows) {
             Pack<T, N> p[4];
 #pragma unroll
             for (int k = 0; k < 4; ++k) p[k] = at(i + k * rows);
 #pragma unroll
-            for (int k = 0; k < 4; ++k) take(p[k], i + k * rows);
+            for (int e = 0; e < N; ++e) {
+              A four[4];
+#pragma unroll
+              for (int k = 0; k < 4; ++k) four[k] = static_cast<A>(widen(p[k].v[e]));
+              R::include(j, v[e], four, center[e], i, rows);
+            }
           }
-          for (; i < end; i += rows) take(at(i), i);
+          for (; i < end; i += rows) {
+            const Pack<T, N> p = at(i);
+#pragma unroll
+            for (int e = 0; e < N; ++e) {
+              const A one[1] = {static_cast<A>(widen(p.v[e]))};
+              R::include(j, v[e], one, center[e], i, 0);
+            }
+          }
         }
       }
       if (width == 1) v[0] = along<R, T>(j, in_offset, center[0], begin, end, y, rows);
@@ -445,6 +506,7 @@ __global__ void column_kernel(const __grid_constant__ Job j, typename R::Value* 
       for (int e = 0; e < N; ++e) {
         v[e] = R::neutral(j);
         if (!mine || e >= width) continue;
+#pragma unroll 8
         for (int64_t s = y; s < j.splits; s += rows)
           v[e] = R::combine(j, v[e], fresh(partials + s * j.kept.count + o + e));
       }
@@ -453,7 +515,7 @@ __global__ void column_kernel(const __grid_constant__ Job j, typename R::Value* 
     if (mine && y == 0) {
 #pragma unroll
       for (int e = 0; e < N; ++e)
-        if (e < width) put(j, out_offset + e * out_step, v[e]);
+        if (e < width) put_result<R>(j, out_offset + e * out_step, v[e]);
     }
   }
 }
@@ -487,13 +549,17 @@ void run_rows(Job& j) {
     j.packs = aligned || (reduced.ndim == 1 && reduced.count >= 8 * N);  // one dim finds its own beginning
   }
   const int64_t units = j.packs ? reduced.count / N : reduced.count;
-  j.group = 1;
-  while (j.group < kThreads && j.group * 4 <= units) j.group *= 2;
-  while (j.group < kThreads && j.group < units && kept.count * j.group < int64_t{132} * 1024) j.group *= 2;
-  const int64_t per_block = kThreads / j.group, blocks = (kept.count + per_block - 1) / per_block;
+  // Enough threads for a card (132 is the multiprocessors of one, so that results do not depend on which), each with four
+  // elements or packs at least where there are so many outputs, but for few outputs all that the elements allow.
+  const auto wider = [&] {
+    const int64_t threads = kept.count * j.group();
+    return j.group() * 4 <= units ? j.group() < 8 || threads < int64_t{132} * 2048
+                                  : j.group() < units && threads < int64_t{132} * 1024;
+  };
+  while (j.group() < kThreads && wider()) ++j.group_bits;
+  const int64_t per_block = kThreads >> j.group_bits, blocks = (kept.count + per_block - 1) / per_block;
   j.per_split = reduced.count;
   if (per_block == 1) {
-    // The split depends on the sizes alone (132 is the multiprocessors of one card, not of this one).
     const int64_t wanted = std::max<int64_t>(1, 132 * 8 / blocks);
     j.per_split = std::max<int64_t>((reduced.count + wanted - 1) / wanted, 2048);
     j.per_split = (j.per_split + N - 1) / N * N;
@@ -509,16 +575,15 @@ void run_columns(Job& j) {
             reinterpret_cast<uintptr_t>(j.in) % (N * sizeof(T)) == 0 && steps_are_multiples(kept, N, 1) &&
             steps_are_multiples(reduced, N, 0);
   const int64_t units = j.packs ? kept.count / N : kept.count;
-  j.group = 1;
-  while (j.group < 32 && j.group < units) j.group *= 2;
   const auto wider = [&] {
-    return kThreads / j.group > reduced.count || (reduced.count <= 256 && units / j.group > 132 * 16);
+    if (j.group() < 32 && j.group() < units) return true;
+    return kThreads >> j.group_bits > reduced.count || (reduced.count <= 256 && units >> j.group_bits > 132 * 4);
   };
-  while (j.group < kThreads && wider()) j.group *= 2;
-  const int64_t rows = kThreads / j.group, blocks = (units + j.group - 1) / j.group;
-  const int64_t wanted = std::max<int64_t>(1, 132 * 8 / blocks);
-  j.per_split = std::max<int64_t>({(reduced.count + wanted - 1) / wanted, rows * 8, 1});
-  run_split<R, column_kernel<R, T>>(j, blocks);
+  while (j.group() < kThreads && wider()) ++j.group_bits;
+  j.groups = (units + j.group() - 1) >> j.group_bits;
+  const int64_t rows = kThreads >> j.group_bits, wanted = std::max<int64_t>(1, 132 * (j.packs ? 4 : 2) / j.groups);
+  j.per_split = std::max<int64_t>({(reduced.count + wanted - 1) / wanted, rows * 16, 1});
+  run_split<R, column_kernel<R, T>>(j, j.groups);
 }
 
 template <class R, class T>

@@ -29,6 +29,7 @@ void fill(KernelTable& table) {
   fill(table.reduce);
   fill(table.random);
   fill(table.index);
+  fill(table.collective);
 }
 
 }  // namespace tensorgrad::gpu
