@@ -5,8 +5,8 @@
 #include "tensorgrad/tensor.h"
 
 // Exchanges between the devices of this process by NCCL, as torch.cuda.nccl. The tensors of a call lie on different
-// devices, one each (a rank), dense, with the same dtype and number of elements. Work is queued on each device's current
-// stream; gradients are not tracked. NCCL is opened at the first call (system, or the wheel nvidia-nccl-cu13);
+// devices, one each (a rank), dense, with the same dtype and number of elements. Work is queued on each device's
+// current stream; gradients are not tracked. NCCL is opened at the first call (system, or the wheel nvidia-nccl-cu13);
 // DeviceError where it is missing. ShapeError, DTypeError, DeviceError, ValueError name what does not fit.
 //
 //   std::vector<Tensor> grads{a, b};    // on cuda:0 and cuda:1

@@ -13,9 +13,9 @@ enum class Collective : uint8_t { all_reduce, reduce, broadcast, all_gather, red
 
 struct CollectiveCall {
   Collective what{};
-  int op = 0;       // sum, product, max, min, average: 0 to 4
-  int root = 0;     // the rank that reduce and broadcast are about
-  int ranks = 0;    // devices
+  int op = 0;     // sum, product, max, min, average: 0 to 4
+  int root = 0;   // the rank that reduce and broadcast are about
+  int ranks = 0;  // devices
   const int* devices = nullptr;
   const void* const* in = nullptr;  // of each rank, dense; may be `out`
   void* const* out = nullptr;       // reduce: of the root alone, null elsewhere

@@ -149,7 +149,8 @@ def test_all_reduce(dtype):
 
 
 def test_operations_of_all_reduce():
-    for op, expected in ((nccl.PROD, [3.0, -8.0]), (nccl.MIN, [1.0, -2.0]), (nccl.MAX, [3.0, 4.0]), (nccl.AVG, [2.0, 1.0])):
+    results = {nccl.PROD: [3.0, -8.0], nccl.MIN: [1.0, -2.0], nccl.MAX: [3.0, 4.0], nccl.AVG: [2.0, 1.0]}
+    for op, expected in results.items():
         a, b = ranks([1.0, -2.0], [3.0, 4.0])
         nccl.all_reduce([a, b], op=op)
         assert a.tolist() == b.tolist() == expected

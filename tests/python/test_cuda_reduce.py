@@ -10,7 +10,7 @@ pytestmark = pytest.mark.skipif(not tg.cuda.is_available(), reason=f"no CUDA dev
 FLOATS = ["float32", "float64", "float16", "bfloat16"]
 INTEGERS = ["int64", "int32", "int16", "int8", "uint8", "bool"]
 
-# (shape, dims that are reduced): short, middle and long rows and columns, split ones, several dims, nothing, one element.
+# (shape, dims that are reduced): short, middle and long rows and columns, split ones, several dims, nothing.
 SHAPES = [
     ((1,), (0,)),
     ((0, 5), (0,)),
@@ -48,7 +48,7 @@ def numbers(shape, dtype, seed=0):
 
 
 def views(x):
-    """x as it lies; the same numbers off the boundary of a pack, transposed in memory, every second element, repeated."""
+    """x as it lies; the same numbers off the boundary of a pack, transposed in memory, stepped, repeated."""
     yield "dense", x
     flat = tg.cat([x.new_zeros(1), x.reshape(-1)])
     yield "odd base", flat[1:].reshape(x.shape)

@@ -1,13 +1,12 @@
-// Exchanges between devices by NCCL, opened at its first use. One process holds all ranks: a communicator of each device,
-// made once for every list of devices.
-
-#include "kernels/collective.h"
+// Exchanges between devices by NCCL, opened at its first use. One process holds all ranks: a communicator of each
+// device, made once for every list of devices.
 
 #include <map>
 #include <mutex>
 #include <string>
 #include <vector>
 
+#include "kernels/collective.h"
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/library.h"

@@ -388,10 +388,12 @@ __device__ inline typename R::Value along(const Job& j, int64_t base, typename R
 
 // j.group() threads an output. Split (then a block is one group), the last block of an output puts its parts together.
 template <class R, class T>
-__global__ void __launch_bounds__(kThreads, sizeof(typename R::Value) > 8 ? 3 : 4) row_kernel(const __grid_constant__ Job j, typename R::Value* partials, unsigned* tickets) {
+__global__ void __launch_bounds__(kThreads, sizeof(typename R::Value) > 8 ? 3 : 4)
+    row_kernel(const __grid_constant__ Job j, typename R::Value* partials, unsigned* tickets) {
   using A = typename R::In;
   begin_early();
-  const int lane = static_cast<int>(threadIdx.x) & (j.group() - 1), slot = static_cast<int>(threadIdx.x) >> j.group_bits;
+  const int lane = static_cast<int>(threadIdx.x) & (j.group() - 1),
+            slot = static_cast<int>(threadIdx.x) >> j.group_bits;
   const int64_t per_block = kThreads >> j.group_bits;
   for (int64_t top = blockIdx.x * per_block; top < j.kept.count; top += gridDim.x * per_block) {
     const int64_t o = top + slot;
@@ -422,7 +424,8 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename R::Value) > 8 ? 3 : 
 // j.group() threads side by side, each with an output, or with as many neighbouring ones as a pack has (j.packs); the
 // block's rows of such threads share the reduced elements.
 template <class R, class T>
-__global__ void __launch_bounds__(kThreads, sizeof(typename R::Value) > 8 ? 3 : 4) column_kernel(const __grid_constant__ Job j, typename R::Value* partials, unsigned* tickets) {
+__global__ void __launch_bounds__(kThreads, sizeof(typename R::Value) > 8 ? 3 : 4)
+    column_kernel(const __grid_constant__ Job j, typename R::Value* partials, unsigned* tickets) {
   using A = typename R::In;
   using V = typename R::Value;
   constexpr int N = kPack<T>;
@@ -549,8 +552,8 @@ void run_rows(Job& j) {
     j.packs = aligned || (reduced.ndim == 1 && reduced.count >= 8 * N);  // one dim finds its own beginning
   }
   const int64_t units = j.packs ? reduced.count / N : reduced.count;
-  // Enough threads for a card (132 is the multiprocessors of one, so that results do not depend on which), each with four
-  // elements or packs at least where there are so many outputs, but for few outputs all that the elements allow.
+  // Enough threads for a card (132 is the multiprocessors of one, so that results do not depend on which), each with
+  // four elements or packs at least where there are so many outputs, but for few outputs all that the elements allow.
   const auto wider = [&] {
     const int64_t threads = kept.count * j.group();
     return j.group() * 4 <= units ? j.group() < 8 || threads < int64_t{132} * 2048
