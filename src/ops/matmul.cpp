@@ -210,8 +210,9 @@ Tensor outer(const Tensor& a, const Tensor& b) {
   check_dims("outer", a, 1, "a");
   check_dims("outer", b, 1, "b");
   // A product with an inner size of 1, whose gradients are products with a vector.
-  if (a.dtype() == b.dtype() && (a.dtype() == DType::float32 || a.dtype() == DType::float64) &&
-      a.device() == b.device()) {
+  const DType type = a.dtype();
+  const bool half = (type == DType::bfloat16 || type == DType::float16) && a.device().is_cpu() && b.stride(0) == 1;
+  if (type == b.dtype() && (half || type == DType::float32 || type == DType::float64) && a.device() == b.device()) {
     return product("outer", "Outer", a.unsqueeze(1), b.unsqueeze(0));
   }
   return a.unsqueeze(1).mul(b);

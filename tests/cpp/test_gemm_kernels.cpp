@@ -299,6 +299,24 @@ TEST_CASE("bfloat16 through the AVX-512 BF16 instruction and through float32") {
   }
 }
 
+TEST_CASE("tiles of bfloat16 results are rounded where they are stored") {
+  GemmKernels table;
+  tensorgrad::cpu::fill_cpu(table);
+  for (const int64_t k : {1, 6, 40, 700}) {
+    for (const int64_t n : {1, 15, 16, 17, 31, 32, 33, 70}) {
+      for (const bool bias : {false, true}) {
+        Case t{pick(1, 40), n, k};
+        t.bias_n = bias;
+        t.activation = pick(0, 1) == 0 ? GemmActivation::none : GemmActivation::relu;
+        Layouts at(t);
+        at.c = {n + 3, 1, t.m * (n + 3)};
+        check_case(table, kBf16, t, at);
+        check_case(table, kF16, t, at);
+      }
+    }
+  }
+}
+
 TEST_CASE("beta 0 does not read C; NaN and infinity travel as in the sum") {
   each_level([&](tensorgrad::cpu::Level level) {
     GemmKernels table;

@@ -199,6 +199,19 @@ TEST_CASE("gradients of matmul, to second order") {
   }
 }
 
+TEST_CASE("the outer product of 16-bit floats is the multiplication, subnormal results too") {
+  for (const DType dtype : {bfloat16, float16}) {
+    for (const int64_t n : {1, 15, 32, 77}) {
+      const Tensor a = randn({41}).to(dtype), b = randn({n}).to(dtype);
+      CHECK(equal(outer(a, b), a.unsqueeze(1).mul(b)));
+      const Tensor tiny = a * (dtype == bfloat16 ? 1e-39 : 1e-6);
+      const Tensor product = outer(tiny, b);
+      CHECK(equal(product, tiny.unsqueeze(1).mul(b)));
+      if (n > 1) CHECK(product.ne(0).any().item<bool>());
+    }
+  }
+}
+
 TEST_CASE("mm, bmm, mv, dot, outer") {
   const Tensor a = tensor({{1., 2.}, {3., 4.}}), v = tensor({5., 6.});
   CHECK(mm(a, a).to_vector<double>() == std::vector<double>{7, 10, 15, 22});

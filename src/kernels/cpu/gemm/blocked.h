@@ -40,6 +40,11 @@ struct Product {
 
   static constexpr bool kPlain = sizeof(In) == sizeof(T);
   bool direct() const { return kPlain && c_v == 1; }  // tiles can be stored where they belong
+  // Tiles of bfloat16 pairs can be, where one holds a whole sum.
+  bool direct_half() const {
+    return Format::kGroup == 2 && c_v == 1 && alpha == T(1) && beta == T(0) && bias_s == nullptr && before == nullptr &&
+           activation <= GemmActivation::relu;
+  }
   // gelu is a pass of its own over a block that was just stored, along its rows: where its argument is wanted too, the
   // block is stored there. (With a beta the tiles read C, and do all by themselves.)
   bool gelu_later() const { return activation > GemmActivation::relu && (before == nullptr || beta == T(0)); }
@@ -196,6 +201,11 @@ TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, 
         o.activation = P.activation;
         if (P.before != nullptr) o.before = P.before + at;
       }
+    } else {
+      o.half = P.c + (b.i0 + row) * P.c_s + b.j0 + j;
+      o.ldc = P.c_s;
+      o.half_bias = P.bias_v == nullptr ? nullptr : P.bias_v + b.j0 + j;
+      o.activation = P.activation;
     }
   }
   const int height = static_cast<int>(tiles.rows(t));
@@ -325,7 +335,6 @@ void shared_v(const Product<T, Format>& P) {
   const bool serial = P.ms * P.nv * P.k < kWorthThreads;
   const int64_t threads = serial ? 1 : get_num_threads();
   const bool in_place = P.in_place() && P.nv <= 256;
-  const bool direct = P.direct();
 
   // The part of v that is packed at once: `cols` columns by `depth` steps of k.
   int64_t depth = P.k;
@@ -335,6 +344,7 @@ void shared_v(const Product<T, Format>& P) {
   // The k block: s's block and v's panel in the caches next to the core.
   const int64_t kc_wanted = in_place ? max_of(256, min_of(1024, (64 << 10) / P.nv)) * Format::kGroup
                                      : kDepthBytes / static_cast<int64_t>(sizeof(T)) * Format::kGroup;
+  const bool direct = P.direct() || (P.direct_half() && P.k <= kc_wanted);
 
   T* const panels = scratch_of<T>(ScratchSlot::gemm_v, places<Format>(min_of(depth, P.k)) * cols);
   for (int64_t j0 = 0; j0 < P.nv; j0 += cols) {

@@ -30,6 +30,9 @@ struct Store {
   const T* bias_v = nullptr;  // a value per column, or null
   const T* bias_s = nullptr;  // a value per row, or null
   GemmActivation activation = GemmActivation::none;
+  // A finished tile of bfloat16 pairs: where it goes, rounded, with rows ldc apart, and its bias per column, or null.
+  uint16_t* half = nullptr;
+  const uint16_t* half_bias = nullptr;
   T* before = nullptr;      // where the tile goes before the activation, with rows ldc apart, or null
   T* panel = nullptr;       // where a kernel that reads v unpacked leaves it packed
   Copy<T>* copy = nullptr;  // what a kernel that copies the next block copies
@@ -119,6 +122,38 @@ TENSORGRAD_INLINE void store_tile(const Vec<T> (&acc)[H][NV], const Store<T>& o)
   store_copy<T>(tile, H, NV, o);
 }
 
+#if defined(__AVX512BF16__)
+// As store_registers for results that are bfloat16.
+template <int H, int NV>
+TENSORGRAD_INLINE void store_half(const Vec<float> (&acc)[H][NV], const Store<float>& o) {
+  constexpr int L = kLanes<float>;
+  const Vec<float> floor(o.activation == GemmActivation::relu ? 0.0f : -__builtin_inff());
+  const int64_t last = o.cols - (NV - 1) * L;
+  Vec<float> bias[NV];
+#pragma GCC unroll 4
+  for (int j = 0; j < NV; ++j) {
+    bias[j] = o.half_bias == nullptr ? Vec<float>(0.0f) : load_bf16_n(o.half_bias + j * L, j < NV - 1 ? L : last);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < H; ++i) {
+    uint16_t* const to = o.half + i * o.ldc;
+    const Vec<float> x = max(floor, acc[i][0] + bias[0]);
+    if constexpr (NV == 2) {  // one store for both
+      const Vec<float> y = max(floor, acc[i][1] + bias[1]);
+      const auto lanes = static_cast<__mmask32>(_bzhi_u32(0xffffffffu, static_cast<unsigned>(o.cols)));
+      const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)y.v, (__m512)x.v);
+      if (o.cols == 2 * L) {
+        _mm512_storeu_si512(to, both);
+      } else {
+        _mm512_mask_storeu_epi16(to, lanes, both);
+      }
+    } else {
+      Bf16Format::template write_n<float>(to, last, x);
+    }
+  }
+}
+#endif
+
 // acc + x * y, or with pairs of bfloat16 in x and y the sum of acc and both products.
 template <int Group, class T>
 TENSORGRAD_INLINE Vec<T> multiply_add(Vec<T> x, Vec<T> y, Vec<T> acc) {
@@ -137,12 +172,15 @@ enum class Passing { fetch, pack, copy };
 // How many steps ahead of its use an unpacked row of v is asked for, and the tile of C.
 inline constexpr int64_t kAhead = 8, kStoreAhead = 64;
 
-template <class T, int H, int NV>
+template <class T, int H, int NV, int Group>
 TENSORGRAD_INLINE void fetch_tile(const Store<T>& o) {
+  const char* at = reinterpret_cast<const char*>(o.c);
+  int64_t row = o.ldc * static_cast<int64_t>(sizeof(T));
+  if (Group == 2 && o.half != nullptr) at = reinterpret_cast<const char*>(o.half), row = 2 * o.ldc;
 #pragma GCC unroll 16
   for (int i = 0; i < H; ++i) {
 #pragma GCC unroll 4
-    for (int j = 0; j < NV; j += 64 / kVectorBytes) __builtin_prefetch(o.c + i * o.ldc + j * kLanes<T>, 1, 3);
+    for (int j = 0; j < NV; j += 64 / kVectorBytes) __builtin_prefetch(at + i * row + j * kVectorBytes, 1, 3);
   }
 }
 
@@ -208,9 +246,14 @@ __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int6
       v += v_k;
     }
     if (stop == kc) break;
-    if (kc > 32) fetch_tile<T, H, NV>(o);
+    if (kc > 32) fetch_tile<T, H, NV, Group>(o);
   }
   if constexpr (What == Passing::copy) o.copy->until = until;
+#if defined(__AVX512BF16__)
+  if constexpr (Group == 2) {
+    if (o.half != nullptr) return store_half<H, NV>(acc, o);
+  }
+#endif
   store_tile<T, H, NV>(acc, o);
 }
 

@@ -29,6 +29,10 @@ struct PlainFormat {
     return *p;
   }
   template <class T>
+  static TENSORGRAD_INLINE void write(T* p, Vec<T> x) {
+    store(p, x);
+  }
+  template <class T>
   static TENSORGRAD_INLINE void write_n(T* p, int64_t n, Vec<T> x) {
     store_n(p, n, x);
   }
@@ -49,6 +53,14 @@ struct Bf16Format {
   template <class T>
   static TENSORGRAD_INLINE float read_one(const uint16_t* p) {
     return load_bf16_n(p, 1)[0];
+  }
+  template <class T>
+  static TENSORGRAD_INLINE void write(uint16_t* p, Vec<float> x) {
+#if defined(__AVX512BF16__)
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh((__m512)x.v));
+#else
+    store_bf16(p, x);
+#endif
   }
   template <class T>
   static TENSORGRAD_INLINE void write_n(uint16_t* p, int64_t n, Vec<float> x) {
@@ -76,6 +88,10 @@ struct F16Format {
   template <class T>
   static TENSORGRAD_INLINE float read_one(const uint16_t* p) {
     return load_f16_n(p, 1)[0];
+  }
+  template <class T>
+  static TENSORGRAD_INLINE void write(uint16_t* p, Vec<float> x) {
+    store_f16(p, x);
   }
   template <class T>
   static TENSORGRAD_INLINE void write_n(uint16_t* p, int64_t n, Vec<float> x) {
@@ -134,13 +150,13 @@ TENSORGRAD_INLINE Vec<T> read_spaced(const In* p, int64_t stride, int64_t n) {
   return load(x);
 }
 
-// dst[p * width + j] = src[p * p_stride + j * j_stride], zero from j = cols on, for strides that both leave gaps:
-// read along the shorter one.
+// dst[p * width + j] = src[p * p_stride + j * j_stride], zero for the rest of a vector of columns, for strides that
+// both leave gaps: read along the shorter one.
 template <class T, class Format, class In>
 void pack_spaced(T* dst, const In* src, int64_t p_stride, int64_t j_stride, int64_t kn, int64_t cols, int64_t width) {
   constexpr int64_t L = kLanes<T>;
-  for (int64_t j = 0; j < width; j += L) {
-    const int64_t n = cols - j < L ? (cols > j ? cols - j : 0) : L;
+  for (int64_t j = 0; j < cols; j += L) {
+    const int64_t n = cols - j < L ? cols - j : L;
     const auto put = [&](int64_t p, Vec<T> x) __attribute__((always_inline)) {
       if (j + L <= width) {
         store(dst + p * width + j, x);
@@ -170,8 +186,26 @@ void pack_spaced(T* dst, const In* src, int64_t p_stride, int64_t j_stride, int6
   }
 }
 
+// Columns of a matrix of which all lies in two vectors, each along k: every step is one permutation of them.
+#if defined(__AVX512F__)
+TENSORGRAD_INLINE void pack_two_vectors(float* dst, const float* src, int64_t j_stride, int64_t kn, int64_t cols,
+                                        int64_t width) {
+  const int64_t span = (cols - 1) * j_stride + kn;
+  const __m512 low = (__m512)load_n(src, span < 16 ? span : 16).v;
+  const __m512 high = span > 16 ? (__m512)load_n(src + 16, span - 16).v : _mm512_setzero_ps();
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i first = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(static_cast<int>(j_stride)));
+  const auto exist = static_cast<__mmask16>(_bzhi_u32(0xffffu, static_cast<unsigned>(cols)));
+  for (int64_t p = 0; p < kn; ++p) {
+    const __m512i from = _mm512_add_epi32(first, _mm512_set1_epi32(static_cast<int>(p)));
+    _mm512_storeu_ps(dst + p * width, _mm512_maskz_permutex2var_ps(exist, low, from, high));
+  }
+}
+#endif
+
 // One panel of `width` columns (a multiple of the lanes) from a matrix with element (p, j) at src[p * p_stride +
-// j * j_stride]; j < cols exist, the others become zero. p < kn.
+// j * j_stride]; j < cols exist, the others of the last vector become zero, and vectors without any stay as they are:
+// no kernel reads them. p < kn.
 template <class T, class Format, class In>
 void pack_panel(T* dst, const In* src, int64_t p_stride, int64_t j_stride, int64_t kn, int64_t cols, int64_t width) {
   constexpr int64_t L = kLanes<T>;
@@ -185,12 +219,10 @@ void pack_panel(T* dst, const In* src, int64_t p_stride, int64_t j_stride, int64
       return;
     }
     for (int64_t p = 0; p < kn; ++p) {
-      for (int64_t j = 0; j < width; j += L) {
+      for (int64_t j = 0; j < cols; j += L) {
         const int64_t n = cols - j < L ? cols - j : L;
         const In* at = src + p * p_stride + j;
-        store(dst + p * width + j, n == L  ? Format::template read<T>(at)
-                                   : n > 0 ? Format::template read_n<T>(at, n)
-                                           : Vec<T>(T(0)));
+        store(dst + p * width + j, n == L ? Format::template read<T>(at) : Format::template read_n<T>(at, n));
       }
     }
     return;
@@ -198,12 +230,19 @@ void pack_panel(T* dst, const In* src, int64_t p_stride, int64_t j_stride, int64
   if (j_stride == 0) {  // an expanded operand, the gradient of a sum for one
     for (int64_t p = 0; p < kn; ++p) {
       const Vec<T> x(Format::template read_one<T>(src + p * p_stride));
-      for (int64_t j = 0; j < width; j += L) store(dst + p * width + j, select(first_lanes<T>(cols - j), x, T(0)));
+      for (int64_t j = 0; j < cols; j += L) store(dst + p * width + j, select(first_lanes<T>(cols - j), x, T(0)));
     }
     return;
   }
+#if defined(__AVX512F__)
+  if constexpr (Format::kPlain && sizeof(T) == 4) {
+    if (p_stride == 1 && cols <= L && j_stride > 0 && (cols - 1) * j_stride + kn <= 2 * L) {
+      return pack_two_vectors(dst, src, j_stride, kn, cols, width);
+    }
+  }
+#endif
   if (p_stride == 1) {  // columns lie along k: squares of L x L are turned over in registers
-    for (int64_t j = 0; j < width; j += L) {
+    for (int64_t j = 0; j < cols; j += L) {
       int64_t p = 0;
       for (; p < kn; p += L) {
         const int64_t np = kn - p < L ? kn - p : L;
@@ -345,7 +384,7 @@ __attribute__((noinline)) void gelu_rows(GemmActivation activation, const Out* f
     };
     for (int64_t i = 0; i < rows; ++i, from += stride, to += stride) {
       int64_t j = 0;
-      for (; j + L <= cols; j += L) Format::template write_n<T>(to + j, L, apply(Format::template read<T>(from + j)));
+      for (; j + L <= cols; j += L) Format::template write<T>(to + j, apply(Format::template read<T>(from + j)));
       if (j < cols)
         Format::template write_n<T>(to + j, cols - j, apply(Format::template read_n<T>(from + j, cols - j)));
     }
@@ -428,7 +467,7 @@ void write_back(const T* buffer, int64_t ld, int64_t rows, int64_t cols, Out* c,
       const T* const row = buffer + i * ld;
       Out* const to = c + i * c_s;
       int64_t j = 0;
-      for (; j + L <= cols; j += L) Format::template write_n<T>(to + j, L, load(row + j));
+      for (; j + L <= cols; j += L) Format::template write<T>(to + j, load(row + j));
       if (j < cols) Format::template write_n<T>(to + j, cols - j, load_n(row + j, cols - j));
     }
     return;

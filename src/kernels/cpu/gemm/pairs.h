@@ -51,8 +51,8 @@ inline void pack_pair_panel(float* dst, const uint16_t* src, int64_t p_stride, i
     for (int64_t p = 0; p < steps; ++p) {
       const uint16_t* const even = src + 2 * p * p_stride;
       const bool both = 2 * p + 1 < kn;
-      for (int64_t j = 0; j < width; j += 2 * L) {
-        const int64_t n = cols - j < 2 * L ? (cols > j ? cols - j : 0) : 2 * L;
+      for (int64_t j = 0; j < cols; j += 2 * L) {
+        const int64_t n = cols - j < 2 * L ? cols - j : 2 * L;
         const Words a = words_n(even + j, n), b = words_n(even + (both ? p_stride : 0) + j, both ? n : 0);
         store(dst + p * width + j, zip<0>(a, b));
         store(dst + p * width + j + L, zip<16>(a, b));
@@ -61,7 +61,7 @@ inline void pack_pair_panel(float* dst, const uint16_t* src, int64_t p_stride, i
     return;
   }
   if (p_stride == 1) {  // pairs lie ready: squares of them are turned over
-    for (int64_t j = 0; j < width; j += L) {
+    for (int64_t j = 0; j < cols; j += L) {
       for (int64_t p = 0; p < steps; p += L) {
         const int64_t left = kn - 2 * p < 2 * L ? kn - 2 * p : 2 * L, np = (left + 1) / 2;
         Vec<float> square[L];
@@ -74,8 +74,9 @@ inline void pack_pair_panel(float* dst, const uint16_t* src, int64_t p_stride, i
     }
     return;
   }
+  const int64_t used = (cols + L - 1) / L * L;
   for (int64_t p = 0; p < steps; ++p) {
-    for (int64_t j = 0; j < width; ++j) {
+    for (int64_t j = 0; j < used; ++j) {
       const uint16_t* const at = src + 2 * p * p_stride + j * j_stride;
       dst[p * width + j] = j < cols ? one_pair(at, 2 * p + 1 < kn ? at + p_stride : nullptr) : 0.0f;
     }

@@ -100,7 +100,8 @@ void packed_chunk(const Product<T, Format>& P, const Cut<T>& cut, const Tiling& 
   constexpr int64_t NR = kPanel<T>;
   const int64_t j0 = u * cut.cols, width = min_of(cut.cols, P.nv - j0), ld = round_up(width, NR);
   T* const panels = scratch_of<T>(ScratchSlot::gemm_v, places<Format>(cut.kc) * (cut.through ? NR : ld));
-  T* const buffer = P.direct() ? nullptr : scratch_of<T>(ScratchSlot::gemm_c, P.ms * ld);
+  const bool direct = P.direct() || (P.direct_half() && cut.k_blocks == 1);
+  T* const buffer = direct ? nullptr : scratch_of<T>(ScratchSlot::gemm_c, P.ms * ld);
   for (int64_t q = 0; q < cut.k_blocks; ++q) {
     const Part<T, Format> now(P, cut, j0, cut.cols, q);
     if (!cut.through) pack_v(P, panels, now.k0, now.kn, j0, width);

@@ -60,6 +60,9 @@ void blocked(const Product<T, Format>& P) {
     if (P.pack == nullptr) return blocked(with_format<Bf16PairFormat>(P));
   }
 #endif
+  if constexpr (!Product<T, Format>::kPlain) {
+    if (P.pack == nullptr && small_packed(P)) return;
+  }
   if (P.ms <= 256 && P.nv >= 512 && P.nv >= 2 * P.ms) return private_v(P);
   shared_v(P);
 }
@@ -76,7 +79,7 @@ void run(const Product<T, Format>& P) {
   const bool few_cols = P.nv <= 256 && P.ms >= P.nv && P.in_place();
   if (few_rows && !(few_cols && P.direct())) return blocked(turned);
   if (few_cols) return blocked(P);
-  blocked(!P.direct() && turned.direct() ? turned : P);
+  blocked(P.c_v != 1 && turned.c_v == 1 ? turned : P);
 }
 
 template <class T, class Format>

@@ -121,6 +121,22 @@ void small_product(const Product<T, PlainFormat>& P, bool threads) {
   parallel_for(0, units, ceil_div(units, get_num_threads()), work);
 }
 
+// A product of 16-bit floats of which all is packed at once, without blocks.
+template <class T, class Format>
+bool small_packed(const Product<T, Format>& P) {
+  if (P.ms * P.nv * P.k > kWorthThreads || P.k > kSmallDepth) return false;
+  const Tiling tiles(P.ms);
+  const int64_t ld = round_up(P.nv, kPanel<T>);
+  T* const v = scratch_of<T>(ScratchSlot::gemm_v, places<Format>(P.k) * ld);
+  T* const s = P.in_place() ? nullptr : scratch_of<T>(ScratchSlot::gemm_s, tiles.count * tile_room<T, Format>(P.k));
+  T* const buffer = P.direct_half() ? nullptr : scratch_of<T>(ScratchSlot::gemm_c, P.ms * ld);
+  pack_v(P, v, 0, P.k, 0, P.nv);
+  if (s != nullptr) pack_s(P, s, 0, tiles, 0, P.k);
+  run_block(P, Block<T>{0, 0, P.nv, 0, P.k, s, v, buffer, ld, true, true, false, Ahead()}, tiles);
+  if (buffer != nullptr) finish_block(P, buffer, ld, 0, P.ms, 0, P.nv, true, true);
+  return true;
+}
+
 // K steps for R rows of s and a whole row of v at a time. Plain: the sums are all there is.
 template <class T, class Format, int K, int R, bool Plain>
 TENSORGRAD_INLINE void short_rows(const Product<T, Format>& P, int64_t i) {
@@ -153,8 +169,10 @@ TENSORGRAD_INLINE void short_rows(const Product<T, Format>& P, int64_t i) {
 #pragma GCC unroll 4
       for (int p = 1; p < K; ++p) y = fma(x[r][p], v[p], y);
       const auto put = [&](In * to) __attribute__((always_inline)) {
-        if constexpr (kWhole && Format::kPlain) {
-          store(to + j, y);
+        if constexpr (K == 1 && std::is_same_v<Format, Bf16Format>) {  // as a multiplication: subnormal results stay
+          kWhole ? store_bf16(to + j, y) : store_bf16_n(to + j, n, y);
+        } else if constexpr (kWhole) {
+          Format::template write<T>(to + j, y);
         } else {
           Format::template write_n<T>(to + j, n, y);
         }
@@ -200,7 +218,9 @@ void short_product(const Product<T, Format>& P) {
 
 template <class T, class Format>
 TENSORGRAD_INLINE bool fits_short(const Product<T, Format>& P) {
-  return P.pack == nullptr && P.k >= 1 && P.k <= kShortDepth && P.v_col == 1 && P.c_v == 1 && P.nv >= 2 * kLanes<T>;
+  // Outer products of 16-bit floats always: no other way keeps their subnormal results.
+  const bool wide = P.nv >= 2 * kLanes<T> || (!Product<T, Format>::kPlain && P.k == 1);
+  return P.pack == nullptr && P.k >= 1 && P.k <= kShortDepth && P.v_col == 1 && P.c_v == 1 && wide;
 }
 
 // Each takes the problem if it is short enough, or small enough.

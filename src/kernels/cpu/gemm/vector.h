@@ -3,7 +3,7 @@
 // Products with few columns on the vector side: matrix times vector, dot products. All of them read the large operand
 // once and in place; memory is the limit.
 
-#include "kernels/cpu/gemm/blocked.h"
+#include "kernels/cpu/gemm/small.h"
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm {
 
@@ -139,6 +139,26 @@ void dot_block(const Product<T, Format>& P, const Product<T, Format>& turned, in
   finish_block(turned, results, L, 0, N, i, rows, true, true);
 }
 
+// One row of s times the only column, both 16-bit floats in place.
+template <class T, class Format>
+void dot_in_place(const Product<T, Format>& P, int64_t i) {
+  constexpr int64_t L = kLanes<T>, U = 4;
+  const auto* const s = P.s + i * P.s_row;
+  Vec<T> acc[U] = {Vec<T>(T(0)), Vec<T>(T(0)), Vec<T>(T(0)), Vec<T>(T(0))};
+  int64_t p = 0;
+  for (; p + U * L <= P.k; p += U * L) {
+#pragma GCC unroll 4
+    for (int64_t u = 0; u < U; ++u) {
+      acc[u] = fma(Format::template read<T>(s + p + u * L), Format::template read<T>(P.v + p + u * L), acc[u]);
+    }
+  }
+  for (; p < P.k; p += L) {
+    const int64_t left = min_of(L, P.k - p);
+    acc[0] = fma(Format::template read_n<T>(s + p, left), Format::template read_n<T>(P.v + p, left), acc[0]);
+  }
+  put_one(P, i, 0, reduce_add((acc[0] + acc[1]) + (acc[2] + acc[3])));
+}
+
 // s (rows along k) times at most kFew columns.
 template <class T, class Format, int N>
 void few_columns(const Product<T, Format>& P, const Product<T, Format>& turned) {
@@ -147,6 +167,11 @@ void few_columns(const Product<T, Format>& P, const Product<T, Format>& turned) 
   const T* x = nullptr;
   if constexpr (Product<T, Format>::kPlain) {
     if (P.v_k == 1 && (N == 1 || P.v_col >= 0)) x = P.v;
+  } else if constexpr (N == 1) {
+    if (P.v_k == 1 && P.ms <= 2) {  // converting the column beforehand takes as long as the sum
+      for (int64_t i = 0; i < P.ms; ++i) dot_in_place(P, i);
+      return;
+    }
   }
   const int64_t x_step = x != nullptr ? P.v_col : x_room;
   if (x == nullptr) {  // gather the columns
@@ -274,6 +299,11 @@ bool vector_product(const Product<T, Format>& P, const Product<T, Format>& turne
   for (const Product<T, Format>* const q : {&P, &turned}) {
     // Sums of less than a vector are for one column alone; more of them are better off as a tile.
     if (q->s_k != 1 || q->nv > kFew || (q->k < kLanes<T> && q->nv > 1)) continue;
+    // Short sums of many columns: putting the lanes of L sums together takes some 3 L instructions, turning over L rows
+    // for a tile 6 for each step of k.
+    const Product<T, Format>& other = q == &P ? turned : P;
+    const bool small = Product<T, Format>::kPlain ? fits_small(other) : q->ms * q->nv * q->k <= kWorthThreads;
+    if (small && 3 * kLanes<T> * q->nv > 6 * q->k + 40 && q->nv > 2) continue;
     // Columns that would have to be gathered for a few rows: a tile reads them as they are.
     if (Product<T, Format>::kPlain && q->v_k != 1 && q->v_col == 1 && q->nv > 1 && q->ms <= 2 * kMaxRows) continue;
     return pick_columns<T, Format>(*q, q == &P ? turned : P, std::make_integer_sequence<int, kFew>{}), true;
