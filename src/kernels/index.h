@@ -90,7 +90,7 @@ struct IndexKernels {
   void (*kth)(DType dtype, const DimShape& shape, const void* in, int64_t k, bool nan_wins, void* values,
               int64_t* places) = nullptr;
   // out[r][j] = the first place of row r of `ordered` (rows, n) whose entry is >= v[r][j], or > it with right. `rows` 1
-  // serves all. dtype: float64 or int64.
+  // serves all. dtype: float32, float64 or int64.
   void (*search)(DType dtype, const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right,
                  int64_t* out) = nullptr;
 };

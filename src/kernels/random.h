@@ -27,6 +27,8 @@ inline uint64_t random_blocks(int64_t n, bool wide) {
   return static_cast<uint64_t>((n + per_group - 1) / per_group) * 16;
 }
 
+enum class BadWeights : uint8_t { none, element, row };  // one that is negative or not finite; a row without any
+
 struct RandomKernels {
   // out[i] = from + (to - from) * u, u in [0, 1): the upper 24 bits of a 32-bit number for float32, the upper 53 of a
   // 64-bit one for float64.
@@ -40,6 +42,8 @@ struct RandomKernels {
   void (*integers)(RandomStream stream, int64_t* out, int64_t n, int64_t from, uint64_t range) = nullptr;
   // out[i] = u < p as a byte, with the u in [0, 1) that uniform() gives float32.
   void (*bernoulli)(RandomStream stream, uint8_t* out, int64_t n, double p) = nullptr;
+  // What keeps a dense (rows, n) array of floats from being weights to draw by. Null where a few reductions do as well.
+  BadWeights (*check_weights)(DType dtype, const void* weights, int64_t rows, int64_t n) = nullptr;
 };
 
 // Whether integers() takes 64-bit numbers.

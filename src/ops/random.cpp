@@ -257,6 +257,16 @@ Tensor draw_with_replacement(const Tensor& weights, int64_t count, Generator* ge
   return searchsorted(sums, u.mul_(sums.narrow(1, sums.size(1) - 1, 1)), true);
 }
 
+BadWeights check_weights(const Tensor& rows) {
+  if (const auto check = kernels(rows.device()).random.check_weights)
+    return check(rows.dtype(), rows.data_ptr(), rows.size(0), rows.size(1));
+  if (rows.size(0) == 0) return BadWeights::none;
+  if (rows.size(1) == 0) return BadWeights::row;
+  const auto fine = [](const Tensor& t) { return t.all().item<bool>(); };
+  if (!fine(rows.isfinite().logical_and(rows.ge(0)))) return BadWeights::element;
+  return fine(rows.sum(-1).gt(0)) ? BadWeights::none : BadWeights::row;
+}
+
 }  // namespace
 
 Tensor multinomial(const Tensor& weights, int64_t num_samples, bool replacement, Generator* generator) {
@@ -270,18 +280,11 @@ Tensor multinomial(const Tensor& weights, int64_t num_samples, bool replacement,
   TENSORGRAD_CHECK(replacement || num_samples <= rows.size(1), ValueError,
                    "multinomial: cannot sample n_sample > prob_dist.size(-1) "
                    "samples without replacement");
-  if (w.numel() > 0) {
-    // One wait for all: the least and the greatest weight and the least sum of a row.
-    const Tensor least = w.min().to(float64), most = w.max().to(float64), total = rows.sum(-1).min().to(float64);
-    const std::vector<double> bounds = stack({least, most, total}).to_vector<double>();
-    TENSORGRAD_CHECK(bounds[0] >= 0 && bounds[1] <= std::numeric_limits<double>::max(), ValueError,
-                     "multinomial: probability tensor contains either `inf`, `nan` or element < 0");
-    TENSORGRAD_CHECK(bounds[2] > 0, ValueError,
-                     "multinomial: invalid multinomial distribution (sum of probabilities <= 0)");
-  } else {
-    TENSORGRAD_CHECK(rows.size(0) == 0, ValueError,
-                     "multinomial: invalid multinomial distribution (sum of probabilities <= 0)");
-  }
+  const BadWeights bad = check_weights(rows.contiguous());
+  TENSORGRAD_CHECK(bad != BadWeights::element, ValueError,
+                   "multinomial: probability tensor contains either `inf`, `nan` or element < 0");
+  TENSORGRAD_CHECK(bad != BadWeights::row, ValueError,
+                   "multinomial: invalid multinomial distribution (sum of probabilities <= 0)");
   Tensor out;
   if (replacement) {
     out = draw_with_replacement(rows, num_samples, generator);

@@ -184,7 +184,8 @@ Tensor searchsorted(const Tensor& boundaries, const Tensor& v, bool right) {
   detail::same_device("searchsorted", {&boundaries, &v});
   const NoGradGuard guard;
   const bool real = boundaries.is_floating_point() || v.is_floating_point();
-  const DType type = real ? DType::float64 : DType::int64;
+  const bool same = boundaries.dtype() == DType::float32 && v.dtype() == DType::float32;
+  const DType type = same ? DType::float32 : real ? DType::float64 : DType::int64;
   const Tensor ordered = boundaries.detach().to(type).contiguous(), values = v.detach().to(type).contiguous();
   Tensor out = detail::make_empty(v.sizes(), DType::int64, v.device());
   if (out.numel() > 0) {

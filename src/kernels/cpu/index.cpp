@@ -194,7 +194,7 @@ void place(int64_t item, const uint8_t* mask, void* x, int64_t n, const void* so
 
 // A number that orders as x does: NaN above everything, -0 as 0.
 int64_t order_of(int64_t x) { return x; }
-int64_t order_of(double x) {
+int64_t order_of(double x) {  // of float32 too, which is the same as a double
   if (x != x) return INT64_MAX;
   if (x == 0) return 0;
   int64_t bits;
@@ -227,23 +227,34 @@ void search_typed(const T* ordered, int64_t rows, int64_t n, const int64_t* v, i
     }
   });
 }
-void search(DType dtype, const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right,
-            int64_t* out) {
-  if (dtype != DType::float64)
-    return search_typed(static_cast<const int64_t*>(ordered), rows, n, static_cast<const int64_t*>(v), per_row, right,
-                        out);
+template <class R>
+void search_real(const R* ordered, int64_t rows, int64_t n, const R* v, int64_t per_row, bool right, int64_t* out) {
   const int64_t count = rows * per_row, entries = rows * n;
   const bool many = count >= n;  // enough to bring the entries into that order first
   const detail::Workspace space(static_cast<size_t>(count + (many ? entries : 0)) * sizeof(int64_t));
   auto *values = space.as<int64_t>(), *keys = values + count;
-  parallel_for(0, count, 16384, [&](int64_t b, int64_t e) {
-    for (int64_t i = b; i < e; ++i) values[i] = order_of(static_cast<const double*>(v)[i]);
-  });
-  if (!many) return search_typed(static_cast<const double*>(ordered), rows, n, values, per_row, right, out);
-  parallel_for(0, entries, 16384, [&](int64_t b, int64_t e) {
-    for (int64_t i = b; i < e; ++i) keys[i] = order_of(static_cast<const double*>(ordered)[i]);
-  });
+  const auto in_order = [](const R* from, int64_t size, int64_t* to) {
+    parallel_for(0, size, 16384, [&](int64_t b, int64_t e) {
+      for (int64_t i = b; i < e; ++i) to[i] = order_of(double{from[i]});
+    });
+  };
+  in_order(v, count, values);
+  if (!many) return search_typed(ordered, rows, n, values, per_row, right, out);
+  in_order(ordered, entries, keys);
   search_typed(static_cast<const int64_t*>(keys), rows, n, values, per_row, right, out);
+}
+void search(DType dtype, const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right,
+            int64_t* out) {
+  switch (dtype) {
+    case DType::float32:
+      return search_real(static_cast<const float*>(ordered), rows, n, static_cast<const float*>(v), per_row, right, out);
+    case DType::float64:
+      return search_real(static_cast<const double*>(ordered), rows, n, static_cast<const double*>(v), per_row, right,
+                         out);
+    default:
+      return search_typed(static_cast<const int64_t*>(ordered), rows, n, static_cast<const int64_t*>(v), per_row, right,
+                          out);
+  }
 }
 
 }  // namespace

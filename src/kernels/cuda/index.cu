@@ -52,6 +52,9 @@ __device__ inline void atomic_add_narrow(T* p, T v) {
 __device__ inline void atomic_add(int16_t* p, int16_t v) { atomic_add_narrow(p, v); }
 __device__ inline void atomic_add(int8_t* p, int8_t v) { atomic_add_narrow(p, v); }
 __device__ inline void atomic_add(uint8_t* p, uint8_t v) { atomic_add_narrow(p, v); }
+__device__ inline void atomic_add(bool* p, bool v) {
+  if (v) *p = true;
+}
 
 template <class Body>
 void with_number(DType dtype, const char* what, Body body) {
@@ -74,6 +77,8 @@ void with_number(DType dtype, const char* what, Body body) {
       return body(int8_t());
     case DType::uint8:
       return body(uint8_t());
+    case DType::boolean:
+      return body(bool());
     default:
       TENSORGRAD_RAISE(NotImplementedError, what, ": no CUDA kernel for ", dtype);
   }
@@ -295,7 +300,9 @@ void search_as(const T* all, int64_t rows, int64_t n, const T* values, int64_t p
 }
 void search(DType dtype, const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right,
             int64_t* out) {
-  if (dtype == DType::float64) {
+  if (dtype == DType::float32) {
+    search_as(static_cast<const float*>(ordered), rows, n, static_cast<const float*>(v), per_row, right, out);
+  } else if (dtype == DType::float64) {
     search_as(static_cast<const double*>(ordered), rows, n, static_cast<const double*>(v), per_row, right, out);
   } else {
     search_as(static_cast<const int64_t*>(ordered), rows, n, static_cast<const int64_t*>(v), per_row, right, out);

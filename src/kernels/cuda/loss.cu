@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/reduce_rows.cuh"
+#include "kernels/index.h"
 #include "kernels/loss.h"
 
 namespace tensorgrad::gpu {
@@ -183,22 +184,13 @@ void nll_backward(const ClassLoss& s, const T* grad, const T* total_weight, T* d
 // ---- embedding
 
 template <class T>
-__global__ void gather_rows(int64_t count, int64_t rows, int64_t size, const T* weight, const int64_t* index, T* out,
-                            unsigned long long* fault) {
-  begin_early();
-  for (int64_t i = blockIdx.x; i < count; i += gridDim.x) {
-    const int64_t r = index[i];
-    const bool inside = r >= 0 && r < rows;
-    if (!inside && threadIdx.x == 0) complain(fault, i);
-    for (int64_t c = threadIdx.x; c < size; c += blockDim.x) out[i * size + c] = inside ? weight[r * size + c] : T(0);
-  }
-}
-template <class T>
 int64_t embedding_forward(int64_t count, int64_t rows, int64_t size, const T* weight, const int64_t* index, T* out) {
-  if (count * size == 0) return -1;
-  launch<gather_rows<T>>("embedding", static_cast<unsigned>(std::min<int64_t>(count, 65536)), size >= 256 ? 256 : 64,
-                         count, rows, size, weight, index, out, fault_word());
-  check_launch("embedding");
+  static const IndexKernels indexing = [] {
+    IndexKernels k;
+    fill(k);
+    return k;
+  }();
+  indexing.select(sizeof(T), {1, rows, size}, weight, {index, count, false}, out);
   return -1;
 }
 

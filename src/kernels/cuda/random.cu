@@ -134,6 +134,11 @@ void bernoulli(RandomStream s, uint8_t* out, int64_t n, double p) {
 
 }  // namespace
 
-void fill(RandomKernels& k) { k = {uniform, normal, integers, bernoulli}; }
+void fill_weights(RandomKernels& k);  // weights.cu
+
+void fill(RandomKernels& k) {
+  k = {uniform, normal, integers, bernoulli};
+  fill_weights(k);
+}
 
 }  // namespace tensorgrad::gpu
