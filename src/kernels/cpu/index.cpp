@@ -247,7 +247,8 @@ void search(DType dtype, const void* ordered, int64_t rows, int64_t n, const voi
             int64_t* out) {
   switch (dtype) {
     case DType::float32:
-      return search_real(static_cast<const float*>(ordered), rows, n, static_cast<const float*>(v), per_row, right, out);
+      return search_real(static_cast<const float*>(ordered), rows, n, static_cast<const float*>(v), per_row, right,
+                         out);
     case DType::float64:
       return search_real(static_cast<const double*>(ordered), rows, n, static_cast<const double*>(v), per_row, right,
                          out);

@@ -1,8 +1,7 @@
 // Weights to draw by, looked through in one pass.
 
-#include <cub/block/block_reduce.cuh>
-
 #include <algorithm>
+#include <cub/block/block_reduce.cuh>
 #include <limits>
 
 #include "kernels/cuda/fill.h"
@@ -12,7 +11,8 @@
 namespace tensorgrad::gpu {
 namespace {
 
-// found[0]: a weight that is negative or not finite; found[1]: a row whose weights come to nothing. A block takes a row.
+// found[0]: a weight that is negative or not finite; found[1]: a row whose weights come to nothing. A block takes a
+// row.
 __global__ void __launch_bounds__(kThreads)
     weights_kernel(DType dtype, const void* weights, int64_t rows, int64_t n, volatile int* found) {
   begin_early();
