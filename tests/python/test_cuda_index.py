@@ -175,3 +175,34 @@ def test_gradients_of_joining():
     tg.cat(a, 1).backward(g)
     tg.cat(b, 1).backward(g.to(DEVICE))
     same([t.grad for t in b], [t.grad for t in a])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "count, rows, size",
+    [(1, 1, 1), (5, 3, 2), (64, 2, 33), (65, 1, 7), (1000, 7, 130), (300, 5000, 20), (5000, 40, 3), (9000, 2, 260)],
+)
+def test_tables(dtype, count, rows, size):
+    """One row that nearly all entries name, and gradients whose sums are exact."""
+    tg.manual_seed(count)
+    table = numbers(dtype, rows, size)
+    index = tg.where(tg.rand(count) < 0.7, tg.tensor(rows // 2), tg.randint(0, rows, (count,)))
+    g = tg.randint(-8, 8, (count, size)).to(table.dtype)
+    for options in ({}, {"padding_idx": rows // 2}, {"padding_idx": 0}, {"scale_grad_by_freq": True}):
+        a, b = table.clone().requires_grad_(), table.clone().to(DEVICE).requires_grad_()
+        expected = tg.nn.functional.embedding(index, a, **options)
+        ours = tg.nn.functional.embedding(index.to(DEVICE), b, **options)
+        same(ours, expected)
+        expected.backward(g)
+        ours.backward(g.to(DEVICE))
+        if "scale_grad_by_freq" in options:
+            np.testing.assert_allclose(b.grad.cpu().numpy(), a.grad.numpy(), rtol=1e-5, atol=1e-5)
+        else:
+            same(b.grad, a.grad)
+
+
+def test_an_entry_that_is_no_row_of_the_table():
+    table = tg.randn(5, 3).to(DEVICE).requires_grad_()
+    with pytest.raises(IndexError, match="out of range"):
+        tg.nn.functional.embedding(tg.tensor([0, 5], device=DEVICE), table)
+        tg.cuda.synchronize()

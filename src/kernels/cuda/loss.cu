@@ -1,10 +1,10 @@
-// Losses over classes and embeddings. A block takes a row of scores (spatial 1) or a thread a column. An index out of
+// Losses over classes. A block takes a row of scores (spatial 1) or a thread a column. An index out of
 // range cannot raise at the launch: the kernel notes it (common.cuh, fault_word) and goes on without touching memory
 // outside.
 
+#include "kernels/cuda/embedding.h"
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/reduce_rows.cuh"
-#include "kernels/index.h"
 #include "kernels/loss.h"
 
 namespace tensorgrad::gpu {
@@ -179,96 +179,6 @@ void nll_backward(const ClassLoss& s, const T* grad, const T* total_weight, T* d
   check(cudaMemsetAsync(dx, 0, static_cast<size_t>(rows * s.classes) * sizeof(T), stream()), "nll_loss backward");
   nll_dx<<<blocks_for(rows, 128), 128, 0, stream()>>>(s, grad, total_weight, dx);
   check_launch("nll_loss backward");
-}
-
-// ---- embedding
-
-template <class T>
-int64_t embedding_forward(int64_t count, int64_t rows, int64_t size, const T* weight, const int64_t* index, T* out) {
-  static const IndexKernels indexing = [] {
-    IndexKernels k;
-    fill(k);
-    return k;
-  }();
-  indexing.select(sizeof(T), {1, rows, size}, weight, {index, count, false}, out);
-  return -1;
-}
-
-__global__ void count_rows(int64_t count, int64_t rows, const int64_t* index, unsigned* counts) {
-  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < count; i += int64_t{gridDim.x} * blockDim.x) {
-    if (index[i] >= 0 && index[i] < rows) atomicAdd(counts + index[i], 1u);
-  }
-}
-// Where each row's occurrences start; one block.
-__global__ void row_starts(int64_t rows, const unsigned* counts, unsigned* starts) {
-  __shared__ unsigned warps[32];
-  unsigned before = 0;
-  for (int64_t first = 0; first < rows; first += blockDim.x) {
-    const int64_t r = first + threadIdx.x;
-    const unsigned c = r < rows ? counts[r] : 0;
-    unsigned v = c;
-    for (int o = 1; o < 32; o *= 2) {
-      const unsigned left = __shfl_up_sync(0xffffffffu, v, o);
-      if (threadIdx.x % 32 >= o) v += left;
-    }
-    if (threadIdx.x % 32 == 31) warps[threadIdx.x / 32] = v;
-    __syncthreads();
-    unsigned base = before;
-    for (int w = 0; w < blockDim.x / 32; ++w) {
-      if (w < threadIdx.x / 32) base += warps[w];
-      before += warps[w];
-    }
-    if (r < rows) starts[r] = base + v - c;
-    __syncthreads();
-  }
-}
-__global__ void place_rows(int64_t count, int64_t rows, const int64_t* index, const unsigned* starts, unsigned* filled,
-                           unsigned* places) {
-  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < count; i += int64_t{gridDim.x} * blockDim.x) {
-    const int64_t r = index[i];
-    if (r >= 0 && r < rows) places[starts[r] + atomicAdd(filled + r, 1u)] = static_cast<unsigned>(i);
-  }
-}
-// A block a row of the table: sorts the row's few places so that the sum's order is fixed, then adds.
-template <class T>
-__global__ void add_rows(int64_t rows, int64_t size, const T* grad, const unsigned* counts, const unsigned* starts,
-                         unsigned* places, int64_t padding, bool by_frequency, T* dweight) {
-  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
-    const unsigned n = r == padding ? 0 : counts[r];
-    unsigned* mine = places + starts[r];
-    for (unsigned phase = 0; phase < n; ++phase) {  // odd-even transposition
-      for (unsigned i = phase % 2 + 2 * threadIdx.x; i + 1 < n; i += 2 * blockDim.x) {
-        if (mine[i] > mine[i + 1]) {
-          const unsigned swap = mine[i];
-          mine[i] = mine[i + 1];
-          mine[i + 1] = swap;
-        }
-      }
-      __syncthreads();
-    }
-    const T scale = by_frequency && n ? T(1) / static_cast<T>(n) : T(1);
-    for (int64_t c = threadIdx.x; c < size; c += blockDim.x) {
-      T sum = T(0);
-      for (unsigned i = 0; i < n; ++i) sum += grad[int64_t{mine[i]} * size + c];
-      dweight[r * size + c] = sum * scale;
-    }
-    __syncthreads();
-  }
-}
-template <class T>
-void embedding_backward(int64_t count, int64_t rows, int64_t size, const T* grad, const int64_t* index, int64_t padding,
-                        bool by_frequency, T* dweight) {
-  if (rows * size == 0) return;
-  const Scratch scratch((static_cast<size_t>(rows) * 3 + static_cast<size_t>(count)) * sizeof(unsigned));
-  auto* counts = scratch.as<unsigned>();
-  unsigned *filled = counts + rows, *starts = filled + rows, *places = starts + rows;
-  check(cudaMemsetAsync(counts, 0, static_cast<size_t>(rows) * 2 * sizeof(unsigned), stream()), "embedding backward");
-  if (count) count_rows<<<blocks_for(count, 256), 256, 0, stream()>>>(count, rows, index, counts);
-  row_starts<<<1, 1024, 0, stream()>>>(rows, counts, starts);
-  if (count) place_rows<<<blocks_for(count, 256), 256, 0, stream()>>>(count, rows, index, starts, filled, places);
-  add_rows<<<static_cast<unsigned>(std::min<int64_t>(rows, 65536)), size >= 256 ? 256 : 64, 0, stream()>>>(
-      rows, size, grad, counts, starts, places, padding, by_frequency, dweight);
-  check_launch("embedding backward");
 }
 
 template <class T>

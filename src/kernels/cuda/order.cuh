@@ -106,4 +106,12 @@ __device__ inline void put_result(const Order& o, int64_t line, int64_t q, int64
 // The element of every line at place o.first of its order, by counting digits (select.cu). Lines of fewer than 2^32.
 void select_kth(const Order& o);
 
+// Sorts `total` pairs by the lowest `bits` of their keys, equal ones staying in order. Both arrays have room for twice
+// as many; the answer says where the sorted ones lie.
+struct Pairs {
+  uint32_t *keys, *places;
+};
+Pairs sort_pairs(Pairs pairs, int64_t total, int bits);
+int bits_for(int64_t count);  // of the numbers below count
+
 }  // namespace tensorgrad::gpu

@@ -203,12 +203,6 @@ void sort_pairs(cub::DoubleBuffer<Wide>& keys, cub::DoubleBuffer<uint32_t>& plac
   run(temporary.as<void>(), bytes);
   check_launch("sort");
 }
-int bits_for(int64_t count) {  // of the numbers below count
-  int bits = 0;
-  while ((int64_t{1} << bits) < count) ++bits;
-  return bits;
-}
-
 template <class K, class Wide>
 void radix_sort(const Order& o, int64_t first_line, int64_t lines) {
   const int64_t total = lines * o.n;
@@ -285,6 +279,24 @@ void kth(DType dtype, const DimShape& s, const void* in, int64_t k, bool nan_win
 }
 
 }  // namespace
+
+int bits_for(int64_t count) {
+  int bits = 0;
+  while ((int64_t{1} << bits) < count) ++bits;
+  return bits;
+}
+Pairs sort_pairs(Pairs pairs, int64_t total, int bits) {
+  if (total <= kTile) {
+    Order o{};
+    o.bits = bits, o.lines = 1, o.count = total;
+    const Pairs sorted{pairs.keys + total, pairs.places + total};
+    sort_tiles<uint32_t>(o, {pairs.keys, pairs.places, total, 1, sorted.keys, sorted.places, total});
+    return sorted;
+  }
+  cub::DoubleBuffer<uint32_t> keys(pairs.keys, pairs.keys + total), places(pairs.places, pairs.places + total);
+  sort_pairs(keys, places, total, bits);
+  return {keys.Current(), places.Current()};
+}
 
 void fill_order(IndexKernels& k) {
   k.sort = sort;
