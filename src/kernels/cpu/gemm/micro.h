@@ -170,7 +170,7 @@ TENSORGRAD_INLINE Vec<T> multiply_add(Vec<T> x, Vec<T> y, Vec<T> acc) {
 enum class Passing { fetch, pack, copy };
 
 // How many steps ahead of its use an unpacked row of v is asked for, and the tile of C.
-inline constexpr int64_t kAhead = 8, kStoreAhead = 64;
+inline constexpr int64_t kAhead = 8, kStoreAhead = 64, kPanelAhead = 48;
 
 template <class T, int H, int NV, int Group>
 TENSORGRAD_INLINE void fetch_tile(const Store<T>& o) {
@@ -225,6 +225,11 @@ __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int6
         for (int j = 0; j < NV; ++j) store(panel + j * L, row[j]);
         panel += NV * L;
       } else if constexpr (What == Passing::fetch) {
+        if constexpr (Packed && NV == kTileVectors) {  // the panel itself comes from the third cache the first time
+          const char* const soon = reinterpret_cast<const char*>(v) + kPanelAhead * NV * kVectorBytes;
+#pragma GCC unroll 4
+          for (int at = 0; at < NV * kVectorBytes; at += 64) __builtin_prefetch(soon + at, 0, 3);
+        }
         const int64_t line = p * ahead_lines >> 8;
         __builtin_prefetch(ahead + (line >> ahead_shift) * ahead_stride + (line & ahead_mask) * 64, 0, 2);
       }

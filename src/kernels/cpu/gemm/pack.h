@@ -33,6 +33,10 @@ struct PlainFormat {
     store(p, x);
   }
   template <class T>
+  static TENSORGRAD_INLINE bool writes_exactly(Vec<T>) {
+    return true;
+  }
+  template <class T>
   static TENSORGRAD_INLINE void write_n(T* p, int64_t n, Vec<T> x) {
     store_n(p, n, x);
   }
@@ -60,6 +64,24 @@ struct Bf16Format {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh((__m512)x.v));
 #else
     store_bf16(p, x);
+#endif
+  }
+  template <class T>
+  static TENSORGRAD_INLINE void write_two(uint16_t* p, Vec<float> x, Vec<float> y) {
+#if defined(__AVX512BF16__)
+    _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh((__m512)y.v, (__m512)x.v));
+#else
+    store_bf16(p, x);
+    store_bf16(p + kLanes<float>, y);
+#endif
+  }
+  // False where rounding by that instruction would lose a subnormal value.
+  static TENSORGRAD_INLINE bool writes_exactly(Vec<float> x) {
+#if defined(__AVX512BF16__)
+    return _mm512_fpclass_ps_mask((__m512)x.v, 0x20) == 0;
+#else
+    (void)x;
+    return true;
 #endif
   }
   template <class T>
@@ -93,6 +115,12 @@ struct F16Format {
   static TENSORGRAD_INLINE void write(uint16_t* p, Vec<float> x) {
     store_f16(p, x);
   }
+  template <class T>
+  static TENSORGRAD_INLINE void write_two(uint16_t* p, Vec<float> x, Vec<float> y) {
+    store_f16(p, x);
+    store_f16(p + kLanes<float>, y);
+  }
+  static TENSORGRAD_INLINE bool writes_exactly(Vec<float>) { return true; }
   template <class T>
   static TENSORGRAD_INLINE void write_n(uint16_t* p, int64_t n, Vec<float> x) {
     store_f16_n(p, n, x);

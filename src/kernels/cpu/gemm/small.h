@@ -154,10 +154,27 @@ TENSORGRAD_INLINE void short_rows(const Product<T, Format>& P, int64_t i) {
       x[r][p] = Vec<T>(P.alpha * Format::template read_one<T>(P.s + (i + r) * P.s_row + p * P.s_k));
     }
   }
+  // Outer products keep subnormal results, as multiplications do.
+  const auto put = [](In * to, Vec<T> y, int64_t n, auto whole) __attribute__((always_inline)) {
+    if constexpr (K == 1 && std::is_same_v<Format, Bf16Format>) {
+      if (!Format::writes_exactly(y)) [[unlikely]]
+        return store_bf16_n(to, n, y);
+    }
+    if constexpr (decltype(whole)::value) {
+      Format::template write<T>(to, y);
+    } else {
+      Format::template write_n<T>(to, n, y);
+    }
+  };
+  const auto sum = [&](int r, const Vec<T>(&v)[K]) __attribute__((always_inline)) {
+    Vec<T> y = x[r][0] * v[0];
+#pragma GCC unroll 4
+    for (int p = 1; p < K; ++p) y = fma(x[r][p], v[p], y);
+    return y;
+  };
   const auto columns = [&](int64_t j, int64_t n, auto whole) __attribute__((always_inline)) {
-    constexpr bool kWhole = decltype(whole)::value;
     const auto get = [&](const In* p) __attribute__((always_inline)) {
-      return kWhole ? Format::template read<T>(p) : Format::template read_n<T>(p, n);
+      return decltype(whole)::value ? Format::template read<T>(p) : Format::template read_n<T>(p, n);
     };
     Vec<T> v[K];
 #pragma GCC unroll 4
@@ -165,34 +182,43 @@ TENSORGRAD_INLINE void short_rows(const Product<T, Format>& P, int64_t i) {
     const Vec<T> along = !Plain && P.bias_v != nullptr ? get(P.bias_v + j) : Vec<T>(T(0));
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      Vec<T> y = x[r][0] * v[0];
-#pragma GCC unroll 4
-      for (int p = 1; p < K; ++p) y = fma(x[r][p], v[p], y);
-      const auto put = [&](In * to) __attribute__((always_inline)) {
-        if constexpr (K == 1 && std::is_same_v<Format, Bf16Format>) {  // as a multiplication: subnormal results stay
-          kWhole ? store_bf16(to + j, y) : store_bf16_n(to + j, n, y);
-        } else if constexpr (kWhole) {
-          Format::template write<T>(to + j, y);
-        } else {
-          Format::template write_n<T>(to + j, n, y);
-        }
-      };
+      Vec<T> y = sum(r, v);
       if constexpr (Plain) {
-        put(c[r]);
+        put(c[r] + j, y, n, whole);
         continue;
       }
       if (P.beta != T(0)) y = fma(get(c[r] + j), P.beta, y);
       y = y + bias[r] + along;
-      if (P.before != nullptr) put(P.before + (c[r] - P.c));
+      if (P.before != nullptr) put(P.before + (c[r] - P.c) + j, y, n, whole);
       if (P.activation > GemmActivation::relu && !Format::kPlain) {  // of the rounded value
-        put(c[r]);
+        put(c[r] + j, y, n, whole);
         y = get(c[r] + j);
       }
       if (P.activation != GemmActivation::none) y = activate(P.activation, y);
-      put(c[r]);
+      put(c[r] + j, y, n, whole);
     }
   };
   int64_t j = 0;
+  if constexpr (Plain && !Format::kPlain) {  // two vectors with one store
+    for (; j + 2 * L <= P.nv; j += 2 * L) {
+      Vec<T> v[K], w[K];
+#pragma GCC unroll 4
+      for (int p = 0; p < K; ++p) {
+        v[p] = Format::template read<T>(P.v + p * P.v_k + j);
+        w[p] = Format::template read<T>(P.v + p * P.v_k + j + L);
+      }
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        const Vec<T> y = sum(r, v), z = sum(r, w);
+        if (K == 1 && !(Format::writes_exactly(y) && Format::writes_exactly(z))) [[unlikely]] {
+          put(c[r] + j, y, L, std::true_type{});
+          put(c[r] + j + L, z, L, std::true_type{});
+        } else {
+          Format::template write_two<T>(c[r] + j, y, z);
+        }
+      }
+    }
+  }
   for (; j + L <= P.nv; j += L) columns(j, L, std::true_type{});
   if (j < P.nv) columns(j, P.nv - j, std::false_type{});
 }
@@ -201,14 +227,20 @@ template <class T, class Format, int K>
 void short_product(const Product<T, Format>& P) {
   // Memory is the limit: a part for a thread is some 64 KB of the result, which it writes in a microsecond.
   const int64_t rows = max_of(2, round_up(ceil_div(16384, P.nv), 2));
+  // Conversions in several instructions are long enough without forms for what is common.
+  constexpr bool kLean = !Format::kPlain && kVectorBytes < 64;
   parallel_for(0, P.ms, rows, [&](int64_t begin, int64_t end) {
     const auto run = [&](auto plain) __attribute__((always_inline)) {
       int64_t i = begin;
-      for (; i + 2 <= end; i += 2) short_rows<T, Format, K, 2, decltype(plain)::value>(P, i);
+      if constexpr (!kLean) {
+        for (; i + 2 <= end; i += 2) short_rows<T, Format, K, 2, decltype(plain)::value>(P, i);
+      }
       for (; i < end; ++i) short_rows<T, Format, K, 1, decltype(plain)::value>(P, i);
     };
     const bool biased = P.bias_s != nullptr || P.bias_v != nullptr;
-    if (P.beta == T(0) && !biased && P.activation == GemmActivation::none && P.before == nullptr) {
+    if constexpr (kLean) {
+      run(std::false_type{});
+    } else if (P.beta == T(0) && !biased && P.activation == GemmActivation::none && P.before == nullptr) {
       run(std::true_type{});
     } else {
       run(std::false_type{});
@@ -220,6 +252,9 @@ template <class T, class Format>
 TENSORGRAD_INLINE bool fits_short(const Product<T, Format>& P) {
   // Outer products of 16-bit floats always: no other way keeps their subnormal results.
   const bool wide = P.nv >= 2 * kLanes<T> || (!Product<T, Format>::kPlain && P.k == 1);
+#if defined(__AVX512BF16__)  // tiles have an instruction for two steps
+  if (std::is_same_v<Format, Bf16Format> && P.k > 1 && P.ms >= kMaxRows / 2) return false;
+#endif
   return P.pack == nullptr && P.k >= 1 && P.k <= kShortDepth && P.v_col == 1 && P.c_v == 1 && wide;
 }
 
