@@ -1,5 +1,7 @@
 // Host side of the pointwise engine, and the operations on float32 that get a kernel of their own.
 
+#include <cstring>
+
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/pointwise.cuh"
 #include "kernels/cuda/pointwise_parts.h"
@@ -32,50 +34,6 @@ double host_value(const PointwiseOperand& o) {
   }
 }
 
-StridedArgs strided_args(const PointwiseArgs& args, int inputs) {
-  StridedArgs s{};
-  s.n = args.numel;
-  s.out = args.out.data;
-  s.out_dtype = args.out.dtype;
-  const int64_t* strides[4] = {args.out.strides};
-  for (int k = 0; k < inputs; ++k) {
-    s.in_dtype[k] = args.in[k].dtype;
-    strides[k + 1] = args.in[k].strides;
-    if (strides[k + 1]) {
-      s.in[k] = args.in[k].data;
-    } else {
-      s.host[k] = host_value(args.in[k]);
-      s.host_int[k] = host_integer(args.in[k]);
-    }
-  }
-  const auto stride = [&](int k, int d) { return strides[k] ? strides[k][d] : int64_t{0}; };
-  int64_t reach = s.n;
-  if (args.flat) {  // dense in one order: sizes and strides say nothing
-    s.ndim = 1;
-    s.sizes[0] = s.n;
-    for (int k = 0; k <= inputs; ++k) s.strides[k][0] = strides[k] ? 1 : 0;
-  }
-  for (int d = 0; d < args.ndim && !args.flat; ++d) {
-    const int64_t size = args.sizes[d];
-    if (size == 1) continue;
-    bool merge = s.ndim > 0;
-    for (int k = 0; merge && k <= inputs; ++k) merge = s.strides[k][s.ndim - 1] == stride(k, d) * size;
-    if (!merge) {
-      TENSORGRAD_CHECK(s.ndim < kMaxDims, NotImplementedError, "pointwise: more than ", kMaxDims,
-                       " dims that do not merge have no CUDA kernel");
-      s.sizes[s.ndim++] = 1;
-    }
-    s.sizes[s.ndim - 1] *= size;
-    for (int k = 0; k <= inputs; ++k) s.strides[k][s.ndim - 1] = stride(k, d);
-  }
-  for (int d = 0; d < s.ndim; ++d) {
-    for (int k = 0; k <= inputs; ++k) reach = std::max(reach, s.sizes[d] * s.strides[k][d]);
-  }
-  s.small = reach < (int64_t{1} << 31);
-  for (int d = 0; d < s.ndim && s.small; ++d) s.dividers[d] = Divider(static_cast<uint32_t>(s.sizes[d]));
-  return s;
-}
-
 namespace {
 
 using Launch = void (*)(const PointwiseArgs&);
@@ -104,15 +62,35 @@ Launch flat_float(Op op, std::integer_sequence<int, I...>) {
   return launches[static_cast<int>(op)];
 }
 
+// Whether all operands are dense in one order that is not row-major, as a transposed tensor and its result are.
+bool dense_alike(const PointwiseArgs& args, int inputs) {
+  const int64_t* out = args.out.strides;
+  int64_t reach = 0;
+  for (int d = 0; d < args.ndim; ++d) {
+    if (args.sizes[d] == 1) continue;
+    if (out[d] <= 0) return false;
+    reach += (args.sizes[d] - 1) * out[d];
+    for (int k = 0; k < inputs; ++k) {
+      if (args.in[k].strides && args.in[k].strides[d] != out[d]) return false;
+    }
+  }
+  return reach == args.numel - 1;  // no gap, as no element of an output is there twice
+}
+
 template <class Op, template <Op> class Static>
-void run(Op op, const PointwiseArgs& args) {
+void run(Op op, const PointwiseArgs& call) {
   constexpr int kInputs = Static<Op(0)>::kInputs;
-  if (args.numel == 0) return;
+  if (call.numel == 0) return;
+  PointwiseArgs args = call;
+  args.flat = call.flat || dense_alike(call, kInputs);
   const DType result = gives_bool(op) ? DType::boolean : DType::float32;
   if (args.compute == DType::float32 && flat_fits(args, kInputs, DType::float32, result)) {
     if (Launch f = flat_float<Op, Static>(op, std::make_integer_sequence<int, static_cast<int>(Op::count_)>())) {
       return f(args);
     }
+  }
+  if constexpr (std::is_same_v<Op, UnaryOp>) {
+    if (op == UnaryOp::copy && copy_words(args)) return;
   }
   switch (args.compute) {
     case DType::float64:
@@ -130,19 +108,43 @@ void run(Op op, const PointwiseArgs& args) {
   check_launch("pointwise operation");
 }
 
-void fill_value(const PointwiseArgs& args, Scalar value) {
-  PointwiseArgs a = args;
-  double f = 0;
-  int64_t i = 0;
-  if (is_floating_point(args.out.dtype)) {
-    f = value.to_double();
-    a.in[0] = {&f, DType::float64, nullptr};
-    a.compute = args.out.dtype;
-  } else {
-    i = value.to_int();
-    a.in[0] = {&i, DType::int64, nullptr};
-    a.compute = args.out.dtype;
+// body(the value in the dtype's own type)
+template <class Body>
+void with_fill_value(DType dtype, Scalar value, Body body) {
+  switch (dtype) {
+    case DType::boolean:
+      return body(value.to<bool>());
+    case DType::uint8:
+      return body(static_cast<uint8_t>(value.to_int()));
+    case DType::int8:
+      return body(static_cast<int8_t>(value.to_int()));
+    case DType::int16:
+      return body(static_cast<int16_t>(value.to_int()));
+    case DType::int32:
+      return body(static_cast<int32_t>(value.to_int()));
+    case DType::int64:
+      return body(value.to_int());
+    case DType::float16:
+      return body(Half(static_cast<float>(value.to_double())));
+    case DType::bfloat16:
+      return body(BFloat16(static_cast<float>(value.to_double())));
+    case DType::float32:
+      return body(static_cast<float>(value.to_double()));
+    default:
+      return body(value.to_double());
   }
+}
+
+// Dense memory takes the value's bytes; everything else is a copy of a number.
+void fill_value(const PointwiseArgs& args, Scalar value) {
+  if (args.numel == 0) return;
+  alignas(8) char number[8];
+  with_fill_value(args.out.dtype, value, [&](auto v) { std::memcpy(number, &v, sizeof v); });
+  if ((args.flat || dense_alike(args, 0)) && fill_words(args.out.data, itemsize(args.out.dtype), args.numel, number))
+    return;
+  PointwiseArgs a = args;
+  a.in[0] = {number, args.out.dtype, nullptr};
+  a.compute = args.out.dtype;
   run<UnaryOp, StaticUnary>(UnaryOp::copy, a);
 }
 

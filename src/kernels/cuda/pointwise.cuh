@@ -1,14 +1,15 @@
 #pragma once
 
-// The pointwise engine on CUDA. Two ways through memory: flat (all operands dense in one order, 16-byte accesses) and
-// strided (any strides after merging dims, broadcast and casts included). Two ways to choose the formula: at compile
-// time, one kernel an operation (float32, where it pays), or by a branch that all threads take alike (everything else;
-// hidden behind the memory).
+// The pointwise engine on CUDA. Two ways through memory: flat (all operands dense in one order, 16-byte accesses; here)
+// and strided (any strides, broadcast and casts included; pointwise_strided.cuh). Two ways to choose the formula: at
+// compile time, one kernel an operation (float32, where it pays), or by a branch that all threads take alike
+// (everything else; hidden behind the memory).
 
 #include <type_traits>
 
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/math.cuh"
+#include "kernels/cuda/strided_args.cuh"
 #include "kernels/pointwise.h"
 
 namespace tensorgrad::gpu {
@@ -225,85 +226,12 @@ __global__ void flat_kernel(F f, Params<T> params, FlatArgs a) {
   }
 }
 
-// ---- strided
-
-// n / d and n % d for n < 2^31 by a multiplication (round-up method).
-struct Divider {
-  uint32_t d = 1, m = 0, shift = 0;
-  Divider() = default;
-  explicit Divider(uint32_t divisor) : d(divisor ? divisor : 1) {
-    divisor = d;
-    while ((uint64_t{1} << shift) < divisor) ++shift;
-    m = static_cast<uint32_t>(((uint64_t{1} << 32) * ((uint64_t{1} << shift) - divisor)) / divisor + 1);
-  }
-  __device__ uint32_t quotient(uint32_t n) const {
-    return static_cast<uint32_t>((__umulhi(n, m) + uint64_t{n}) >> shift);
-  }
-};
-
-inline constexpr int kMaxDims = 12;
-struct StridedArgs {
-  int ndim;
-  bool small;  // all offsets and counts below 2^31
-  int64_t n;
-  int64_t sizes[kMaxDims];
-  Divider dividers[kMaxDims];
-  int64_t strides[4][kMaxDims];  // output first; in elements
-  void* out;
-  const void* in[3];
-  DType out_dtype, in_dtype[3];
-  double host[3];
-  int64_t host_int[3];
-};
-
-template <class F, class T, bool Same>  // Same: every operand is stored as T
-__global__ void strided_kernel(F f, Params<T> params, const __grid_constant__ StridedArgs a) {
-  begin_early();
-  const int64_t step = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t at = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; at < a.n; at += step) {
-    int64_t offsets[4] = {0, 0, 0, 0};
-    int64_t rest = at;
-    for (int d = a.ndim - 1; d >= 0; --d) {
-      int64_t q;
-      if (a.small) {
-        q = a.dividers[d].quotient(static_cast<uint32_t>(rest));
-      } else {
-        q = rest / a.sizes[d];
-      }
-      const int64_t r = rest - q * a.sizes[d];
-      rest = q;
-      offsets[0] += r * a.strides[0][d];
-#pragma unroll
-      for (int k = 0; k < F::kInputs; ++k) offsets[k + 1] += r * a.strides[k + 1][d];
-    }
-    T x[F::kInputs];
-#pragma unroll
-    for (int k = 0; k < F::kInputs; ++k) {
-      if (!a.in[k]) {
-        x[k] = host_as<T>(a, k);
-      } else if constexpr (Same) {
-        x[k] = static_cast<const T*>(a.in[k])[offsets[k + 1]];
-      } else {
-        x[k] = load<T>(a.in[k], a.in_dtype[k], offsets[k + 1]);
-      }
-    }
-    const T y = f(x, params.p);
-    if constexpr (Same) {
-      static_cast<T*>(a.out)[offsets[0]] = y;
-    } else {
-      store(a.out, a.out_dtype, offsets[0], y);
-    }
-  }
-}
-
 // ---- host side
 
 double host_value(const PointwiseOperand& operand);
 inline int64_t host_integer(const PointwiseOperand& o) {
   return o.dtype == DType::int64 ? *static_cast<const int64_t*>(o.data) : static_cast<int64_t>(host_value(o));
 }
-// Drops dims of size 1 and merges neighbours that walk like one.
-StridedArgs strided_args(const PointwiseArgs& args, int inputs);
 
 inline FlatArgs flat_args(const PointwiseArgs& args, int inputs) {
   FlatArgs f{args.out.data, {}, {}, {}, args.numel};
@@ -324,19 +252,6 @@ Params<T> params_of(const PointwiseArgs& args) {
   for (int i = 0; i < 3; ++i)
     p.p[i] = std::is_integral_v<T> ? static_cast<T>(args.int_params[i]) : static_cast<T>(args.params[i]);
   return p;
-}
-
-template <class F, class T>
-void launch_strided(const F& f, const PointwiseArgs& args, DType stored) {
-  const StridedArgs s = strided_args(args, F::kInputs);
-  bool same = args.out.dtype == stored;
-  for (int k = 0; k < F::kInputs; ++k) same &= !args.in[k].strides || args.in[k].dtype == stored;
-  const unsigned blocks = blocks_for(s.n, kThreads);
-  if (same) {
-    launch<strided_kernel<F, T, true>>("pointwise operation", blocks, kThreads, f, params_of<T>(args), s);
-  } else {
-    launch<strided_kernel<F, T, false>>("pointwise operation", blocks, kThreads, f, params_of<T>(args), s);
-  }
 }
 
 // Whether the flat kernel with storage `stored` and result `out` applies.

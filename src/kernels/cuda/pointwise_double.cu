@@ -1,5 +1,5 @@
-#include "kernels/cuda/pointwise.cuh"
 #include "kernels/cuda/pointwise_parts.h"
+#include "kernels/cuda/pointwise_strided.cuh"
 
 namespace tensorgrad::gpu {
 namespace {

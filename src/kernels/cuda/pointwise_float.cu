@@ -34,7 +34,6 @@ void run_one(const PointwiseArgs& args) {
 void run_float(UnaryOp op, const PointwiseArgs& args) {
   switch (op) {
     case UnaryOp::copy:  // conversions, layouts, and fills
-      if (copy_words(args)) return;
       return run_one<StaticUnary<UnaryOp::copy>>(args);
     case UnaryOp::gelu:
       return run_one<StaticUnary<UnaryOp::gelu>>(args);
@@ -56,6 +55,10 @@ void run_float(BinaryOp op, const PointwiseArgs& args) {
       return run_one<StaticBinary<BinaryOp::mul>>(args);
     case BinaryOp::sub:
       return run_one<StaticBinary<BinaryOp::sub>>(args);
+    case BinaryOp::div:
+      return run_one<StaticBinary<BinaryOp::div>>(args);
+    case BinaryOp::mul_scaled:
+      return run_one<StaticBinary<BinaryOp::mul_scaled>>(args);
     case BinaryOp::gelu_backward:
       return run_one<StaticBinary<BinaryOp::gelu_backward>>(args);
     case BinaryOp::gelu_tanh_backward:
@@ -68,6 +71,9 @@ void run_float(BinaryOp op, const PointwiseArgs& args) {
       return run<BinaryOp, StaticBinary>(op, args);
   }
 }
-void run_float(TernaryOp op, const PointwiseArgs& args) { run<TernaryOp, StaticTernary>(op, args); }
+void run_float(TernaryOp op, const PointwiseArgs& args) {
+  if (op == TernaryOp::where) return run_one<StaticTernary<TernaryOp::where>>(args);
+  run<TernaryOp, StaticTernary>(op, args);
+}
 
 }  // namespace tensorgrad::gpu

@@ -1,7 +1,7 @@
 // Integers and booleans: 64-bit arithmetic, narrowed as the result is stored, which wraps as the narrow type would.
 
-#include "kernels/cuda/pointwise.cuh"
 #include "kernels/cuda/pointwise_parts.h"
+#include "kernels/cuda/pointwise_strided.cuh"
 
 namespace tensorgrad::gpu {
 namespace {

@@ -5,7 +5,7 @@
 // (parts of a tensor, heads and rows that changed places, operands broadcast along leading dims). Which type an operand
 // has is a branch that all threads take alike.
 
-#include "kernels/cuda/pointwise.cuh"
+#include "kernels/cuda/pointwise_strided.cuh"
 
 namespace tensorgrad::gpu {
 

@@ -2,12 +2,16 @@
 
 // The parts of the pointwise engine that choose their formula at run time, each compiled in a file of its own.
 
+#include <cstddef>
+
 #include "kernels/pointwise.h"
 
 namespace tensorgrad::gpu {
 
 // Copies a strided array without converting it; false: not in words.
 bool copy_words(const PointwiseArgs& args);
+// n elements of `item` bytes, dense, become the number at `number`; false: not of a size or at a place for it.
+bool fill_words(void* out, size_t item, int64_t n, const void* number);
 void run_float(UnaryOp op, const PointwiseArgs& args);  // float32 arithmetic; 16-bit and mixed operands
 void run_float(BinaryOp op, const PointwiseArgs& args);
 void run_float(TernaryOp op, const PointwiseArgs& args);
