@@ -37,6 +37,8 @@ struct LossFunctions {
   // number of occurrences if by_frequency.
   void (*embedding_backward)(int64_t count, int64_t rows, int64_t size, const T* grad, const int64_t* index,
                              int64_t padding, bool by_frequency, T* dweight);
+  // The position of one of n elements that is below 0 or above 1, or -1. Null: the caller looks for it.
+  int64_t (*outside_unit)(int64_t n, const T* x) = nullptr;
 };
 
 // One device's losses over classes, and embeddings.

@@ -338,6 +338,25 @@ Tensor huber_loss(const Tensor& input, const Tensor& target, Reduction reduction
   return smooth_loss("huber_loss", "HuberLoss", input, target, reduction, delta, delta);
 }
 
+namespace {
+// Where the device looks for itself, as it goes, the error comes with the next wait for it.
+void check_probabilities(const Tensor& input) {
+  if (input.numel() == 0) return;
+  const auto fail = [](bool fits) {
+    TENSORGRAD_CHECK(fits, Error, "binary_cross_entropy: all elements of input should be between 0 and 1");
+  };
+  const LossKernels& k = kernels(input.device()).loss;
+  const bool dense = detail::non_overlapping_and_dense(input);
+  if (dense && input.dtype() == float32 && k.f32.outside_unit)
+    return fail(k.f32.outside_unit(input.numel(), pointer<const float>(input)) < 0);
+  if (dense && input.dtype() == float64 && k.f64.outside_unit)
+    return fail(k.f64.outside_unit(input.numel(), pointer<const double>(input)) < 0);
+  const NoGradGuard guard;
+  const Tensor x = input.detach();
+  fail(!(x.min().item<double>() < 0) && !(x.max().item<double>() > 1));
+}
+}  // namespace
+
 Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const Tensor& weight, Reduction reduction) {
   if (autocasting()) [[unlikely]] {
     if (const AutocastCall cast{AutocastRule::wide_cpu, {&input, &target, &weight}})
@@ -354,12 +373,7 @@ Tensor binary_cross_entropy(const Tensor& input, const Tensor& target, const Ten
   TENSORGRAD_CHECK(input.sizes() == target.sizes(), ValueError,
                    "binary_cross_entropy: input and target must have one shape, got ", input.sizes(), " and ",
                    target.sizes());
-  if (input.numel() > 0) {
-    const NoGradGuard guard;
-    const Tensor x = input.detach();
-    TENSORGRAD_CHECK(!(x.min().item<double>() < 0) && !(x.max().item<double>() > 1), Error,
-                     "binary_cross_entropy: all elements of input should be between 0 and 1");
-  }
+  check_probabilities(input);
   // -(t log x + (1 - t) log(1 - x)), the logarithms not below -100, the gradient kept finite at 0 and 1 as in PyTorch.
   Tensor losses = pair_loss(
       "binary_cross_entropy", "BinaryCrossEntropy", BinaryOp::bce, TernaryOp::bce_backward, input, target, {}, false,
@@ -404,8 +418,11 @@ Tensor kl_div(const Tensor& input, const Tensor& target, Reduction reduction, bo
   }
   check_pair("kl_div", input, target);
   Tensor losses;
+  const bool by_target = grad_mode() && target.requires_grad();
   if (log_target) {
     losses = target.exp() * (target - input);
+  } else if (!by_target && real_pair(input, target) && input.dtype() == target.dtype()) {
+    losses = addcmul(xlogy(target, target), target, input, Scalar(-1.0));
   } else {
     // target * log(target) is 0 at 0.
     const Tensor positive = target.gt(Scalar(0.0));

@@ -132,10 +132,16 @@ Tensor& Tensor::bernoulli_(double p, Generator* generator) {
     node = make_node("Bernoulli", inputs(*this), [](const Tensor& g, const Context&) { return zeros_like(g); });
   if (numel() > 0) {
     const NoGradGuard guard;
-    const bool direct = is_contiguous() && dtype() == DType::boolean;
+    const RandomKernels& k = kernels(device()).random;
+    const bool floats = k.bernoulli_floats && (dtype() == DType::float32 || dtype() == DType::float64);
+    const bool direct = is_contiguous() && (floats || dtype() == DType::boolean);
     const Tensor target = direct ? *this : detail::make_empty(sizes(), DType::boolean, device());
     const RandomStream stream = claim_blocks("bernoulli_", generator, device(), random_blocks(numel(), false));
-    kernels(device()).random.bernoulli(stream, static_cast<uint8_t*>(target.data_ptr()), target.numel(), p);
+    if (direct && floats) {
+      k.bernoulli_floats(stream, dtype(), target.data_ptr(), target.numel(), p);
+    } else {
+      k.bernoulli(stream, static_cast<uint8_t*>(target.data_ptr()), target.numel(), p);
+    }
     if (!direct) {
       copy_(target);
       if (node) finish_inplace(*this, std::move(node));

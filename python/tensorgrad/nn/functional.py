@@ -573,6 +573,25 @@ def pixel_shuffle(input, upscale_factor):
     return x.reshape([*lead, c // (r * r), h * r, w * r])
 
 
+def _nearest(input, sizes, ratios):
+    """The nearest entries of dims 2, 3, ..., `ratios` apart."""
+    lengths = list(input.shape[2:])
+    orders = [
+        [min(int(math.floor(j * ratio)), length - 1) for j in range(out)]
+        for length, out, ratio in zip(lengths, sizes, ratios)
+    ]
+    times = [out // length if length else 0 for out, length in zip(sizes, lengths)]
+    whole = all(order == [j // k for j in range(length * k)] for order, length, k in zip(orders, lengths, times))
+    if input.is_cuda and whole and all(times):  # every entry k times: one copy of a view, no positions to upload
+        lead = list(input.shape[:2])
+        apart = [size for length in lengths for size in (length, 1)]
+        repeated = [size for length, k in zip(lengths, times) for size in (length, k)]
+        return input.reshape(lead + apart).expand(lead + repeated).reshape(lead + list(sizes))
+    for i, order in enumerate(orders):
+        input = input.index_select(i + 2, _positions(order, input))
+    return input
+
+
 def interpolate(
     input,
     size=None,
@@ -598,13 +617,15 @@ def interpolate(
         sizes = [int(math.floor(input.size(i + 2) * factors[i])) for i in range(n)]
     else:
         sizes = list(size) if isinstance(size, (tuple, list)) else [size] * n
+
+    def ratio_of(i):
+        return input.size(i + 2) / sizes[i] if factors[i] is None or recompute_scale_factor else 1.0 / factors[i]
+
+    ratios = [ratio_of(i) for i in range(n)]
+    if mode == "nearest":
+        return _nearest(input, sizes, ratios)
     for i, out in enumerate(sizes):
-        length = input.size(i + 2)
-        ratio = length / out if factors[i] is None or recompute_scale_factor else 1.0 / factors[i]
-        if mode == "nearest":
-            order = [min(int(math.floor(j * ratio)), length - 1) for j in range(out)]
-            input = input.index_select(i + 2, _positions(order, input))
-            continue
+        length, ratio = input.size(i + 2), ratios[i]
         if align_corners:
             at = [j * ((length - 1) / (out - 1) if out > 1 else 0.0) for j in range(out)]
         else:

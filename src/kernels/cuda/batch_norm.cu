@@ -33,6 +33,14 @@ struct Range {
       : begin(batch * spatial * part / parts), end(batch * spatial * (part + 1) / parts) {}
 };
 
+template <class T, int W>
+__device__ inline T sum_of(const Pack<T, W>& p) {
+  T sum = p.v[0];
+#pragma unroll
+  for (int k = 1; k < W; ++k) sum += p.v[k];
+  return sum;
+}
+
 // f(position) for the elements of channel c in this block's part.
 template <class F>
 __device__ inline void each_of_part(int64_t batch, int64_t channels, int64_t spatial, int64_t c, F f) {
@@ -54,26 +62,38 @@ __device__ inline void each_of_part(int64_t batch, int64_t channels, int64_t spa
   }
 }
 
-template <class T>
+// Elements are counted in packs of W. `Centre` false: the squares around 0. mean_out is not touched then.
+template <class T, int W, bool Centre>
 __global__ void __launch_bounds__(kBlock)
     stats_kernel(int64_t batch, int64_t channels, int64_t spatial, const T* x, T eps, T momentum, T* running_mean,
                  T* running_var, T* mean_out, T* rstd_out, const Parts<T> p) {
   begin_early();
   const int64_t c = blockIdx.x;
-  T sum = T(0), squares = T(0);
-  each_of_part(batch, channels, spatial, c, [&](int64_t i) { sum += x[i]; });
   const Range range(batch, spatial, blockIdx.y, gridDim.y);
-  T mean = block_sum(sum) / static_cast<T>(range.end - range.begin);
+  const T mine_count = static_cast<T>((range.end - range.begin) * W);
+  T mean = T(0), squares = T(0);
+  if (Centre) {
+    T sum = T(0);
+    each_of_part(batch, channels, spatial, c, [&](int64_t i) { sum += sum_of(pack_at<W>(x, i)); });
+    mean = block_sum(sum) / mine_count;
+  }
   T rest = T(0);  // what the sum of the differences misses of 0 corrects the mean
   each_of_part(batch, channels, spatial, c, [&](int64_t i) {
-    const T d = x[i] - mean;
-    rest += d;
-    squares += d * d;
+    Pack<T, W> d = pack_at<W>(x, i);
+#pragma unroll
+    for (int k = 0; k < W; ++k) {
+      d.v[k] -= mean;
+      squares += d.v[k] * d.v[k];
+    }
+    if (Centre) rest += sum_of(d);
   });
-  rest = block_sum(rest) / static_cast<T>(range.end - range.begin);
-  squares = max(block_sum(squares) - static_cast<T>(range.end - range.begin) * rest * rest, T(0));
-  mean += rest;
-  T count = static_cast<T>(batch * spatial);
+  squares = block_sum(squares);
+  if (Centre) {
+    rest = block_sum(rest) / mine_count;
+    squares = max(squares - mine_count * rest * rest, T(0));
+    mean += rest;
+  }
+  T count = static_cast<T>(batch * spatial * W);
   if (p.parts > 1) {
     T* mine = p.sums + c * p.parts * 2;
     if (threadIdx.x == 0) mine[blockIdx.y * 2] = mean, mine[blockIdx.y * 2 + 1] = squares;
@@ -82,41 +102,43 @@ __global__ void __launch_bounds__(kBlock)
     const int at = threadIdx.x;
     const bool in = at < p.parts;
     const Range part(batch, spatial, at, p.parts);
-    const T n = in ? static_cast<T>(part.end - part.begin) : T(0);
+    const T n = in ? static_cast<T>((part.end - part.begin) * W) : T(0);
     const T part_mean = in ? __ldcg(mine + at * 2) : T(0), part_squares = in ? __ldcg(mine + at * 2 + 1) : T(0);
-    mean = block_sum(n * part_mean) / count;
+    if (Centre) mean = block_sum(n * part_mean) / count;
     squares = block_sum(part_squares + n * (part_mean - mean) * (part_mean - mean));
   }
   if (threadIdx.x != 0) return;
-  mean_out[c] = mean;
+  if (Centre) mean_out[c] = mean;
   rstd_out[c] = T(1) / sqrt(squares / count + eps);
   if (running_mean) running_mean[c] = (T(1) - momentum) * running_mean[c] + momentum * mean;
   if (running_var) running_var[c] = (T(1) - momentum) * running_var[c] + momentum * squares / (count - T(1));
 }
 
-// dbias: the sums of g; dweight: those of g * x^.
-template <class T>
+// dbias: the sums of g; dweight: those of g * x^. The statistics are those of `per` channels each.
+template <class T, int W>
 __global__ void __launch_bounds__(kBlock)
-    sums_kernel(int64_t batch, int64_t channels, int64_t spatial, const T* g, const T* x, const T* mean, const T* rstd,
-                T* dweight, T* dbias, const Parts<T> p) {
+    sums_kernel(int64_t batch, int64_t channels, int64_t spatial, int64_t per, const T* g, const T* x, const T* mean,
+                const T* rstd, T* dweight, T* dbias, const Parts<T> p) {
   begin_early();
   const int64_t c = blockIdx.x;
-  const T m = mean[c], r = rstd[c];
+  const T m = mean[c / per], r = rstd[c / per];
   T sg = T(0), sgx = T(0);
   each_of_part(batch, channels, spatial, c, [&](int64_t i) {
-    const T v = g[i];
-    sg += v;
-    sgx += v * (x[i] - m);
+    const Pack<T, W> v = pack_at<W>(g, i), of_x = pack_at<W>(x, i);
+    sg += sum_of(v);
+#pragma unroll
+    for (int k = 0; k < W; ++k) sgx += v.v[k] * (of_x.v[k] - m);
   });
-  sg = block_sum(sg);
-  sgx = block_sum(sgx) * r;
+  block_sum_both(sg, sgx);
+  sgx *= r;
   if (p.parts > 1) {
     T* mine = p.sums + c * p.parts * 2;
     if (threadIdx.x == 0) mine[blockIdx.y * 2] = sg, mine[blockIdx.y * 2 + 1] = sgx;
     if (!last_of(p.tickets + c, gridDim.y)) return;
     const bool in = threadIdx.x < p.parts;
-    sg = block_sum(in ? __ldcg(mine + threadIdx.x * 2) : T(0));
-    sgx = block_sum(in ? __ldcg(mine + threadIdx.x * 2 + 1) : T(0));
+    sg = in ? __ldcg(mine + threadIdx.x * 2) : T(0);
+    sgx = in ? __ldcg(mine + threadIdx.x * 2 + 1) : T(0);
+    block_sum_both(sg, sgx);
   }
   if (threadIdx.x == 0) dbias[c] = sg, dweight[c] = sgx;
 }
@@ -157,13 +179,31 @@ struct Slope {
   }
 };
 
+// body(elements of a pack, as a constant; spatial in packs; grid; parts)
 template <class T, class Body>
-void with_parts(int64_t batch, int64_t channels, int64_t spatial, Body body) {
+void with_parts(int64_t batch, int64_t channels, int64_t spatial, std::initializer_list<const void*> pointers,
+                Body body) {
   const int parts = parts_of(batch, channels, spatial);
   const dim3 grid(static_cast<unsigned>(channels), static_cast<unsigned>(parts));
-  if (parts == 1) return body(grid, Parts<T>{1, nullptr, nullptr});
-  const Scratch scratch(static_cast<size_t>(channels * parts * 2) * sizeof(T));
-  body(grid, Parts<T>{parts, scratch.as<T>(), tickets()});
+  const Scratch scratch(parts > 1 ? static_cast<size_t>(channels * parts * 2) * sizeof(T) : 1);
+  const Parts<T> p{parts, parts > 1 ? scratch.as<T>() : nullptr, parts > 1 ? tickets() : nullptr};
+  constexpr int kWide = 16 / sizeof(T);
+  uintptr_t bits = 0;
+  for (const void* at : pointers) bits |= reinterpret_cast<uintptr_t>(at);
+  if (spatial % kWide == 0 && bits % 16 == 0) {
+    body(std::integral_constant<int, kWide>(), spatial / kWide, grid, p);
+  } else {
+    body(std::integral_constant<int, 1>(), spatial, grid, p);
+  }
+}
+
+template <bool Centre, class T>
+void launch_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, double eps, double momentum,
+                  T* running_mean, T* running_var, T* mean, T* rstd) {
+  with_parts<T>(batch, channels, spatial, {x}, [&](auto wide, int64_t packs, dim3 grid, const Parts<T>& p) {
+    launch<stats_kernel<T, wide.value, Centre>>("norm", grid, kBlock, batch, channels, packs, x, static_cast<T>(eps),
+                                                static_cast<T>(momentum), running_mean, running_var, mean, rstd, p);
+  });
 }
 
 }  // namespace
@@ -172,9 +212,20 @@ template <class T>
 void batch_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, double eps, double momentum,
                  T* running_mean, T* running_var, T* mean, T* rstd) {
   if (channels == 0) return;
-  with_parts<T>(batch, channels, spatial, [&](dim3 grid, const Parts<T>& p) {
-    launch<stats_kernel<T>>("batch_norm", grid, kBlock, batch, channels, spatial, x, static_cast<T>(eps),
-                            static_cast<T>(momentum), running_mean, running_var, mean, rstd, p);
+  launch_stats<true>(batch, channels, spatial, x, eps, momentum, running_mean, running_var, mean, rstd);
+}
+template <class T>
+void row_stats(int64_t rows, int64_t n, const T* x, double eps, bool centre, T* mean, T* rstd) {
+  T* const none = nullptr;
+  centre ? launch_stats<true>(1, rows, n, x, eps, 0, none, none, mean, rstd)
+         : launch_stats<false>(1, rows, n, x, eps, 0, none, none, mean, rstd);
+}
+template <class T>
+void plane_sums(int64_t batch, int64_t channels, int64_t spatial, int64_t per, const T* g, const T* x, const T* mean,
+                const T* rstd, T* sum_gx, T* sum_g) {
+  with_parts<T>(batch, channels, spatial, {g, x}, [&](auto wide, int64_t packs, dim3 grid, const Parts<T>& p) {
+    launch<sums_kernel<T, wide.value>>("norm backward", grid, kBlock, batch, channels, packs, per, g, x, mean, rstd,
+                                       sum_gx, sum_g, p);
   });
 }
 template <class T>
@@ -190,12 +241,7 @@ void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g
   const Scratch scratch(static_cast<size_t>(2 * channels) * sizeof(T));
   if (!dbias) dbias = scratch.as<T>();
   if (!dweight) dweight = scratch.as<T>() + channels;
-  if (sums) {
-    with_parts<T>(batch, channels, spatial, [&](dim3 grid, const Parts<T>& p) {
-      launch<sums_kernel<T>>("batch_norm backward", grid, kBlock, batch, channels, spatial, g, x, mean, rstd, dweight,
-                             dbias, p);
-    });
-  }
+  if (sums) plane_sums(batch, channels, spatial, 1, g, x, mean, rstd, dweight, dbias);
   if (!dx) return;
   const Slope<T> slope{g,
                        x,
@@ -211,6 +257,8 @@ void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g
 
 #define TENSORGRAD_BATCH_NORM(T)                                                                                     \
   template void batch_stats<T>(int64_t, int64_t, int64_t, const T*, double, double, T*, T*, T*, T*);                 \
+  template void row_stats<T>(int64_t, int64_t, const T*, double, bool, T*, T*);                                      \
+  template void plane_sums<T>(int64_t, int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, T*, T*);   \
   template void batch_apply<T>(int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, const T*, T*);     \
   template void batch_backward<T>(int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, const T*, bool, \
                                   T*, T*, T*);

@@ -36,9 +36,10 @@ inline unsigned blocks_for(int64_t n, int64_t per_block) {
   return static_cast<unsigned>(want < 1 ? 1 : want < most ? want : most);
 }
 
-// A word in host memory that kernels may write: 1 + the position of an index out of range. A kernel does not wait to be
-// asked, so the operation cannot raise at once; the next point that waits for the device does (a copy to the CPU,
-// item(), synchronize).
+// A word in host memory that kernels may write: 1 + the position of an index out of range, or one of the values below.
+// A kernel does not wait to be asked, so the operation cannot raise at once; the next point that waits for the device
+// does (a copy to the CPU, item(), synchronize).
+inline constexpr unsigned long long kFaultUnit = ~0ull;  // a probability of binary_cross_entropy outside [0, 1]
 unsigned long long* fault_word();
 
 // Whether the current stream is recording a graph: nothing may wait for the device then.

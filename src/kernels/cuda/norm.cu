@@ -1,9 +1,10 @@
-// Layer, RMS and group norm. A block takes a row: the mean, then the squares around it (a large mean costs no
+// Layer and RMS norm. A block takes a row: the mean, then the squares around it (a large mean costs no
 // digits), both mostly from the cache. The gradients of the weights are column sums over fixed groups of rows, added in
 // order.
 
 #include "kernels/cuda/batch_norm.h"
 #include "kernels/cuda/fill.h"
+#include "kernels/cuda/group_norm.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/layer_norm.h"
 #include "kernels/cuda/reduce_rows.cuh"
@@ -20,21 +21,19 @@ __device__ inline T block_total(int64_t n, F f) {
   return block_sum(sum);
 }
 
-// One block a row. weight and bias are indexed by i / step (step 1: layer norm; spatial: group norm).
+// One block a row.
 template <class T, bool Centre>
-__global__ void row_forward(int64_t n, const T* x, const T* weight, const T* bias, T eps, int64_t step,
-                            int64_t rows_per_cycle, T* y, T* mean_out, T* rstd_out) {
+__global__ void row_forward(int64_t n, const T* x, const T* weight, const T* bias, T eps, T* y, T* mean_out,
+                            T* rstd_out) {
   const int64_t row = blockIdx.x;
   x += row * n, y += row * n;
   T mean = T(0);
   if (Centre) mean = block_total<T>(n, [&](int64_t i) { return x[i]; }) / static_cast<T>(n);
   const T var = block_total<T>(n, [&](int64_t i) { return (x[i] - mean) * (x[i] - mean); }) / static_cast<T>(n);
   const T rstd = T(1) / sqrt(var + eps);
-  const int64_t first = row % rows_per_cycle * (n / step);
   for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
-    const int64_t c = first + i / step;
     const T v = (x[i] - mean) * rstd;
-    y[i] = (weight ? v * weight[c] : v) + (bias ? bias[c] : T(0));
+    y[i] = (weight ? v * weight[i] : v) + (bias ? bias[i] : T(0));
   }
   if (threadIdx.x == 0) {
     if (Centre) mean_out[row] = mean;
@@ -44,12 +43,11 @@ __global__ void row_forward(int64_t n, const T* x, const T* weight, const T* bia
 
 template <class T, bool Centre>
 __global__ void row_backward(int64_t n, const T* g, const T* x, const T* mean_in, const T* rstd_in, const T* weight,
-                             int64_t step, int64_t rows_per_cycle, T* dx) {
+                             T* dx) {
   const int64_t row = blockIdx.x;
   g += row * n, x += row * n, dx += row * n;
   const T mean = Centre ? mean_in[row] : T(0), rstd = rstd_in[row];
-  const int64_t first = row % rows_per_cycle * (n / step);
-  const auto upstream = [&](int64_t i) { return weight ? rounded_product(g[i], weight[first + i / step]) : g[i]; };
+  const auto upstream = [&](int64_t i) { return weight ? rounded_product(g[i], weight[i]) : g[i]; };
   T su = T(0), sux = T(0);
   for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
     const T u = upstream(i);
@@ -107,10 +105,12 @@ void layer_forward(int64_t rows, int64_t n, const T* x, const T* weight, const T
   if (quads_fit(n, kLongestForward, {x, weight, bias, y})) {
     centre ? quad_norm_forward<T, true>(rows, n, x, weight, bias, e, y, mean, rstd)
            : quad_norm_forward<T, false>(rows, n, x, weight, bias, e, y, mean, rstd);
+  } else if (few_long_rows(rows, n)) {
+    long_rows_forward(rows, n, x, weight, bias, eps, centre, y, mean, rstd);
   } else if (centre) {
-    row_forward<T, true><<<blocks, row_threads(n), 0, stream()>>>(n, x, weight, bias, e, 1, 1, y, mean, rstd);
+    row_forward<T, true><<<blocks, row_threads(n), 0, stream()>>>(n, x, weight, bias, e, y, mean, rstd);
   } else {
-    row_forward<T, false><<<blocks, row_threads(n), 0, stream()>>>(n, x, weight, bias, e, 1, 1, y, mean, rstd);
+    row_forward<T, false><<<blocks, row_threads(n), 0, stream()>>>(n, x, weight, bias, e, y, mean, rstd);
   }
   check_launch("layer_norm");
 }
@@ -135,7 +135,7 @@ void layer_backward_as(int64_t rows, int64_t n, const T* g, const T* x, const T*
     return quad_norm_backward<T, Centre>(rows, n, g, x, mean, rstd, weight, dx, dweight, dbias);
   if (dx && rows)
     row_backward<T, Centre>
-        <<<static_cast<unsigned>(rows), row_threads(n), 0, stream()>>>(n, g, x, mean, rstd, weight, 1, 1, dx);
+        <<<static_cast<unsigned>(rows), row_threads(n), 0, stream()>>>(n, g, x, mean, rstd, weight, dx);
   if (dweight || dbias) weight_gradients<T, Centre>(rows, n, g, x, mean, rstd, dweight, dbias);
   check_launch("layer_norm backward");
 }
@@ -144,52 +144,6 @@ void layer_backward(int64_t rows, int64_t n, const T* g, const T* x, const T* me
                     bool centre, T* dx, T* dweight, T* dbias) {
   centre ? layer_backward_as<T, true>(rows, n, g, x, mean, rstd, weight, dx, dweight, dbias)
          : layer_backward_as<T, false>(rows, n, g, x, mean, rstd, weight, dx, dweight, dbias);
-}
-
-// ---- group norm: rows of (channels / groups) * spatial
-
-template <class T>
-void group_forward(int64_t batch, int64_t channels, int64_t spatial, int64_t groups, const T* x, const T* weight,
-                   const T* bias, double eps, T* y, T* mean, T* rstd) {
-  const int64_t n = channels / groups * spatial;
-  if (batch * n == 0) return;
-  row_forward<T, true><<<static_cast<unsigned>(batch * groups), row_threads(n), 0, stream()>>>(
-      n, x, weight, bias, static_cast<T>(eps), spatial, groups, y, mean, rstd);
-  check_launch("group_norm");
-}
-template <class T>
-__global__ void group_weight_grads(int64_t batch, int64_t channels, int64_t spatial, int64_t per_group, const T* g,
-                                   const T* x, const T* mean, const T* rstd, T* dweight, T* dbias) {
-  const int64_t c = blockIdx.x, groups = channels / per_group;
-  T w = T(0), b = T(0);
-  for (int64_t s = 0; s < batch; ++s) {
-    const int64_t start = (s * channels + c) * spatial, row = s * groups + c / per_group;
-    for (int64_t i = threadIdx.x; i < spatial; i += blockDim.x) {
-      w += g[start + i] * (x[start + i] - mean[row]) * rstd[row];
-      b += g[start + i];
-    }
-  }
-  w = block_sum(w);
-  b = block_sum(b);
-  if (threadIdx.x == 0) {
-    if (dweight) dweight[c] = w;
-    if (dbias) dbias[c] = b;
-  }
-}
-template <class T>
-void group_backward(int64_t batch, int64_t channels, int64_t spatial, int64_t groups, const T* g, const T* x,
-                    const T* mean, const T* rstd, const T* weight, T* dx, T* dweight, T* dbias) {
-  const int64_t n = channels / groups * spatial;
-  if (channels == 0) return;
-  if (dx && batch * n > 0) {
-    row_backward<T, true><<<static_cast<unsigned>(batch * groups), row_threads(n), 0, stream()>>>(
-        n, g, x, mean, rstd, weight, spatial, groups, dx);
-  }
-  if (dweight || dbias) {
-    group_weight_grads<<<static_cast<unsigned>(channels), 256, 0, stream()>>>(
-        batch, channels, spatial, channels / groups, g, x, mean, rstd, dweight, dbias);
-  }
-  check_launch("group_norm backward");
 }
 
 template <class T>

@@ -69,7 +69,8 @@ __device__ inline void load_four(const void* data, Way way, const Four<K>& four,
 #pragma unroll
     for (int j = 0; j < 4; ++j) x[j] = as<T>(p[four.at[j][k]]);
   } else {
-    const int64_t from = way == Way::linear ? four.first : four.at[0][k] - (way == Way::reverse ? 3 : 0);
+    const int64_t located = four.at[0][k] - (way == Way::reverse ? 3 : 0);
+    const int64_t from = way == Way::linear ? int64_t{four.first} : located;
     const auto v = *reinterpret_cast<const Pack<S, 4>*>(p + from);
 #pragma unroll
     for (int j = 0; j < 4; ++j) x[j] = as<T>(way == Way::reverse ? v.v[3 - j] : v.v[j]);
@@ -87,7 +88,7 @@ __device__ inline void store_four(void* data, Way way, const Four<K>& four, cons
     Pack<S, 4> v;
 #pragma unroll
     for (int j = 0; j < 4; ++j) v.v[j] = narrow<S>(y[j]);
-    *reinterpret_cast<Pack<S, 4>*>(p + (way == Way::linear ? four.first : four.at[0][0])) = v;
+    *reinterpret_cast<Pack<S, 4>*>(p + (way == Way::linear ? int64_t{four.first} : int64_t{four.at[0][0]})) = v;
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/reduce_rows.cuh"
 #include "kernels/pool.h"
 
 namespace tensorgrad::gpu {
@@ -128,9 +129,50 @@ void avg_pool_backward(const PoolShape& s, const AveragePoolOptions& o, const T*
   });
 }
 
+// Large windows: Group threads share one, neighbours along its rows; a warp, or a block.
+template <class T, int Group>
+__global__ void __launch_bounds__(kThreads) wide_average_kernel(const PoolShape s, int64_t n, const T* in, T* out) {
+  begin_early();
+  const int64_t i = blockIdx.x * int64_t{kThreads / Group} + threadIdx.x / Group;
+  if (i >= n) return;
+  const Place p = place(i, s.out_height, s.out_width);
+  const int64_t y0 = adaptive_begin(p.y, s.in_height, s.out_height), y1 = adaptive_end(p.y, s.in_height, s.out_height);
+  const int64_t x0 = adaptive_begin(p.x, s.in_width, s.out_width), x1 = adaptive_end(p.x, s.in_width, s.out_width);
+  int height = static_cast<int>(y1 - y0), width = static_cast<int>(x1 - x0);
+  const auto count = static_cast<T>((y1 - y0) * (x1 - x0));
+  if (width == s.in_width) width *= height, height = 1;  // whole rows lie behind each other
+  int lanes = Group;
+  while (lanes / 2 >= width) lanes /= 2;
+  const int lane = threadIdx.x % Group;
+  const T* window = in + (p.plane * s.in_height + y0) * s.in_width + x0;
+  T sum = T(0);
+  for (int y = lane / lanes; y < height; y += Group / lanes) {
+    const T* row = window + y * s.in_width;
+#pragma unroll 4
+    for (int x = lane % lanes; x < width; x += lanes) sum += row[x];
+  }
+  if constexpr (Group == 32) {
+    sum = warp_sum(sum);
+  } else {
+    sum = block_sum(sum);
+  }
+  if (lane == 0) out[i] = sum / count;
+}
+
 template <class T>
 void adaptive_avg_pool(const PoolShape& s, const T* in, T* out) {
-  over(out_count(s), [=] __device__(int64_t i) {
+  const int64_t n = out_count(s), area = s.in_height * s.in_width, windows = s.out_height * s.out_width;
+  if (n > 0 && area / windows >= 16 && area < INT32_MAX) {
+    const bool block = area / windows >= 1024 && n <= int64_t{multiprocessors()} * 64;
+    if (block) {
+      launch<wide_average_kernel<T, kThreads>>("pooling", static_cast<unsigned>(n), kThreads, s, n, in, out);
+    } else {
+      launch<wide_average_kernel<T, 32>>("pooling", static_cast<unsigned>((n + kThreads / 32 - 1) / (kThreads / 32)),
+                                         kThreads, s, n, in, out);
+    }
+    return;
+  }
+  over(n, [=] __device__(int64_t i) {
     const Place p = place(i, s.out_height, s.out_width);
     const Window w{adaptive_begin(p.y, s.in_height, s.out_height), adaptive_end(p.y, s.in_height, s.out_height),
                    adaptive_begin(p.x, s.in_width, s.out_width), adaptive_end(p.x, s.in_width, s.out_width), 0};

@@ -54,6 +54,8 @@ void check_faults(const char* what = "an earlier operation on the device") {
   if (fault == 0) [[likely]]
     return;
   *word = 0;
+  TENSORGRAD_CHECK(fault != kFaultUnit, Error, what,
+                   ": all elements of the input of a binary_cross_entropy should be between 0 and 1");
   TENSORGRAD_RAISE(IndexError, what, ": an index is out of range at position ", fault - 1, " of the index",
                    g_sync ? "" : " (TENSORGRAD_CUDA_SYNC=1 finds which operation)");
 }
