@@ -44,8 +44,8 @@ struct RandomKernels {
   void (*bernoulli)(RandomStream stream, uint8_t* out, int64_t n, double p) = nullptr;
   // The same as numbers 0 and 1 of float32 or float64. Null: the bytes are drawn and converted.
   void (*bernoulli_floats)(RandomStream stream, DType dtype, void* out, int64_t n, double p) = nullptr;
-  // In one pass mask = bernoulli(p = keep) and out = x * mask * scale, of floats of any width, dense. out may be x. Null:
-  // the mask is drawn and multiplied with.
+  // In one pass mask = bernoulli(p = keep) and out = x * mask * scale, of floats of any width, dense. out may be x.
+  // Null: the mask is drawn and multiplied with.
   void (*dropout)(RandomStream stream, DType dtype, const void* x, void* out, uint8_t* mask, int64_t n, double keep,
                   double scale) = nullptr;
   // What keeps a dense (rows, n) array of floats from being weights to draw by. Null where a few reductions do as well.

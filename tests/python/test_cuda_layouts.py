@@ -1,4 +1,4 @@
-"""Layouts, draws, rows and windows of every kind on a CUDA device, beside the CPU's results. Skipped without a device."""
+"""Layouts, draws, rows and windows on a CUDA device, beside the CPU's results. Skipped without a device."""
 
 import numpy as np
 import pytest
@@ -172,8 +172,9 @@ def agree_with_gradients(f, inputs, tolerance):
     on_device = [t.detach().to("cuda").requires_grad_() for t in inputs]
     expected, ours = f(*on_cpu), f(*on_device)
     same(ours, expected, tolerance)
-    for g in (tg.randn(*expected.shape, dtype=expected.dtype), tg.ones((), dtype=expected.dtype).expand(expected.shape)):
-        wanted, found = tg.autograd.grad(expected, on_cpu, g, retain_graph=True), None
+    kind = expected.dtype
+    for g in (tg.randn(*expected.shape, dtype=kind), tg.ones((), dtype=kind).expand(expected.shape)):
+        wanted = tg.autograd.grad(expected, on_cpu, g, retain_graph=True)
         found = tg.autograd.grad(ours, on_device, g.to("cuda"), retain_graph=True)
         for a, b in zip(found, wanted, strict=True):
             same(a, b, tolerance * max(1.0, float(b.abs().max())))

@@ -15,8 +15,8 @@ void batch_apply(int64_t batch, int64_t channels, int64_t spatial, const T* x, c
 template <class T>
 void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g, const T* x, const T* mean,
                     const T* rstd, const T* weight, bool batch_statistics, T* dx, T* dweight, T* dbias);
-// Mean (unless `centre` is false) and 1 / sqrt(var + eps) of each of `rows` rows of n elements, several blocks a row. At
-// least one row.
+// Mean (unless `centre` is false) and 1 / sqrt(var + eps) of each of `rows` rows of n elements, several blocks a row.
+// At least one row.
 template <class T>
 void row_stats(int64_t rows, int64_t n, const T* x, double eps, bool centre, T* mean, T* rstd);
 // Sums by channel of g * (x - mean) * rstd and of g, each mean and rstd being those of `per` channels. At least one.

@@ -1,9 +1,8 @@
 // Group norm, and layer norm of few long rows. The sums of a row are shared by several blocks (batch_norm.cu), what is
 // made of them is written element by element: x is read twice and y written once, whatever the number of groups.
 
-#include "kernels/cuda/group_norm.h"
-
 #include "kernels/cuda/batch_norm.h"
+#include "kernels/cuda/group_norm.h"
 #include "kernels/cuda/planes.cuh"
 #include "kernels/cuda/reduce_rows.cuh"
 
@@ -153,9 +152,9 @@ void group_forward(int64_t batch, int64_t channels, int64_t spatial, int64_t gro
   } else {
     row_stats(rows, n, x, eps, true, mean, rstd);
   }
-  over_planes<T>("group_norm", 1, batch * channels, spatial, {x, y},
-                 GroupApply<T>{x, mean, rstd, weight, bias, y, static_cast<uint32_t>(per),
-                               static_cast<uint32_t>(channels)});
+  over_planes<T>(
+      "group_norm", 1, batch * channels, spatial, {x, y},
+      GroupApply<T>{x, mean, rstd, weight, bias, y, static_cast<uint32_t>(per), static_cast<uint32_t>(channels)});
 }
 
 template <class T>
@@ -166,25 +165,26 @@ void group_backward(int64_t batch, int64_t channels, int64_t spatial, int64_t gr
   const Scratch scratch(static_cast<size_t>(2 * planes + 2 * rows + 1) * sizeof(T));
   T *sum_gx = scratch.as<T>(), *sum_g = sum_gx + planes, *mean_ux = sum_g + planes, *mean_u = mean_ux + rows;
   if (all > 0 && spatial <= kShort) {
-    launch<short_plane_sums<T>>("group_norm backward", warp_blocks(planes), kThreads, planes,
-                                static_cast<int>(spatial), per, g, x, mean, rstd, sum_gx, sum_g);
+    launch<short_plane_sums<T>>("group_norm backward", warp_blocks(planes), kThreads, planes, static_cast<int>(spatial),
+                                per, g, x, mean, rstd, sum_gx, sum_g);
   } else if (all > 0) {
     plane_sums(1, planes, spatial, per, g, x, mean, rstd, sum_gx, sum_g);
   }
   const int64_t items = (all > 0 ? rows : 0) + channels;
-  launch<group_finish<T>>("group_norm backward", warp_blocks(items), kThreads, all > 0 ? rows : 0, per, all > 0 ? batch : 0, channels,
-                          static_cast<T>(per * spatial), sum_gx, sum_g, weight, mean_ux, mean_u, dweight, dbias);
+  launch<group_finish<T>>("group_norm backward", warp_blocks(items), kThreads, all > 0 ? rows : 0, per,
+                          all > 0 ? batch : 0, channels, static_cast<T>(per * spatial), sum_gx, sum_g, weight, mean_ux,
+                          mean_u, dweight, dbias);
   if (!dx || all == 0) return;
   over_planes<T>("group_norm backward", 1, planes, spatial, {g, x, dx},
                  GroupSlope<T>{g, x, mean, rstd, weight, mean_ux, mean_u, dx, static_cast<uint32_t>(per),
                                static_cast<uint32_t>(channels)});
 }
 
-#define TENSORGRAD_GROUP_NORM(T)                                                                                      \
-  template void long_rows_forward<T>(int64_t, int64_t, const T*, const T*, const T*, double, bool, T*, T*, T*);       \
-  template void group_forward<T>(int64_t, int64_t, int64_t, int64_t, const T*, const T*, const T*, double, T*, T*,    \
-                                 T*);                                                                                 \
-  template void group_backward<T>(int64_t, int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*,         \
+#define TENSORGRAD_GROUP_NORM(T)                                                                                   \
+  template void long_rows_forward<T>(int64_t, int64_t, const T*, const T*, const T*, double, bool, T*, T*, T*);    \
+  template void group_forward<T>(int64_t, int64_t, int64_t, int64_t, const T*, const T*, const T*, double, T*, T*, \
+                                 T*);                                                                              \
+  template void group_backward<T>(int64_t, int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*,      \
                                   const T*, T*, T*, T*);
 TENSORGRAD_GROUP_NORM(float)
 TENSORGRAD_GROUP_NORM(double)

@@ -116,8 +116,8 @@ __global__ void nll_rows(const ClassLoss s, const T* x, T* losses, T* weights, u
   }
 }
 
-// The sums of losses and weights: each block adds up a part, the last one the parts, in an order that the number of rows
-// fixes.
+// The sums of losses and weights: each block adds up a part, the last one the parts, in an order that the number of
+// rows fixes.
 template <class T>
 __global__ void collect(int64_t rows, const T* losses, const T* weights, bool reduce, bool mean, T* parts,
                         unsigned* ticket, T* out, T* total_weight) {
@@ -256,15 +256,14 @@ void cross_entropy_backward(const ClassLoss& s, const T* x, const T* log_sum, co
     }
     return;
   }
-  launch<cross_entropy_dx<T>>("cross_entropy backward", static_cast<unsigned>(rows), s.classes < 256 ? 32 : row_threads(s),
-                              s, x, log_sum, grad, total_weight, dx);
+  launch<cross_entropy_dx<T>>("cross_entropy backward", static_cast<unsigned>(rows),
+                              s.classes < 256 ? 32 : row_threads(s), s, x, log_sum, grad, total_weight, dx);
 }
 
 template <class T>
 int64_t nll_forward(const ClassLoss& s, const T* x, T* out, T* total_weight) {
   const RowScratch<T> r(s, out);
-  if (r.rows)
-    nll_rows<<<blocks_for(r.rows, 128), 128, 0, stream()>>>(s, x, r.losses, r.weights, fault_word());
+  if (r.rows) nll_rows<<<blocks_for(r.rows, 128), 128, 0, stream()>>>(s, x, r.losses, r.weights, fault_word());
   finish(s, r, out, total_weight);
   check_launch("nll_loss");
   return -1;
@@ -316,7 +315,7 @@ int64_t outside_unit(int64_t n, const T* x) {
 
 template <class T>
 LossFunctions<T> functions() {
-  return {cross_entropy_forward<T>, cross_entropy_backward<T>, nll_forward<T>,    nll_backward<T>,
+  return {cross_entropy_forward<T>, cross_entropy_backward<T>, nll_forward<T>, nll_backward<T>,
           embedding_forward<T>,     embedding_backward<T>,     outside_unit<T>};
 }
 

@@ -115,8 +115,7 @@ __device__ inline void locate(const SmallArgs& a, uint32_t q, Four<K>& four) {
 }
 
 template <class F, class T, bool Same>  // Same: every operand is stored as T
-__global__ void __launch_bounds__(kThreads)
-    quad_kernel(F f, Params<T> params, const __grid_constant__ SmallArgs a) {
+__global__ void __launch_bounds__(kThreads) quad_kernel(F f, Params<T> params, const __grid_constant__ SmallArgs a) {
   begin_early();
   constexpr int K = F::kInputs + 1;
   Four<K> four;
@@ -155,8 +154,7 @@ __global__ void __launch_bounds__(kThreads)
 // Every operand is stored as T. A block takes a tile: crossed inputs are read along the dim in which they are
 // contiguous, everything else along the last.
 template <class F, class T>
-__global__ void __launch_bounds__(kThreads)
-    tile_kernel(F f, Params<T> params, const __grid_constant__ TileArgs t) {
+__global__ void __launch_bounds__(kThreads) tile_kernel(F f, Params<T> params, const __grid_constant__ TileArgs t) {
   begin_early();
   constexpr int K = F::kInputs + 1, kTiles = F::kInputs < kTileInputs ? F::kInputs : kTileInputs;
   constexpr int kReads = kTileColumns / (kThreads / kTileRows), kWrites = kTileRows / (kThreads / kTileColumns);
@@ -203,9 +201,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int k = 0; k < F::kInputs; ++k) {
       const int32_t at = start[k + 1] + r * a.strides[k + 1][t.across] + c * a.strides[k + 1][last];
-      x[k] = !a.in[k]       ? host_as<T>(a, k)
-             : t.crossed[k] ? tile[t.slot[k]][c][r]
-                            : static_cast<const T*>(a.in[k])[at];
+      x[k] = !a.in[k] ? host_as<T>(a, k) : t.crossed[k] ? tile[t.slot[k]][c][r] : static_cast<const T*>(a.in[k])[at];
     }
     static_cast<T*>(a.out)[start[0] + r * a.strides[0][t.across] + c] = f(x, params.p);
   }

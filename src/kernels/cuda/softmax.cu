@@ -1,7 +1,7 @@
 // Softmax along one dimension. Rows of up to 32 elements share a warp, rows of up to 1024 stay in the registers of one,
 // rows of up to 16384 in those of a block: read once, written once, four elements at a time where rows are multiples of
-// four. Longer ones take a block that reads them twice, or several where the rows alone would not fill the card. Dimensions with something behind them take a thread a column, so that neighbours read
-// neighbours.
+// four. Longer ones take a block that reads them twice, or several where the rows alone would not fill the card.
+// Dimensions with something behind them take a thread a column, so that neighbours read neighbours.
 
 #include <algorithm>
 

@@ -1,10 +1,9 @@
-#include "kernels/cuda/strided_args.cuh"
-
 #include <algorithm>
 #include <cstdlib>
 #include <utility>
 
 #include "kernels/cuda/pointwise.cuh"
+#include "kernels/cuda/strided_args.cuh"
 
 namespace tensorgrad::gpu {
 namespace {
@@ -41,7 +40,8 @@ Way way_of(const StridedArgs& s, int k, bool rows) {
   const void* p = k == 0 ? s.out : s.in[k - 1];
   if (!p) return Way::number;
   const int last = s.ndim - 1;
-  const int64_t item = static_cast<int64_t>(itemsize(k == 0 ? s.out_dtype : s.in_dtype[k - 1])), inner = s.strides[k][last];
+  const int64_t item = static_cast<int64_t>(itemsize(k == 0 ? s.out_dtype : s.in_dtype[k - 1])),
+                inner = s.strides[k][last];
   const auto place = static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) % static_cast<size_t>(4 * item)) / item;
   if (place == 0 && is_dense(s, k)) return Way::linear;
   if (!rows) return Way::gather;
