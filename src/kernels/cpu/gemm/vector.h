@@ -104,6 +104,32 @@ void dot_rows(const Product<T, Format>& P, int64_t i, const T* x, int64_t x_room
   }
 }
 
+// kLanes rows of s of K elements that follow each other in memory, K a power of two of at most half a vector, times x:
+// K vectors of terms, of which neighbours are added until one is left.
+template <class T, int K>
+TENSORGRAD_INLINE Vec<T> packed_dots(const T* s, const T* x) {
+  constexpr int L = kLanes<T>;
+  T pattern[L];
+#pragma GCC unroll 16
+  for (int i = 0; i < L; ++i) pattern[i] = x[i % K];
+  const Vec<T> factor = load(pattern);
+  Vec<T> at[K];
+#pragma GCC unroll 8
+  for (int q = 0; q < K; ++q) at[q] = load(s + q * L) * factor;
+  const auto add_neighbours = [&]<int... I>(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>)
+      __attribute__((always_inline)) {
+    return Vec<T>(__builtin_shufflevector(a.v, b.v, (2 * I)...)) +
+           Vec<T>(__builtin_shufflevector(a.v, b.v, (2 * I + 1)...));
+  };
+#pragma GCC unroll 4
+  for (int half = K / 2; half >= 1; half /= 2) {
+#pragma GCC unroll 8
+    for (int q = 0; q < half; ++q)
+      at[q] = add_neighbours(at[2 * q], at[2 * q + 1], std::make_integer_sequence<int, L>{});
+  }
+  return at[0];
+}
+
 // `rows` rows from row i on, at most kLanes, times N columns. `turned` is P turned over: the results of a column are
 // finished as a row.
 template <class T, class Format, int N>
@@ -111,6 +137,17 @@ void dot_block(const Product<T, Format>& P, const Product<T, Format>& turned, in
                int64_t x_room) {
   constexpr int64_t L = kLanes<T>;
   constexpr int R = kDotRows<N>;
+  if constexpr (Product<T, Format>::kPlain && L >= 8) {
+    if (rows == L && P.s_row == P.k && (P.k == 2 || P.k == 4)) {
+      T packed[N * L];
+      const T* const s = P.s + i * P.s_row;
+      for (int n = 0; n < N; ++n) {
+        const T* const column = x + n * x_room;
+        store(packed + n * L, P.k == 2 ? packed_dots<T, 2>(s, column) : packed_dots<T, 4>(s, column));
+      }
+      return finish_block(turned, packed, L, 0, N, i, rows, true, true);
+    }
+  }
   Vec<T> sums[N * L];
   if (rows > L) __builtin_unreachable();  // or the compiler warns of what lies behind `sums`
   int64_t r = 0;
@@ -230,6 +267,26 @@ void batch_of_dots(const Product<T, PlainFormat>& P, const Product<T, PlainForma
   });
 }
 
+// One row of s times a v of less than a vector of columns: the sums stay in registers.
+template <class T, class Format>
+void narrow_row(const Product<T, Format>& P) {
+  constexpr int64_t U = 4;
+  Vec<T> acc[U] = {Vec<T>(T(0)), Vec<T>(T(0)), Vec<T>(T(0)), Vec<T>(T(0))};
+  const auto step = [&](int64_t p, int64_t u) __attribute__((always_inline)) {
+    const Vec<T> x(Format::template read_one<T>(P.s + p * P.s_k));
+    acc[u] = fma(x, Format::template read_n<T>(P.v + p * P.v_k, P.nv), acc[u]);
+  };
+  int64_t p = 0;
+  for (; p + U <= P.k; p += U) {
+#pragma GCC unroll 4
+    for (int64_t u = 0; u < U; ++u) step(p + u, u);
+  }
+  for (; p < P.k; ++p) step(p, 0);
+  T sum[kLanes<T>];
+  store(sum, (acc[0] + acc[1]) + (acc[2] + acc[3]));
+  finish_block(P, sum, kLanes<T>, 0, 1, 0, P.nv, true, true);
+}
+
 // M rows of s times v, whose rows lie along the columns: sums of v's rows, 8 / M at a time, a strip of columns in L1.
 template <class T, class Format, int M>
 void few_rows(const Product<T, Format>& P) {
@@ -304,12 +361,14 @@ bool vector_product(const Product<T, Format>& P, const Product<T, Format>& turne
     const Product<T, Format>& other = q == &P ? turned : P;
     const bool small = Product<T, Format>::kPlain ? fits_small(other) : q->ms * q->nv * q->k <= kWorthThreads;
     if (small && 3 * kLanes<T> * q->nv > 6 * q->k + 40 && q->nv > 2) continue;
-    // Columns that would have to be gathered for a few rows: a tile reads them as they are.
-    if (Product<T, Format>::kPlain && q->v_k != 1 && q->v_col == 1 && q->nv > 1 && q->ms <= 2 * kMaxRows) continue;
+    // Columns that would have to be gathered for a few rows: a tile reads them as they are, or packs them by rows.
+    const bool better = Product<T, Format>::kPlain ? q->ms <= 2 * kMaxRows : small;
+    if (better && q->v_k != 1 && q->v_col == 1 && q->nv > 1) continue;
     return pick_columns<T, Format>(*q, q == &P ? turned : P, std::make_integer_sequence<int, kFew>{}), true;
   }
   for (const Product<T, Format>* const q : {&P, &turned}) {
     if (q->v_col != 1) continue;
+    if (q->ms == 1 && q->nv <= kLanes<T> && kVectorBytes >= 32) return narrow_row(*q), true;
     if (q->ms == 1 && q->k > 4) return few_rows<T, Format, 1>(*q), true;
     if (q->ms > 4 || q->nv < 64 || q->k <= 4) continue;
     if (q->ms == 2) return few_rows<T, Format, 2>(*q), true;
