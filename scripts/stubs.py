@@ -191,7 +191,7 @@ NUMBERS = "dim ndimension numel nelement element_size storage_offset data_ptr"
 TRUTHS = "is_contiguous is_floating_point is_complex is_signed is_pinned is_same_size is_set_to _is_view allclose equal"
 TUPLES = (
     "split split_with_sizes chunk tensor_split unbind _broadcast_tensors _meshgrid aminmax var_mean std_mean cummax "
-    "cummin sort topk kthvalue multi_head_attention max_pool1d_with_indices max_pool2d_with_indices "
+    "cummin sort topk kthvalue mode multi_head_attention max_pool1d_with_indices max_pool2d_with_indices "
     "adaptive_max_pool1d adaptive_max_pool2d"
 )
 RESULTS = {
@@ -200,7 +200,7 @@ RESULTS = {
     **dict.fromkeys(NUMBERS.split(), "int_"),
     **dict.fromkeys(TRUTHS.split(), "bool_"),
     **dict.fromkeys(TUPLES.split(), "tuple[Tensor, ...]"),
-    **dict.fromkeys(["max", "min", "median", "unique", "nonzero", "where"], "Any"),
+    **dict.fromkeys(["max", "min", "median", "nanmedian", "unique", "nonzero", "where"], "Any"),
 }
 
 

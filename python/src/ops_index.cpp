@@ -118,6 +118,19 @@ void add_order(Ops& ops) {
   ops.def("median(Tensor input)", [](Args& a) -> Result { return median(a.t(0)); });
   ops.def("median(Tensor input, int dim, bool keepdim=False)",
           [](Args& a) -> Result { return Result(median(a.t(0), a.i(1), a.b(2)), "values,indices"); });
+  ops.def("nanmedian(Tensor input)", [](Args& a) -> Result { return nanmedian(a.t(0)); });
+  ops.def("nanmedian(Tensor input, int dim, bool keepdim=False)",
+          [](Args& a) -> Result { return Result(nanmedian(a.t(0), a.i(1), a.b(2)), "values,indices"); });
+  ops.def("mode(Tensor input, int dim=-1, bool keepdim=False)",
+          [](Args& a) -> Result { return Result(mode(a.t(0), a.i(1), a.b(2)), "values,indices"); });
+#define QUANTILE(NAME)                                                                                         \
+  ops.def(#NAME "(Tensor input, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation='linear')",  \
+          [](Args& a) -> Result { return NAME(a.t(0), a.t(1), a.opt_i(2), a.b(3), std::string(a.text(4))); }); \
+  ops.def(#NAME "(Tensor input, float q, int? dim=None, bool keepdim=False, *, str interpolation='linear')",   \
+          [](Args& a) -> Result { return NAME(a.t(0), a.f(1), a.opt_i(2), a.b(3), std::string(a.text(4))); });
+  QUANTILE(quantile)
+  QUANTILE(nanquantile)
+#undef QUANTILE
   ops.def("unique(Tensor input, bool sorted=True, bool return_inverse=False, bool return_counts=False)",
           [](Args& a) -> Result {
             auto [values, inverse, counts] = unique(a.t(0), a.b(2), a.b(3));

@@ -143,6 +143,42 @@ Tensor median(const Tensor& x) {
   return median(x.reshape({-1}), 0).first;
 }
 
+std::pair<Tensor, Tensor> nanmedian(const Tensor& x, int64_t dim, bool keepdim) {
+  if (!x.is_floating_point() || x.dim() == 0) return median(x, dim, keepdim);
+  const int64_t d = wrap_dim(dim, x.dim(), "nanmedian");
+  TENSORGRAD_CHECK(x.size(d) > 0, IndexError, "nanmedian: Expected reduction dim ", d, " to have non-zero size, shape ",
+                   x.sizes());
+  Tensor values, places;
+  {
+    const NoGradGuard guard;
+    const auto [ordered, from] = sort(x.detach(), d);  // NaN last
+    const Tensor at = ordered.isnan().logical_not().sum(d, true).sub(1).clamp(0).floor_divide(2);
+    values = ordered.gather(d, at), places = from.gather(d, at);
+  }
+  return pick("Nanmedian", x, values, places, d, keepdim);
+}
+Tensor nanmedian(const Tensor& x) { return x.numel() == 0 ? median(x) : nanmedian(x.reshape({-1}), 0).first; }
+
+std::pair<Tensor, Tensor> mode(const Tensor& x, int64_t dim, bool keepdim) {
+  const int64_t d = wrap_dim(dim, x.dim(), "mode"), n = x.dim() == 0 ? 1 : x.size(d);
+  TENSORGRAD_CHECK(n > 0, IndexError, "mode: Expected reduction dim ", d, " to have non-zero size, shape ", x.sizes());
+  if (x.dim() == 0) return median(x, dim, keepdim);
+  Tensor values, places;
+  {
+    const NoGradGuard guard;
+    const auto [ordered, from] = sort(x.detach(), d);
+    Shape column(x.sizes().size(), 1);
+    column[static_cast<size_t>(d)] = n;
+    const Tensor here = arange(n, {.dtype = DType::int64, .device = x.device()}).reshape(column).expand(x.sizes());
+    // How many equal ones stand before each; the first of the most is the least that is met so often.
+    Tensor begin = here.clone();
+    begin.narrow(d, 1, n - 1).masked_fill_(ordered.narrow(d, 1, n - 1).eq(ordered.narrow(d, 0, n - 1)), 0);
+    const Tensor at = argmax(here.sub(cummax(begin, d).first), d, true);
+    values = ordered.gather(d, at), places = from.gather(d, at);
+  }
+  return pick("Mode", x, values, places, d, keepdim);
+}
+
 std::tuple<Tensor, Tensor, Tensor> unique(const Tensor& x, bool want_inverse, bool want_counts) {
   const NoGradGuard guard;
   const Tensor flat = x.detach().reshape({-1});

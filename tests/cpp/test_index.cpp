@@ -485,6 +485,31 @@ TEST_CASE("the k first") {
   CHECK(median(tensor({{1, 5, 3}}), 1).second.item<int64_t>() == 2);
 }
 
+TEST_CASE("medians without NaN, the most frequent, quantiles") {
+  CHECK(nanmedian(tensor({3.0, kNaN, 1.0, 2.0})).item<float>() == 2);
+  CHECK(std::isnan(nanmedian(tensor({kNaN, kNaN})).item<float>()));
+  CHECK(nanmedian(tensor({{5.0, kNaN, 3.0}}), 1).second.item<int64_t>() == 2);
+  const auto [value, place] = mode(tensor({{3, 1, 3, 1, 2}, {4, 4, 9, 9, 9}}), 1);
+  CHECK(whole(value) == std::vector<int64_t>{1, 9});
+  CHECK(whole(place) == std::vector<int64_t>{3, 4});
+  const Tensor x = tensor({4.0, 1.0, 3.0, 2.0});
+  CHECK(quantile(x, 0.25).item<float>() == 1.75f);
+  CHECK(quantile(x, 0.25, 0, true, "lower").item<float>() == 1);
+  CHECK(quantile(x, 0.25, 0, true, "higher").item<float>() == 2);
+  CHECK(quantile(x, 0.25, {}, false, "midpoint").item<float>() == 1.5f);
+  CHECK(quantile(x, 0.25, {}, false, "nearest").item<float>() == 2);
+  CHECK(same(quantile(zeros({2, 3}), tensor({0.5, 0.1}), 1, true).sizes(), {2, 2, 1}));
+  CHECK(std::isnan(quantile(tensor({1.0, kNaN}), 0.0).item<float>()));
+  CHECK(nanquantile(tensor({1.0, kNaN, 3.0}), 0.5).item<float>() == 2);
+  CHECK_THROWS_AS(quantile(x, 1.5), ValueError);
+  CHECK_THROWS_AS(quantile(tensor({1, 2}), 0.5), DTypeError);
+  CHECK_THROWS_AS(quantile(x, 0.5, 0, false, "cubic"), ValueError);
+  CHECK_THROWS_AS(quantile(zeros({0}), 0.5), ShapeError);
+  CHECK_THROWS_AS(mode(zeros({2, 0}), 1), IndexError);
+  const auto at_third = [](const std::vector<Tensor>& in) { return std::vector<Tensor>{quantile(in[0], 1.0 / 3, 1)}; };
+  CHECK(gradcheck(at_third, {tensor({{4.0, 1.5, 3.0, 2.2, 9.0}}).to(float64).requires_grad_()}));
+}
+
 TEST_CASE("distinct elements, places in a row, counts") {
   const auto [u, inverse, counts] = unique(tensor({3, 1, 3, 2, 1, 3}));
   CHECK(whole(u) == std::vector<int64_t>{1, 2, 3});

@@ -54,6 +54,9 @@ def order_everything(x, dim):
         check(lambda t: t.kthvalue(k, dim), x)  # noqa: B023
     check(lambda t: t.median(dim), x)
     check(lambda t: t.median(dim, keepdim=True), x)
+    check(lambda t: t.nanmedian(dim), x)
+    if x.dtype in (tg.float32, tg.float64) and n < 5000:
+        check(lambda t: (t.nanquantile(0.5, dim, interpolation="lower"), t.quantile(1.0, dim)), x)
 
 
 @pytest.mark.parametrize("dtype", FLOATS + WHOLE)

@@ -63,6 +63,23 @@ TENSORGRAD_API std::pair<Tensor, Tensor> kthvalue(const Tensor& x, int64_t k, in
 // The lower median, NaN where there is one; with a dim also its place.
 TENSORGRAD_API Tensor median(const Tensor& x);
 TENSORGRAD_API std::pair<Tensor, Tensor> median(const Tensor& x, int64_t dim, bool keepdim = false);
+// The lower median of what is not NaN; NaN where there is nothing else.
+TENSORGRAD_API Tensor nanmedian(const Tensor& x);
+TENSORGRAD_API std::pair<Tensor, Tensor> nanmedian(const Tensor& x, int64_t dim, bool keepdim = false);
+// The element that is met most often along dim, the least of several, and the last place where it stands.
+TENSORGRAD_API std::pair<Tensor, Tensor> mode(const Tensor& x, int64_t dim = -1, bool keepdim = false);
+// What lies at place q (n - 1) of the ordered elements, q in [0, 1] and of x's dtype, float32 or float64; between two
+// of them by `interpolation`: "linear", "lower", "higher", "nearest" or "midpoint". NaN where there is one; nanquantile
+// leaves them out. For a 1-d q its length stands first in the result: quantile([1, 2, 3, 4], [0.25, 0.5]) =
+// [1.75, 2.5].
+TENSORGRAD_API Tensor quantile(const Tensor& x, const Tensor& q, std::optional<int64_t> dim = {}, bool keepdim = false,
+                               const std::string& interpolation = "linear");
+TENSORGRAD_API Tensor quantile(const Tensor& x, double q, std::optional<int64_t> dim = {}, bool keepdim = false,
+                               const std::string& interpolation = "linear");
+TENSORGRAD_API Tensor nanquantile(const Tensor& x, const Tensor& q, std::optional<int64_t> dim = {},
+                                  bool keepdim = false, const std::string& interpolation = "linear");
+TENSORGRAD_API Tensor nanquantile(const Tensor& x, double q, std::optional<int64_t> dim = {}, bool keepdim = false,
+                                  const std::string& interpolation = "linear");
 // The distinct elements in order, 1-d; and which of them each element is; and how often each occurs (the last two
 // undefined where they are not wanted).
 TENSORGRAD_API std::tuple<Tensor, Tensor, Tensor> unique(const Tensor& x, bool want_inverse = true,
