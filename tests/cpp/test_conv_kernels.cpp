@@ -246,6 +246,12 @@ TEST_CASE("convolution of the shapes that take a special path") {
       {4, 96, 7, 7, 272, 1, 1, 0, 1, 1},
       {2, 80, 13, 9, 80, 2, 2, 0, 1, 1},
       {40, 64, 2, 2, 64, 3, 2, 1, 1, 1},
+      // one register of channels, by pairs
+      {3, 128, 14, 14, 128, 3, 1, 1, 1, 8},
+      {4, 45, 9, 11, 39, 5, 2, 2, 1, 3},
+      {5, 9, 12, 12, 16, 5, 1, 0, 1, 1},
+      {6, 40, 8, 9, 11, 4, 2, 1, 1, 1},
+      {9, 32, 7, 6, 27, 3, 1, 1, 1, 1},
       // kernel positions over the padding are left out: planes that the kernel covers, strides, long dilations
       {3, 64, 14, 14, 64, 5, 1, 2, 1, 1},
       {5, 48, 7, 7, 80, 7, 1, 3, 1, 1},

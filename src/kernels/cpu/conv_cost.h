@@ -40,8 +40,20 @@ inline double met_pairs(const ConvShape& s) {
   return static_cast<double>(rows) * static_cast<double>(cols);
 }
 
+// Values of a strip's row for `cols` positions, `reach` more that the kernel meets, `left` of them zeros that serve as
+// the padding right of the row before as well (conv_strip.h).
+inline int64_t strip_row(int64_t cols, int64_t reach, int64_t left) {
+  return cols + reach - least(reach, greatest(0, left));
+}
+inline int64_t forward_row(const ConvShape& s) {
+  return strip_row(s.out_width, (s.kernel_width - 1) * s.dilation_width / s.stride_width,
+                   ceil_div(s.pad_width - (s.stride_width - 1), s.stride_width));
+}
+
+// To copy them, however short.
+inline double strip_cycles(double rows, int64_t row) { return rows * (8 + 0.3 * static_cast<double>(row)); }
+
 inline Work forward_work(const ConvShape& s) {
-  const int64_t reach_width = (s.kernel_width - 1) * s.dilation_width / s.stride_width;
   return {.images = static_cast<double>(s.batch),
           .groups = static_cast<double>(s.groups),
           .source_channels = in_group(s),
@@ -52,7 +64,7 @@ inline Work forward_work(const ConvShape& s) {
           .rows = s.out_height,
           .cols = s.out_width,
           .pairs = met_pairs(s),
-          .flat_cols = s.out_width + least(reach_width, s.pad_width),
+          .flat_cols = forward_row(s),
           .reach = (s.kernel_height - 1) * s.dilation_height / s.stride_height,
           .phases = least(s.stride_height, s.kernel_height) * least(s.stride_width, s.kernel_width),
           .classes = 1};
@@ -60,24 +72,26 @@ inline Work forward_work(const ConvShape& s) {
 inline Work grad_input_work(const ConvShape& s) {
   const int64_t rows = ceil_div(s.in_height, s.stride_height), cols = ceil_div(s.in_width, s.stride_width);
   const int64_t reach_width = (s.kernel_width - 1) * s.dilation_width / s.stride_width;
-  return {.images = static_cast<double>(s.batch),
-          .groups = static_cast<double>(s.groups),
-          .source_channels = out_group(s),
-          .result_channels = in_group(s),
-          .taps = kernel_volume(s),
-          .source_plane = static_cast<double>(out_plane(s)),
-          .result_plane = static_cast<double>(in_plane(s)),
-          .rows = rows,
-          .cols = cols,
-          .pairs = met_pairs(s),
-          .flat_cols = cols + least(reach_width, greatest(0, reach_width - s.pad_width)),
-          .reach = (s.kernel_height - 1) * s.dilation_height / s.stride_height,
-          .phases = 1,
-          .classes = s.stride_height * s.stride_width};
+  return {
+      .images = static_cast<double>(s.batch),
+      .groups = static_cast<double>(s.groups),
+      .source_channels = out_group(s),
+      .result_channels = in_group(s),
+      .taps = kernel_volume(s),
+      .source_plane = static_cast<double>(out_plane(s)),
+      .result_plane = static_cast<double>(in_plane(s)),
+      .rows = rows,
+      .cols = cols,
+      .pairs = met_pairs(s),
+      .flat_cols = strip_row(cols, reach_width, ceil_div(reach_width * s.stride_width - s.pad_width, s.stride_width)),
+      .reach = (s.kernel_height - 1) * s.dilation_height / s.stride_height,
+      .phases = 1,
+      .classes = s.stride_height * s.stride_width};
 }
 
 // Direct: whole registers of the flat rows of a strip; one register alone waits for its
-// sums. Each item copies its strip, and reads the weights again, from the third-level cache if they are large.
+// sums. Each item copies its strip, and reads the weights again, from the third-level cache if they are large. Every
+// row that is copied or stored costs a few cycles, however short.
 template <class T>
 double direct_cycles(const Work& w) {
   const int64_t bytes = static_cast<int64_t>(sizeof(T));
@@ -86,17 +100,18 @@ double direct_cycles(const Work& w) {
   const int64_t rows = ceil_div(w.rows, items);
   const int64_t registers = items * ceil_div(rows * w.flat_cols, kLanes<T>);
   const double weights = w.weight_bytes(sizeof(T));
-  const double strips =
-      w.images * w.groups * static_cast<double>(w.source_channels * w.phases * items * (rows + w.reach) * w.flat_cols);
+  const double strip_rows =
+      w.images * w.groups * static_cast<double>(w.source_channels * w.phases * items * (rows + w.reach));
+  const double result_rows = w.images * w.groups * static_cast<double>(w.result_channels * w.rows * w.classes);
   return (registers == 1  ? 1.4
-          : w.classes > 1 ? 1.25
+          : w.classes > 1 ? 1.15
                           : 1.05) *
              w.products() * static_cast<double>(w.taps * registers) / 2 +
          (weights > 512 * 1024 ? w.images * static_cast<double>(items) * weights / 8 : 0) +
-         (w.phases > 1 ? 1.0 : 0.3) * strips;
+         strip_cycles(strip_rows, w.flat_cols) + 8 * result_rows;
 }
 // Channels in the lanes (conv_pixels.cpp): no position is wasted, but lanes of channels are; both arrays are transposed
-// and the weights packed. One register of channels beside a tile's pixels reads nearly a value a product.
+// and the weights packed.
 template <class T>
 double pixel_cycles(const Work& w) {
   const int64_t registers = ceil_div(w.result_channels, kLanes<T>);
@@ -104,10 +119,7 @@ double pixel_cycles(const Work& w) {
       w.images * w.groups * w.source_plane * static_cast<double>(round_up(w.source_channels, kLanes<T>));
   const double result = w.images * w.groups * w.result_plane * static_cast<double>(registers * kLanes<T>);
   const double steps = w.images * w.groups * static_cast<double>(w.source_channels) * w.pairs;
-  return (registers == 1   ? 1.32
-          : registers == 2 ? 1.12
-                           : 1.05) *
-             steps * static_cast<double>(registers) / 2 +
+  return (registers == 2 ? 1.12 : 1.05) * steps * static_cast<double>(registers) / 2 +
          5.6 / kLanes<T> * (source + result) + 0.8 * w.weight_bytes(1);
 }
 inline bool winograd_fits(const ConvShape& s) {
@@ -141,11 +153,13 @@ inline double dilated_cycles(const ConvShape& part, const Work& w, int64_t heigh
 // of the other's channels (make_plan in conv_pixels_weight.cpp).
 template <class T>
 double direct_weight_cycles(const ConvShape& s) {
-  const int64_t flat = s.out_width + least((s.kernel_width - 1) * s.dilation_width / s.stride_width, s.pad_width);
-  const int64_t registers = ceil_div(s.out_height * flat, kLanes<T>);
+  const int64_t phases = least(s.stride_height, s.kernel_height) * least(s.stride_width, s.kernel_width);
+  const int64_t rows = s.out_height + (s.kernel_height - 1) * s.dilation_height / s.stride_height;
+  const int64_t registers = ceil_div(s.out_height * forward_row(s), kLanes<T>);
   const bool strided = s.stride_height * s.stride_width > 1;
   return (strided ? 1.3 : 1.15) * static_cast<double>(s.batch * s.out_channels * in_group(s) * kernel_volume(s)) *
-         static_cast<double>(registers) / 2;
+             static_cast<double>(registers + 5) / 2 +  // five: an image's sums across the lanes
+         strip_cycles(static_cast<double>(s.batch * s.in_channels * phases * rows), forward_row(s));
 }
 template <class T>
 double pixel_weight_cycles(const ConvShape& s) {
@@ -158,10 +172,9 @@ double pixel_weight_cycles(const ConvShape& s) {
   const double upstream =
       static_cast<double>(s.batch * out_plane(s) * s.groups * round_up(out_group(s), N) * ceil_div(vectors * N, ins));
   const double steps = static_cast<double>(s.batch * s.out_channels) * met_pairs(s);
-  return (vectors == 1   ? 1.32
-          : vectors == 2 ? 1.12
-                         : 1.05) *
-             steps * static_cast<double>(vectors) / 2 +
+  // Fewer sums than the arithmetic units can have under way wait for each other.
+  const double wait = 9.0 / static_cast<double>(out_group(s) * least(vectors, 4));
+  return (vectors <= 2 ? 1.12 : 1.05) * (wait > 1 ? wait : 1) * steps * static_cast<double>(vectors) / 2 +
          5.6 / N * (source + upstream) + 0.8 * static_cast<double>(s.out_channels * in_group(s) * kernel);
 }
 

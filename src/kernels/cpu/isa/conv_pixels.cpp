@@ -11,6 +11,7 @@
 
 #include "kernels/cpu/conv_pixels.h"
 
+#include "kernels/cpu/conv_pairs.h"
 #include "kernels/cpu/conv_pixel_tiles.h"
 #include "kernels/cpu/conv_strip.h"
 #include "kernels/cpu/scratch.h"
@@ -27,16 +28,34 @@ constexpr int64_t kSumRun = 512;  // products of one sum: their weights stay in 
 
 constexpr int64_t kShortRun = 16;  // neighbouring values of a pixel that are too few for a loop of their own
 
-// Pixels of a tile beside V registers of channels: the sums fill the registers.
+// Pixels of a tile beside V registers of channels: the sums fill the registers. One register has two sums a pixel.
 constexpr int tile_pixels(int vectors) {
   if (kManyRegisters) return vectors == 4 ? 6 : 8;
-  return vectors == 3 ? 4 : vectors == 2 ? 6 : 8;
+  return vectors == 3 ? 4 : 6;
 }
+// Fewer leave the arithmetic units waiting.
+constexpr int few_pixels(int vectors) { return vectors <= 2 ? 4 : vectors == 3 ? 3 : 2; }
 
 // Neighbouring source values and the rows of the packed weight that they meet.
 struct Span {
   int64_t source, weight;
 };
+
+// A result pixel's V registers, of which the last has `last` values.
+template <class T, int V>
+TENSORGRAD_INLINE void store_pixel(const Vec<T>* sums, bool add, bool relu, int64_t last, T* to) {
+#pragma GCC unroll 8
+  for (int v = 0; v < V; ++v) {
+    Vec<T> sum = sums[v];
+    const bool whole = v < V - 1 || last == kLanes<T>;
+    if (add) sum += whole ? load(to + v * kLanes<T>) : load_n(to + v * kLanes<T>, last);
+    if (relu) sum = max_nan(sum, Vec<T>(T(0)));
+    if (whole)
+      store(to + v * kLanes<T>, sum);
+    else
+      store_n(to + v * kLanes<T>, last, sum);
+  }
+}
 
 // result[m][v] (+)= bias[v] + sum over spans and i < length of source[m][span.source + i] * w[span.weight + i][v], over
 // V registers of which the last has `last` values.
@@ -67,19 +86,47 @@ void pixel_tile(const Span* spans, int64_t count, int64_t length, const T* const
     }
   }
 #pragma GCC unroll 8
-  for (int m = 0; m < M; ++m) {
-    T* const to = result[m];
+  for (int m = 0; m < M; ++m) store_pixel<T, V>(acc[m], add, relu, last, result[m]);
+}
+
+// The same for one register, by pairs of source values.
+template <class T, int M>
+void pair_tile(const Span* spans, int64_t count, int64_t length, const T* const* source, const T* w, const T* bias,
+               bool add, bool relu, int64_t last, T* const* result) {
+  constexpr int N = kLanes<T>;
+  Vec<T> low[M], high[M];
+  const T* x[M];
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) {
-      Vec<T> sum = acc[m][v];
-      const bool whole = v < V - 1 || last == kLanes<T>;
-      if (add) sum += whole ? load(to + v * kLanes<T>) : load_n(to + v * kLanes<T>, last);
-      if (relu) sum = max_nan(sum, Vec<T>(T(0)));
-      if (whole)
-        store(to + v * kLanes<T>, sum);
-      else
-        store_n(to + v * kLanes<T>, last, sum);
+  for (int m = 0; m < M; ++m) x[m] = source[m], low[m] = high[m] = Vec<T>(T(0));
+  for (int64_t s = 0; s < count; ++s) {
+    const T* row = w + spans[s].weight * N;
+    int64_t i = spans[s].source;
+    const int64_t end = i + length;
+    for (; i + 2 <= end; i += 2, row += 2 * N) {
+      const Pair<T> weights = by_turns(load(row), load(row + N));
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) {
+        const Vec<T> values = spread_pair(x[m] + i);
+        low[m] = fma(values, weights.low, low[m]);
+        high[m] = fma(values, weights.high, high[m]);
+      }
     }
+    if (i == end) continue;
+    const Pair<T> weights = by_turns(load(row), Vec<T>(T(0)));
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) {
+      const T both[2] = {x[m][i], T(0)};
+      const Vec<T> values = spread_pair(both);
+      low[m] = fma(values, weights.low, low[m]);
+      high[m] = fma(values, weights.high, high[m]);
+    }
+  }
+  const Vec<T> start = bias ? load(bias) : Vec<T>(T(0));
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m) {
+    const Pair<T> sums = take_apart(low[m], high[m]);
+    const Vec<T> sum = sums.low + sums.high + start;
+    store_pixel<T, 1>(&sum, add, relu, last, result[m]);
   }
 }
 
@@ -87,21 +134,28 @@ template <class T>
 using PixelTile = void (*)(const Span*, int64_t, int64_t, const T* const*, const T*, const T*, bool, bool, int64_t,
                            T* const*);
 
+template <class T, int M, int V>
+constexpr PixelTile<T> tile_of() {
+  if constexpr (V == 1)
+    return pair_tile<T, M>;
+  else
+    return pixel_tile<T, M, V>;
+}
 template <class T, int V>
 PixelTile<T> pick_tile(int64_t pixels) {
   constexpr int most = tile_pixels(V);
-  if (pixels == 1) return pixel_tile<T, 1, V>;
-  if (pixels == 2) return pixel_tile<T, 2, V>;
-  if (pixels == 3) return pixel_tile<T, 3, V>;
-  if (pixels == 4) return pixel_tile<T, 4, V>;
+  if (pixels == 1) return tile_of<T, 1, V>();
+  if (pixels == 2) return tile_of<T, 2, V>();
+  if (pixels == 3) return tile_of<T, 3, V>();
+  if (pixels == 4) return tile_of<T, 4, V>();
   if constexpr (most >= 6) {
-    if (pixels == 5) return pixel_tile<T, 5, V>;
-    if (pixels == 6) return pixel_tile<T, 6, V>;
+    if (pixels == 5) return tile_of<T, 5, V>();
+    if (pixels == 6) return tile_of<T, 6, V>();
   }
   if constexpr (most >= 8) {
-    if (pixels == 7) return pixel_tile<T, 7, V>;
+    if (pixels == 7) return tile_of<T, 7, V>();
   }
-  return pixel_tile<T, most, V>;
+  return tile_of<T, most, V>();
 }
 template <class T>
 PixelTile<T> pick_tile(int vectors, int64_t pixels) {
@@ -287,7 +341,7 @@ void list_class(const PixelPlan<T>& p, const ItemRange& r, const SourceView<T>& 
     return taps_inside((r.col + x) * p.stride_width + p.base_width, p.source_width, cls.tap_cols,
                        [&](int64_t i) { return taps[i].col; });
   };
-  TileCutter cutter(places.tiles + begin, tile_pixels(vectors), ceil_div(8, vectors));
+  TileCutter cutter(places.tiles + begin, tile_pixels(vectors), few_pixels(vectors));
   int64_t at = begin;
   for (int64_t top = 0, bottom; top < rows; top = bottom) {
     TapBox box{row_taps(top), {}};

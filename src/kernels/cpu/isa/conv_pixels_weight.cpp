@@ -5,6 +5,7 @@
 // the padding written out (conv_pixels.h). There is nothing to sum across lanes, and every stride and dilation is an
 // offset. Pixels whose source lies in the padding at a kernel position are left out of its sum.
 
+#include "kernels/cpu/conv_pairs.h"
 #include "kernels/cpu/conv_pixel_tiles.h"
 #include "kernels/cpu/conv_pixels.h"
 #include "kernels/cpu/scratch.h"
@@ -20,8 +21,8 @@ constexpr int64_t kPixels = 96;  // whose channels stay in the first-level cache
 
 // Outputs of a tile beside V registers of channels.
 constexpr int tile_outputs(int vectors) {
-  if (kManyRegisters) return vectors == 4 ? 6 : vectors == 3 ? 8 : 12;
-  return vectors == 3 ? 4 : vectors == 2 ? 6 : 8;
+  if (kManyRegisters) return vectors == 4 ? 6 : vectors == 3 ? 8 : vectors == 2 ? 12 : 16;
+  return vectors == 3 ? 4 : vectors == 2 ? 6 : 12;
 }
 
 // Where a pixel lies in the copies of both arrays.
@@ -61,8 +62,44 @@ void weight_tile(const T* g, const T* x, const Place* places, int64_t pixels, T*
   }
 }
 
+// The same for M outputs beside one register, by pairs of outputs; of an odd number the last pair's second sum is
+// dropped.
+template <class T, int M>
+void weight_pairs(const T* g, const T* x, const Place* places, int64_t pixels, T* sums, int64_t sums_row) {
+  constexpr int P = (M + 1) / 2;
+  Vec<T> low[P], high[P];
+#pragma GCC unroll 8
+  for (int m = 0; m < P; ++m) low[m] = high[m] = Vec<T>(T(0));
+  for (int64_t p = 0; p < pixels; ++p) {
+    const Vec<T> own = load(x + places[p].source);
+    const T* const upstream = g + places[p].grad;
+    const Pair<T> values = by_turns(own, own);
+#pragma GCC unroll 8
+    for (int m = 0; m < P; ++m) {
+      const Vec<T> grads = spread_pair(upstream + 2 * m);
+      low[m] = fma(grads, values.low, low[m]);
+      high[m] = fma(grads, values.high, high[m]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < P; ++m) {
+    const Pair<T> two = take_apart(low[m], high[m]);
+    T* const to = sums + 2 * m * sums_row;
+    store(to, load(to) + two.low);
+    if (2 * m + 1 < M) store(to + sums_row, load(to + sums_row) + two.high);
+  }
+}
+
 template <class T>
 using WeightTile = void (*)(const T*, const T*, const Place*, int64_t, T*, int64_t);
+
+template <class T, int M = tile_outputs(1)>
+WeightTile<T> pick_pairs(int64_t outputs) {
+  if constexpr (M > 1) {
+    if (outputs < M) return pick_pairs<T, M - 1>(outputs);
+  }
+  return weight_pairs<T, M>;
+}
 
 template <class T, int V>
 WeightTile<T> pick_tile(int64_t outputs) {
@@ -88,7 +125,7 @@ WeightTile<T> pick_tile(int64_t outputs) {
 }
 template <class T>
 WeightTile<T> pick_tile(int64_t vectors, int64_t outputs) {
-  if (vectors == 1) return pick_tile<T, 1>(outputs);
+  if (vectors == 1) return pick_pairs<T>(outputs);
   if (vectors == 2) return pick_tile<T, 2>(outputs);
   if constexpr (kMostVectors >= 4) {
     if (vectors == 4) return pick_tile<T, 4>(outputs);
