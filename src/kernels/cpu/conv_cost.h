@@ -108,7 +108,7 @@ double direct_cycles(const Work& w) {
                           : 1.05) *
              w.products() * static_cast<double>(w.taps * registers) / 2 +
          (weights > 512 * 1024 ? w.images * static_cast<double>(items) * weights / 8 : 0) +
-         strip_cycles(strip_rows, w.flat_cols) + 8 * result_rows;
+         strip_cycles(strip_rows, w.flat_cols) + (w.flat_cols > w.cols || w.classes > 1 ? 8 : 3) * result_rows;
 }
 // Channels in the lanes (conv_pixels.cpp): no position is wasted, but lanes of channels are; both arrays are transposed
 // and the weights packed.
