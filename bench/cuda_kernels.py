@@ -12,19 +12,19 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bench.machine import describe
+from bench.peers import Peer, take_turns
 
 FLOATS = 64 * 1024 * 1024  # 256 MiB of float32
 
 
-def timed(lib: Any, body: Callable[[], Any], calls: int, runs: int = 5) -> float:
-    """Seconds of one call on the device."""
+def timed(lib: Any, body: Callable[[], Any], calls: int, runs: int) -> list[float]:
+    """Seconds of one call on the device, of each run of some calls."""
     start, end = lib.cuda.Event(enable_timing=True), lib.cuda.Event(enable_timing=True)
     body()
     body()
@@ -36,7 +36,7 @@ def timed(lib: Any, body: Callable[[], Any], calls: int, runs: int = 5) -> float
         end.record()
         end.synchronize()
         found.append(start.elapsed_time(end) / 1e3 / calls)
-    return statistics.median(found)
+    return found
 
 
 def memory_cases(lib: Any) -> list[tuple[str, float, Callable[[], Any]]]:
@@ -96,24 +96,35 @@ def matmul_cases(lib: Any) -> list[tuple[str, float, Callable[[], Any]]]:
     return cases
 
 
-def worker(library: str, only: str, rounds: int) -> dict[str, Any]:
-    lib = __import__(library)
-    lib.manual_seed(0)
-    found: dict[str, Any] = {"version": lib.__version__, "memory": {}, "matmul": {}}
-    with lib.no_grad():
-        names = [(kind, make) for kind, make in (("memory", memory_cases), ("matmul", matmul_cases))]
-    for kind, make in names:
-        if only and only not in kind:
-            continue
+KINDS = {"memory": memory_cases, "matmul": matmul_cases}
+
+
+class Prepared:
+    """The cases of one kind in one library, ready to run (bench/worker.py)."""
+
+    def __init__(self, lib: Any, kind: str):
+        self.lib = lib
+        self.calls = 3 if kind == "matmul" else 10
+        lib.manual_seed(0)
         with lib.enable_grad():
-            cases = make(lib)
-            for name, work, body in cases:
-                grad = "backward" in name
-                with lib.enable_grad() if grad else lib.no_grad():
-                    seconds = timed(lib, body, 3 if kind == "matmul" else 10, rounds)
-                found[kind][name] = {"seconds": seconds, "work": work}
-        del cases
-        lib.cuda.empty_cache()
+            self.cases = {name: (work, body) for name, work, body in KINDS[kind](lib)}
+
+    def work(self) -> dict[str, float]:
+        return {name: work for name, (work, _) in self.cases.items()}
+
+    def measure(self, name: str, runs: int) -> list[float]:
+        with self.lib.enable_grad() if "backward" in name else self.lib.no_grad():
+            return timed(self.lib, self.cases[name][1], self.calls, runs)
+
+
+def measure(peers: list[Peer], kind: str, rounds: int) -> dict[str, dict[str, Any]]:
+    """Seconds and work of each case in each library, which take turns: a card slows down while it is warm."""
+    work = {peer.name: peer.ask("device_cases", kind=kind)["work"] for peer in peers}
+    found: dict[str, dict[str, Any]] = {peer.name: {} for peer in peers}
+    for name in work[peers[0].name]:
+        samples, _ = take_turns(peers, rounds, 0.0, {"do": "measure_device_case", "name": name, "runs": 3})
+        for peer in peers:
+            found[peer.name][name] = {"seconds": statistics.median(samples[peer.name]), "work": work[peer.name][name]}
     return found
 
 
@@ -144,22 +155,17 @@ def report(results: dict[str, dict[str, Any]]) -> list[str]:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="memory or matmul")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each library a case")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--libraries", default="torch,tensorgrad")
     args = parser.parse_args(argv)
-    if args.worker:
-        print(json.dumps(worker(args.worker, args.only, args.rounds)))
-        return 0
-    results = {}
-    for library in args.libraries.split(","):
-        command = [sys.executable, "-m", "bench.cuda_kernels", "--worker", library, "--only", args.only]
-        done = subprocess.run([*command, "--rounds", str(args.rounds)], capture_output=True, text=True)
-        if done.returncode != 0:
-            print(f"bench: {library} failed:\n{done.stderr[-2000:]}", file=sys.stderr)
-            return 1
-        results[library] = json.loads(done.stdout.splitlines()[-1])
+    results: dict[str, dict[str, Any]] = {}
+    for kind in KINDS:
+        peers = [Peer(name, name, "cuda", 2) for name in args.libraries.split(",")]  # new ones: with all memory free
+        found = measure(peers, kind, args.rounds) if args.only in kind else {}
+        for peer in peers:
+            results.setdefault(peer.name, {"version": peer.info["version"]})[kind] = found.get(peer.name, {})
+            peer.close()
     for line in report(results):
         print(line)
     if args.json:

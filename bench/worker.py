@@ -208,6 +208,16 @@ class Worker:
     def cuda_peak(self) -> dict[str, Any]:
         return {"megabytes": self.lib.cuda.max_memory_allocated() / 2**20}
 
+    def device_cases(self, kind: str) -> dict[str, Any]:
+        """Gets the cases of bench/cuda_kernels.py of a kind ready; answers what work each does."""
+        from bench.cuda_kernels import Prepared
+
+        self.kernels = Prepared(self.lib, kind)
+        return {"work": self.kernels.work()}
+
+    def measure_device_case(self, name: str, runs: int) -> dict[str, Any]:
+        return {"samples": self.kernels.measure(name, runs)}
+
     def attention(self, length: int, causal: bool, direction: str, seconds: float) -> dict[str, Any]:
         from bench.cuda_gpt import measure_attention
 
