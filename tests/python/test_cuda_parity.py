@@ -268,6 +268,26 @@ def test_convolution_agrees_with_the_cpu(options):
         tg.backends.cudnn.allow_tf32 = True
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("offset", [1, 2, 4])
+def test_convolution_of_arrays_off_the_boundary_of_a_pack(offset, dtype):
+    def off(t):
+        flat = tg.cat([t.new_zeros(offset), t.reshape(-1)]).to("cuda", getattr(tg, dtype))
+        return flat[offset:].reshape(t.shape).detach().requires_grad_()
+
+    tg.manual_seed(1)
+    x, w, b = tg.randn(2, 8, 9, 8), tg.randn(16, 8, 3, 3), tg.randn(16)
+    moved = [off(t) for t in (x, w, b)]
+    plain = [t.detach().cpu().double().requires_grad_() for t in moved]
+    ours, expected = F.conv2d(*moved, padding=1), F.conv2d(*plain, padding=1)
+    g = tg.randn(*expected.shape)
+    ours.backward(off(g).detach())
+    expected.backward(g.to(getattr(tg, dtype)).double())
+    for a, b in zip([ours, *(t.grad for t in moved)], [expected, *(t.grad for t in plain)]):
+        error = ((a.detach().cpu().double() - b.detach()) ** 2).mean() / (b.detach() ** 2).mean()
+        assert error.item() < (1e-5 if dtype == "float32" else 1e-3)
+
+
 def models():
     from test_train_parity import OPTIMIZERS, batches, cnn, mlp, transformer
 

@@ -1,5 +1,6 @@
 // Convolutions by cuDNN graphs: forward, gradient of the input, gradient of the weight. One execution plan per shape,
-// the fastest of the heuristic's first suggestions as measured on the first call, kept for the life of the process.
+// the fastest of the heuristic's first suggestions as measured on the first call, kept for the life of the process. Bias
+// and ReLU are part of the graph where that was faster than a pass of their own.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -55,12 +56,34 @@ enum Direction : int { kOutput, kInputGradient, kWeightGradient };
 
 using Key = PlanKey<28>;
 
+// What follows a convolution's sum.
+struct Epilogue {
+  bool bias = false, relu = false;
+  explicit operator bool() const { return bias || relu; }
+};
+struct Chosen {
+  Plan plan;  // empty: cuDNN has no engine for it
+  bool fused = false;  // with the epilogue
+};
+struct Pointers {
+  const void *x, *w, *y, *bias;
+  // The largest power of two up to 16 that divides all addresses.
+  int64_t alignment() const {
+    const auto bits = reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(w) | reinterpret_cast<uintptr_t>(y) |
+                      reinterpret_cast<uintptr_t>(bias) | 16;
+    return static_cast<int64_t>(bits & (~bits + 1));
+  }
+  void execute(dnn::Handle handle, const Plan& plan, void* workspace) const {
+    dnn::execute(handle, plan, {{'x', x}, {'w', w}, {'y', y}, {'b', bias}}, workspace);
+  }
+};
+
 struct Cache {
   std::mutex mutex;
   dnn::Handle handle = nullptr;
   cudaStream_t stream = nullptr;  // that the handle was told last
   bool stream_known = false;
-  std::unordered_map<Key, Plan, PlanKeyHash> plans;  // an empty one: cuDNN has no engine for it
+  std::unordered_map<Key, Chosen, PlanKeyHash> plans;
 };
 Cache& cache_of(int device) {
   static Cache* caches = new Cache[16];
@@ -70,7 +93,8 @@ Cache& cache_of(int device) {
 // Space dims that matter: 2 unless there is depth.
 int space_dims(const ConvShape& s) { return s.in_depth == 1 && s.out_depth == 1 && s.kernel_depth == 1 ? 2 : 3; }
 
-dnn::Desc make_graph(dnn::Handle handle, const ConvShape& s, Direction direction, int type) {
+dnn::Desc make_graph(dnn::Handle handle, const ConvShape& s, Direction direction, int type, int64_t alignment,
+                     Epilogue epilogue) {
   const int n = space_dims(s), first = 3 - n;
   const int64_t in[3] = {s.in_depth, s.in_height, s.in_width}, out[3] = {s.out_depth, s.out_height, s.out_width};
   const int64_t kernel[3] = {s.kernel_depth, s.kernel_height, s.kernel_width},
@@ -90,11 +114,18 @@ dnn::Desc make_graph(dnn::Handle handle, const ConvShape& s, Direction direction
     numbers.pad_behind[i] = std::max<int64_t>(reach - in[j] - pad[j], 0);
   }
   constexpr int kOperations[3] = {dnn::kForward, dnn::kBackwardData, dnn::kBackwardFilter};
-  dnn::GraphBuilder g;
+  const int compute = type == dnn::kDouble ? dnn::kDouble : dnn::kFloat;
+  dnn::GraphBuilder g(alignment);
   const int input = g.add_dense('x', type, n + 2, x), weight = g.add_dense('w', type, n + 2, w),
             output = g.add_dense('y', type, n + 2, y);
-  g.convolution(kOperations[direction], type == dnn::kDouble ? dnn::kDouble : dnn::kFloat, numbers, input, weight,
-                output);
+  int sum = epilogue ? g.inner_dense(compute, n + 2, y) : output;
+  g.convolution(kOperations[direction], compute, numbers, input, weight, sum);
+  if (epilogue.bias) {
+    const int64_t b[5] = {1, s.out_channels, 1, 1, 1};
+    const int bias = g.add_dense('b', type, n + 2, b);
+    sum = g.pointwise(dnn::kAdd, compute, sum, bias, epilogue.relu ? g.inner_dense(compute, n + 2, y) : output);
+  }
+  if (epilogue.relu) g.pointwise(dnn::kRelu, compute, sum, -1, output);
   return g.finish(handle);
 }
 
@@ -112,77 +143,6 @@ bool uses_tensor_core(const dnn::Desc& config) {
     if (notes[i] == dnn::kNoteTensorCore) return true;
   }
   return false;
-}
-
-float time_plan(Trial& trial, dnn::Handle handle, const Plan& plan, const void* x, const void* w, const void* y) {
-  const Scratch workspace(static_cast<size_t>(plan.workspace));
-  return trial.time(4, [&] {
-    try {
-      dnn::check(api().SetStream(handle, stream()), "SetStream");
-      dnn::execute(handle, plan, {{'x', x}, {'w', w}, {'y', y}}, workspace.as<void>());
-      return true;
-    } catch (const Error&) {  // an engine that does not run here is no choice
-      cudaGetLastError();
-      return false;
-    }
-  });
-}
-
-constexpr int kTries = 16;
-constexpr int64_t kMostWorkspace = int64_t{4} << 30;
-
-Plan choose(dnn::Handle handle, const ConvShape& s, Direction direction, int type, bool tf32, const void* x,
-            const void* w, const void* y) {
-  Plan best;
-  float best_ms = 1e30f;
-  int tried = 0;
-  Trial trial;
-  const dnn::Desc graph = make_graph(handle, s, direction, type);
-  for (int mode : {dnn::kModeA, dnn::kModeFallback}) {
-    if (best) break;
-    for (dnn::Desc& config : dnn::suggestions(graph, mode, 24)) {
-      if (type == dnn::kFloat && !tf32 && uses_tensor_core(config)) continue;
-      Plan plan = dnn::make_plan(handle, std::move(config));
-      if (!plan || plan.workspace > kMostWorkspace) continue;
-      const float ms = time_plan(trial, handle, plan, x, w, y);
-      if (trials_are_shown())
-        std::fprintf(stderr, "convolution %d, direction %d, plan %d: %.1f us\n", static_cast<int>(s.out_channels),
-                     direction, tried, static_cast<double>(ms) * 1e3);
-      if (ms < best_ms) {
-        best_ms = ms;
-        best = std::move(plan);
-      }
-      if (++tried >= kTries) break;
-    }
-  }
-  return best;
-}
-
-// False where cuDNN has no engine for it.
-bool run(const ConvShape& s, Direction direction, int type, const void* x, const void* w, const void* y) {
-  const bool tf32 = cuda::allow_tf32_conv();
-  const Key key{{s.batch,           s.groups,         s.in_channels,  s.out_channels, s.in_depth,
-                 s.in_height,       s.in_width,       s.out_depth,    s.out_height,   s.out_width,
-                 s.kernel_depth,    s.kernel_height,  s.kernel_width, s.stride_depth, s.stride_height,
-                 s.stride_width,    s.pad_depth,      s.pad_height,   s.pad_width,    s.dilation_depth,
-                 s.dilation_height, s.dilation_width, direction,      type,           tf32}};
-  Cache& cache = cache_of(current_device());
-  const std::lock_guard lock(cache.mutex);
-  if (!cache.handle) dnn::check(api().Create(&cache.handle), "Create");
-  auto it = cache.plans.find(key);
-  if (it == cache.plans.end()) {
-    it = cache.plans.emplace(key, choose(cache.handle, s, direction, type, tf32, x, w, y)).first;
-    cache.stream_known = false;
-  }
-  const Plan& plan = it->second;
-  if (!plan) return false;
-  const Scratch workspace(static_cast<size_t>(plan.workspace));
-  if (!cache.stream_known || cache.stream != stream()) {
-    dnn::check(api().SetStream(cache.handle, stream()), "SetStream");
-    cache.stream = stream(), cache.stream_known = true;
-  }
-  dnn::execute(cache.handle, plan, {{'x', x}, {'w', w}, {'y', y}}, workspace.as<void>());
-  return true;
 }
 
 // output += bias per channel, then ReLU
@@ -205,16 +165,118 @@ struct AddBias {
 };
 
 template <class T>
+void add_epilogue(const ConvShape& s, const Pointers& p, Epilogue e) {
+  T* output = const_cast<T*>(static_cast<const T*>(p.y));
+  over_planes<T>("convolution's bias", s.batch, s.out_channels, s.out_depth * s.out_height * s.out_width, {output},
+                 AddBias<T>{output, static_cast<const T*>(p.bias), e.relu});
+}
+
+float time_plan(Trial& trial, dnn::Handle handle, const Plan& plan, const Pointers& p) {
+  const Scratch workspace(static_cast<size_t>(plan.workspace));
+  return trial.time(4, [&] {
+    try {
+      dnn::check(api().SetStream(handle, stream()), "SetStream");
+      p.execute(handle, plan, workspace.as<void>());
+      return true;
+    } catch (const Error&) {  // an engine that does not run here is no choice
+      cudaGetLastError();
+      return false;
+    }
+  });
+}
+
+constexpr int kTries = 16;
+constexpr int64_t kMostWorkspace = int64_t{4} << 30;
+
+// The fastest plan of a graph and its time.
+std::pair<Plan, float> fastest(Trial& trial, dnn::Handle handle, const dnn::Desc& graph, std::initializer_list<int> modes,
+                               bool without_tensor_cores, const Pointers& p, const char* name) {
+  Plan best;
+  float best_ms = 1e30f;
+  int tried = 0;
+  for (int mode : modes) {
+    if (best) break;
+    for (dnn::Desc& config : dnn::suggestions(graph, mode, 24)) {
+      if (without_tensor_cores && uses_tensor_core(config)) continue;
+      Plan plan = dnn::make_plan(handle, std::move(config));
+      if (!plan || plan.workspace > kMostWorkspace) continue;
+      const float ms = time_plan(trial, handle, plan, p);
+      if (trials_are_shown())
+        std::fprintf(stderr, "%s, plan %d: %.1f us\n", name, tried, static_cast<double>(ms) * 1e3);
+      if (ms < best_ms) {
+        best_ms = ms;
+        best = std::move(plan);
+      }
+      if (++tried >= kTries) break;
+    }
+  }
+  return {std::move(best), best_ms};
+}
+
+template <class T>
+Chosen choose(dnn::Handle handle, const ConvShape& s, Direction direction, int type, bool tf32, const Pointers& p,
+              Epilogue epilogue) {
+  constexpr const char* kNames[3] = {"convolution", "convolution, input's gradient", "convolution, weight's gradient"};
+  const bool plain = type == dnn::kFloat && !tf32;
+  const int64_t alignment = p.alignment();
+  Trial trial;
+  auto [best, ms] = fastest(trial, handle, make_graph(handle, s, direction, type, alignment, {}),
+                            {dnn::kModeA, dnn::kModeFallback}, plain, p, kNames[direction]);
+  if (!best || !epilogue) return {std::move(best), false};
+  ms += trial.time(4, [&] {
+    add_epilogue<T>(s, p, epilogue);
+    return true;
+  });
+  if (trials_are_shown()) std::fprintf(stderr, "convolution and a pass: %.1f us\n", static_cast<double>(ms) * 1e3);
+  try {
+    auto [fused, fused_ms] = fastest(trial, handle, make_graph(handle, s, direction, type, alignment, epilogue),
+                                     {dnn::kModeA}, plain, p, "convolution with epilogue");
+    if (fused && fused_ms < ms) return {std::move(fused), true};
+  } catch (const Error&) {  // cuDNN refuses the graph
+    cudaGetLastError();
+  }
+  return {std::move(best), false};
+}
+
+// False where cuDNN has no engine for it. The epilogue follows the output alone.
+template <class T>
+bool run(const ConvShape& s, Direction direction, int type, const Pointers& p, Epilogue epilogue = {}) {
+  const bool tf32 = cuda::allow_tf32_conv();
+  const Key key{{s.batch,           s.groups,         s.in_channels,  s.out_channels, s.in_depth,
+                 s.in_height,       s.in_width,       s.out_depth,    s.out_height,   s.out_width,
+                 s.kernel_depth,    s.kernel_height,  s.kernel_width, s.stride_depth, s.stride_height,
+                 s.stride_width,    s.pad_depth,      s.pad_height,   s.pad_width,    s.dilation_depth,
+                 s.dilation_height, s.dilation_width, direction,      type,           tf32,
+                 p.alignment(),     epilogue.bias,    epilogue.relu}};
+  Cache& cache = cache_of(current_device());
+  const std::lock_guard lock(cache.mutex);
+  if (!cache.handle) dnn::check(api().Create(&cache.handle), "Create");
+  auto it = cache.plans.find(key);
+  if (it == cache.plans.end()) {
+    it = cache.plans.emplace(key, choose<T>(cache.handle, s, direction, type, tf32, p, epilogue)).first;
+    cache.stream_known = false;
+  }
+  const Chosen& chosen = it->second;
+  if (!chosen.plan) return false;
+  const Scratch workspace(static_cast<size_t>(chosen.plan.workspace));
+  if (!cache.stream_known || cache.stream != stream()) {
+    dnn::check(api().SetStream(cache.handle, stream()), "SetStream");
+    cache.stream = stream(), cache.stream_known = true;
+  }
+  p.execute(cache.handle, chosen.plan, workspace.as<void>());
+  if (epilogue && !chosen.fused) add_epilogue<T>(s, p, epilogue);
+  return true;
+}
+
+template <class T>
 bool forward_as(int type, const ConvShape& s, const T* input, const T* weight, const T* bias, bool relu, T* output) {
   const int64_t area = s.out_depth * s.out_height * s.out_width, total = s.batch * s.out_channels * area;
   if (total == 0) return true;
-  if (s.in_channels == 0) {
-    check(cudaMemsetAsync(output, 0, static_cast<size_t>(total) * sizeof(T), stream()), "convolution");
-  } else if (!run(s, kOutput, type, input, weight, output)) {
-    return false;
-  }
-  if (bias || relu)
-    over_planes<T>("convolution's bias", s.batch, s.out_channels, area, {output}, AddBias<T>{output, bias, relu});
+  const Pointers p{input, weight, output, bias};
+  const Epilogue epilogue{bias != nullptr, relu};
+  if (s.in_channels > 0) return run<T>(s, kOutput, type, p, epilogue);
+  check(cudaMemsetAsync(output, 0, static_cast<size_t>(total) * sizeof(T), stream()), "convolution");
+  if (epilogue) add_epilogue<T>(s, p, epilogue);
   return true;
 }
 
@@ -234,8 +296,8 @@ bool backward_as(int type, const ConvShape& s, const T* grad_output, const T* in
       return true;
     }
   } else {
-    if (grad_input && !run(s, kInputGradient, type, grad_input, weight, grad_output)) return false;
-    if (grad_weight && !run(s, kWeightGradient, type, input, grad_weight, grad_output)) return false;
+    if (grad_input && !run<T>(s, kInputGradient, type, {grad_input, weight, grad_output, nullptr})) return false;
+    if (grad_weight && !run<T>(s, kWeightGradient, type, {input, grad_weight, grad_output, nullptr})) return false;
   }
   if (grad_bias) sum_channels(grad_output, grad_bias, s.batch, s.out_channels, area);
   return true;

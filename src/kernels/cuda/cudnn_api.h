@@ -42,6 +42,7 @@ enum ValueType : int {
   kTypePointer = 6,
   kTypeConvMode = 7,
   kTypeHeurMode = 8,
+  kTypeNanPropagation = 10,
   kTypeNumericalNote = 11,
   kTypePointwiseMode = 14,
   kTypeDescriptor = 15,
@@ -50,6 +51,7 @@ enum ValueType : int {
 enum Attribute : int {
   kPointwiseMode = 0,
   kPointwiseType = 1,
+  kPointwiseNan = 2,
   kPointwiseAxis = 9,
   kConvCompType = 100,
   kConvMode = 101,
@@ -125,6 +127,7 @@ enum Formula : int {
   kExp = 13,
   kLog = 15,
   kIdentity = 21,
+  kRelu = 100,
   kCompareGe = 303,
   kGenIndex = 501,
   kSelect = 601

@@ -7,12 +7,11 @@ namespace tensorgrad::gpu::dnn {
 int GraphBuilder::keep_tensor(int64_t id, int type, int dims, const int64_t* sizes, const int64_t* strides,
                               bool is_virtual, bool by_value) {
   Desc d(kTensor);
-  const int64_t alignment = 16;
   d.set(kTensorDataType, kTypeDataType, 1, &type, "tensor type");
   d.set(kTensorDims, kTypeInt64, dims, sizes, "tensor sizes");
   d.set(kTensorStrides, kTypeInt64, dims, strides, "tensor strides");
   d.set(kTensorId, kTypeInt64, 1, &id, "tensor id");
-  d.set(kTensorAlignment, kTypeInt64, 1, &alignment, "tensor alignment");
+  d.set(kTensorAlignment, kTypeInt64, 1, &alignment_, "tensor alignment");
   if (is_virtual) d.set(kTensorVirtual, kTypeBool, 1, &is_virtual, "virtual tensor");
   if (by_value) d.set(kTensorByValue, kTypeBool, 1, &by_value, "tensor by value");
   d.finalize("tensor");
@@ -22,10 +21,20 @@ int GraphBuilder::keep_tensor(int64_t id, int type, int dims, const int64_t* siz
 int GraphBuilder::add_tensor(int64_t id, int type, const Dims& sizes, const Dims& strides, bool by_value) {
   return keep_tensor(id, type, 4, sizes.n, strides.n, false, by_value);
 }
+namespace {
+struct DenseStrides {
+  int64_t n[5];
+  DenseStrides(int dims, const int64_t* sizes) {
+    int64_t step = 1;
+    for (int i = dims - 1; i >= 0; --i) n[i] = step, step *= sizes[i];
+  }
+};
+}  // namespace
 int GraphBuilder::add_dense(int64_t id, int type, int dims, const int64_t* sizes) {
-  int64_t strides[5], step = 1;
-  for (int i = dims - 1; i >= 0; --i) strides[i] = step, step *= sizes[i];
-  return keep_tensor(id, type, dims, sizes, strides);
+  return keep_tensor(id, type, dims, sizes, DenseStrides(dims, sizes).n);
+}
+int GraphBuilder::inner_dense(int type, int dims, const int64_t* sizes) {
+  return keep_tensor(next_++, type, dims, sizes, DenseStrides(dims, sizes).n, true);
 }
 int GraphBuilder::inner(int type, const Dims& sizes, const Dims& strides) {
   return keep_tensor(next_++, type, 4, sizes.n, strides.n, true);
@@ -35,6 +44,10 @@ int GraphBuilder::pointwise(int mode, int compute, int x, int b, int y, int t, i
   Desc formula(kPointwise), op(kOperationPointwise);
   formula.set(kPointwiseMode, kTypePointwiseMode, 1, &mode, "pointwise mode");
   formula.set(kPointwiseType, kTypeDataType, 1, &compute, "pointwise type");
+  if (mode == kRelu) {
+    const int propagate = 1;
+    formula.set(kPointwiseNan, kTypeNanPropagation, 1, &propagate, "pointwise NaN");
+  }
   if (axis >= 0) {
     const int64_t wide = axis;
     formula.set(kPointwiseAxis, kTypeInt64, 1, &wide, "pointwise axis");

@@ -1,4 +1,4 @@
-// Sums, extremes and truths; which kernel takes a reduction.
+// Sums and truths; which kernel takes a reduction.
 
 #include <numeric>
 
@@ -59,16 +59,16 @@ void reduce(const ReduceArgs& a) {
   if (j.kept.count == 0) return;
   switch (a.op) {
     case ReduceOp::sum:
-      return run_by_dtype<SumOf, Integers::each>(j);
+      return run_by_dtype<SumOf, kInt64 | kInt32 | kBytes>(j);
     case ReduceOp::max:
     case ReduceOp::min:
     case ReduceOp::max_abs:
     case ReduceOp::min_abs:
-      return run_by_dtype<ExtremeOf, Integers::each>(j);
+      return reduce_extremes(j);
     case ReduceOp::any:
     case ReduceOp::all:
     case ReduceOp::count_nonzero:
-      return run_by_dtype<TruthOf, Integers::each>(j);
+      return run_by_dtype<TruthOf, kBytes>(j);
     default:
       return reduce_other(j);
   }

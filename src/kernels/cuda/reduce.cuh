@@ -598,10 +598,10 @@ void run_as(Job& j) {
   run_rows<R, T>(j);
 }
 
-// Which whole numbers have a kernel of their own: none are taken, all by AnyInteger, or each.
-enum class Integers : uint8_t { none, any, each };
+// Which whole numbers have kernels of their own; the others go by AnyInteger, but for kNoIntegers, which takes none.
+inline constexpr int kNoIntegers = -1, kInt64 = 1, kInt32 = 2, kBytes = 4;
 
-template <template <class> class R, Integers Which>
+template <template <class> class R, int Own>
 void run_by_dtype(Job& j) {
   switch (j.in_dtype) {
     case DType::float32:
@@ -615,27 +615,24 @@ void run_by_dtype(Job& j) {
     default:
       break;
   }
-  if constexpr (Which == Integers::each) {
-    switch (j.in_dtype) {
-      case DType::int64:
-        return run_as<R<int64_t>, int64_t>(j);
-      case DType::int32:
-        return run_as<R<int64_t>, int32_t>(j);
-      case DType::boolean:
-      case DType::uint8:
-        return run_as<R<int64_t>, uint8_t>(j);
-      default:
-        break;
-    }
-  }
-  if constexpr (Which != Integers::none) {
-    run_as<R<int64_t>, AnyInteger>(j);
+  if constexpr (Own == kNoIntegers) {
+    TENSORGRAD_RAISE(DTypeError, "reduction: expected a floating-point tensor, got ", j.in_dtype);
   } else {
-    TENSORGRAD_CHECK(false, DTypeError, "reduction: expected a floating-point tensor, got ", j.in_dtype);
+    if constexpr ((Own & kInt64) != 0) {
+      if (j.in_dtype == DType::int64) return run_as<R<int64_t>, int64_t>(j);
+    }
+    if constexpr ((Own & kInt32) != 0) {
+      if (j.in_dtype == DType::int32) return run_as<R<int64_t>, int32_t>(j);
+    }
+    if constexpr ((Own & kBytes) != 0) {
+      if (j.in_dtype == DType::uint8 || j.in_dtype == DType::boolean) return run_as<R<int64_t>, uint8_t>(j);
+    }
+    run_as<R<int64_t>, AnyInteger>(j);
   }
 }
 
 // In files of their own, so that they compile side by side.
+void reduce_extremes(Job& j);
 void reduce_other(Job& j);
 void reduce_moments(Job& j);
 void reduce_places(Job& j);

@@ -4,6 +4,6 @@
 
 namespace tensorgrad::gpu {
 
-void reduce_moments(Job& j) { run_by_dtype<MomentsOf, Integers::none>(j); }
+void reduce_moments(Job& j) { run_by_dtype<MomentsOf, kNoIntegers>(j); }
 
 }  // namespace tensorgrad::gpu

@@ -4,6 +4,6 @@
 
 namespace tensorgrad::gpu {
 
-void reduce_other(Job& j) { run_by_dtype<OtherOf, Integers::any>(j); }
+void reduce_other(Job& j) { run_by_dtype<OtherOf, 0>(j); }
 
 }  // namespace tensorgrad::gpu

@@ -4,6 +4,6 @@
 
 namespace tensorgrad::gpu {
 
-void reduce_places(Job& j) { run_by_dtype<PlaceOf, Integers::each>(j); }
+void reduce_places(Job& j) { run_by_dtype<PlaceOf, kInt64>(j); }
 
 }  // namespace tensorgrad::gpu
