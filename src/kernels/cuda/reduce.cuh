@@ -52,13 +52,15 @@ struct Walk {
       out_offset += r * out[d];
     }
   }
-  __device__ int64_t offset(int64_t at) const {
-    if (ndim == 1) return at * in[0];
-    int64_t found, unused;
-    offsets(at, found, unused);
-    return found;
-  }
+  __device__ int64_t offset(int64_t at) const;
 };
+// Never inlined: the loops over several dims would otherwise stand in every kernel a dozen times.
+__device__ __noinline__ static int64_t offset_of_dims(const Walk& w, int64_t at) {
+  int64_t found, unused;
+  w.offsets(at, found, unused);
+  return found;
+}
+__device__ inline int64_t Walk::offset(int64_t at) const { return ndim == 1 ? at * in[0] : offset_of_dims(*this, at); }
 
 struct Job {
   ReduceOp op;
