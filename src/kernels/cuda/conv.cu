@@ -1,6 +1,6 @@
 // Convolutions by cuDNN graphs: forward, gradient of the input, gradient of the weight. One execution plan per shape,
-// the fastest of the heuristic's first suggestions as measured on the first call, kept for the life of the process. Bias
-// and ReLU are part of the graph where that was faster than a pass of their own.
+// the fastest of the heuristic's first suggestions as measured on the first call, kept for the life of the process.
+// Bias and ReLU are part of the graph where that was faster than a pass of their own.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -62,7 +62,7 @@ struct Epilogue {
   explicit operator bool() const { return bias || relu; }
 };
 struct Chosen {
-  Plan plan;  // empty: cuDNN has no engine for it
+  Plan plan;           // empty: cuDNN has no engine for it
   bool fused = false;  // with the epilogue
 };
 struct Pointers {
@@ -189,8 +189,9 @@ constexpr int kTries = 16;
 constexpr int64_t kMostWorkspace = int64_t{4} << 30;
 
 // The fastest plan of a graph and its time.
-std::pair<Plan, float> fastest(Trial& trial, dnn::Handle handle, const dnn::Desc& graph, std::initializer_list<int> modes,
-                               bool without_tensor_cores, const Pointers& p, const char* name) {
+std::pair<Plan, float> fastest(Trial& trial, dnn::Handle handle, const dnn::Desc& graph,
+                               std::initializer_list<int> modes, bool without_tensor_cores, const Pointers& p,
+                               const char* name) {
   Plan best;
   float best_ms = 1e30f;
   int tried = 0;
@@ -242,12 +243,11 @@ Chosen choose(dnn::Handle handle, const ConvShape& s, Direction direction, int t
 template <class T>
 bool run(const ConvShape& s, Direction direction, int type, const Pointers& p, Epilogue epilogue = {}) {
   const bool tf32 = cuda::allow_tf32_conv();
-  const Key key{{s.batch,           s.groups,         s.in_channels,  s.out_channels, s.in_depth,
-                 s.in_height,       s.in_width,       s.out_depth,    s.out_height,   s.out_width,
-                 s.kernel_depth,    s.kernel_height,  s.kernel_width, s.stride_depth, s.stride_height,
-                 s.stride_width,    s.pad_depth,      s.pad_height,   s.pad_width,    s.dilation_depth,
-                 s.dilation_height, s.dilation_width, direction,      type,           tf32,
-                 p.alignment(),     epilogue.bias,    epilogue.relu}};
+  const Key key{{s.batch,        s.groups,         s.in_channels,     s.out_channels,   s.in_depth,     s.in_height,
+                 s.in_width,     s.out_depth,      s.out_height,      s.out_width,      s.kernel_depth, s.kernel_height,
+                 s.kernel_width, s.stride_depth,   s.stride_height,   s.stride_width,   s.pad_depth,    s.pad_height,
+                 s.pad_width,    s.dilation_depth, s.dilation_height, s.dilation_width, direction,      type,
+                 tf32,           p.alignment(),    epilogue.bias,     epilogue.relu}};
   Cache& cache = cache_of(current_device());
   const std::lock_guard lock(cache.mutex);
   if (!cache.handle) dnn::check(api().Create(&cache.handle), "Create");
