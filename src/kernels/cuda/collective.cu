@@ -10,7 +10,7 @@
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/library.h"
-#include "kernels/table.h"
+#include "kernels/cuda/memory.h"
 
 namespace tensorgrad::gpu {
 namespace {
@@ -116,7 +116,6 @@ int start(const CollectiveCall& c, int rank, Comm comm, cudaStream_t stream) {
 
 void run(const CollectiveCall& c) {
   nccl_type(c.dtype);  // raises before anything has begun
-  const detail::DeviceRuntime& runtime = *detail::cuda_half().runtime;
   const std::vector<int> devices(c.devices, c.devices + c.ranks);
   const std::lock_guard lock(g_lock);
   const int before = current_device();
@@ -124,11 +123,11 @@ void run(const CollectiveCall& c) {
   check_nccl(nccl().GroupStart(), "GroupStart");
   int status = 0;
   for (int rank = 0; rank < c.ranks && status == 0; ++rank) {
-    runtime.set_device(devices[static_cast<size_t>(rank)]);
+    set_device(devices[static_cast<size_t>(rank)]);
     status = start(c, rank, comms[static_cast<size_t>(rank)], stream());
   }
   const int ended = nccl().GroupEnd();
-  runtime.set_device(before);
+  set_device(before);
   check_nccl(status, "a collective");
   check_nccl(ended, "GroupEnd");
 }

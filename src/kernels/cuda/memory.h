@@ -28,4 +28,7 @@ MemoryStats stats(Device device);
 void reset_peak(Device device);
 void empty_cache(Device device);
 
+// Where this thread's work goes from now on (runtime.cu).
+void set_device(int index);
+
 }  // namespace tensorgrad::gpu

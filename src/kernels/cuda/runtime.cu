@@ -277,6 +277,7 @@ unsigned long long* fault_word() {
 
 namespace {
 
+}  // namespace
 void set_device(int index) {
   if (t.device == index && t.device_set) return;
   int count = 0;
@@ -287,6 +288,7 @@ void set_device(int index) {
   t.device = index;
   t.device_set = true;
 }
+namespace {
 
 // The memory of the current stream, or of the graph that is being captured.
 Pool* current_pool() {
