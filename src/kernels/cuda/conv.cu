@@ -7,6 +7,7 @@
 
 #include <cstdio>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -67,12 +68,6 @@ struct Chosen {
 };
 struct Pointers {
   const void *x, *w, *y, *bias;
-  // The largest power of two up to 16 that divides all addresses.
-  int64_t alignment() const {
-    const auto bits = reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(w) | reinterpret_cast<uintptr_t>(y) |
-                      reinterpret_cast<uintptr_t>(bias) | 16;
-    return static_cast<int64_t>(bits & (~bits + 1));
-  }
   void execute(dnn::Handle handle, const Plan& plan, void* workspace) const {
     dnn::execute(handle, plan, {{'x', x}, {'w', w}, {'y', y}, {'b', bias}}, workspace);
   }
@@ -93,8 +88,7 @@ Cache& cache_of(int device) {
 // Space dims that matter: 2 unless there is depth.
 int space_dims(const ConvShape& s) { return s.in_depth == 1 && s.out_depth == 1 && s.kernel_depth == 1 ? 2 : 3; }
 
-dnn::Desc make_graph(dnn::Handle handle, const ConvShape& s, Direction direction, int type, int64_t alignment,
-                     Epilogue epilogue) {
+dnn::Desc make_graph(dnn::Handle handle, const ConvShape& s, Direction direction, int type, Epilogue epilogue) {
   const int n = space_dims(s), first = 3 - n;
   const int64_t in[3] = {s.in_depth, s.in_height, s.in_width}, out[3] = {s.out_depth, s.out_height, s.out_width};
   const int64_t kernel[3] = {s.kernel_depth, s.kernel_height, s.kernel_width},
@@ -115,7 +109,7 @@ dnn::Desc make_graph(dnn::Handle handle, const ConvShape& s, Direction direction
   }
   constexpr int kOperations[3] = {dnn::kForward, dnn::kBackwardData, dnn::kBackwardFilter};
   const int compute = type == dnn::kDouble ? dnn::kDouble : dnn::kFloat;
-  dnn::GraphBuilder g(alignment);
+  dnn::GraphBuilder g;
   const int input = g.add_dense('x', type, n + 2, x), weight = g.add_dense('w', type, n + 2, w),
             output = g.add_dense('y', type, n + 2, y);
   int sum = epilogue ? g.inner_dense(compute, n + 2, y) : output;
@@ -219,9 +213,8 @@ Chosen choose(dnn::Handle handle, const ConvShape& s, Direction direction, int t
               Epilogue epilogue) {
   constexpr const char* kNames[3] = {"convolution", "convolution, input's gradient", "convolution, weight's gradient"};
   const bool plain = type == dnn::kFloat && !tf32;
-  const int64_t alignment = p.alignment();
   Trial trial;
-  auto [best, ms] = fastest(trial, handle, make_graph(handle, s, direction, type, alignment, {}),
+  auto [best, ms] = fastest(trial, handle, make_graph(handle, s, direction, type, {}),
                             {dnn::kModeA, dnn::kModeFallback}, plain, p, kNames[direction]);
   if (!best || !epilogue) return {std::move(best), false};
   ms += trial.time(4, [&] {
@@ -230,8 +223,8 @@ Chosen choose(dnn::Handle handle, const ConvShape& s, Direction direction, int t
   });
   if (trials_are_shown()) std::fprintf(stderr, "convolution and a pass: %.1f us\n", static_cast<double>(ms) * 1e3);
   try {
-    auto [fused, fused_ms] = fastest(trial, handle, make_graph(handle, s, direction, type, alignment, epilogue),
-                                     {dnn::kModeA}, plain, p, "convolution with epilogue");
+    auto [fused, fused_ms] = fastest(trial, handle, make_graph(handle, s, direction, type, epilogue), {dnn::kModeA},
+                                     plain, p, "convolution with epilogue");
     if (fused && fused_ms < ms) return {std::move(fused), true};
   } catch (const Error&) {  // cuDNN refuses the graph
     cudaGetLastError();
@@ -247,7 +240,7 @@ bool run(const ConvShape& s, Direction direction, int type, const Pointers& p, E
                  s.in_width,     s.out_depth,      s.out_height,      s.out_width,      s.kernel_depth, s.kernel_height,
                  s.kernel_width, s.stride_depth,   s.stride_height,   s.stride_width,   s.pad_depth,    s.pad_height,
                  s.pad_width,    s.dilation_depth, s.dilation_height, s.dilation_width, direction,      type,
-                 tf32,           p.alignment(),    epilogue.bias,     epilogue.relu}};
+                 tf32,           epilogue.bias,    epilogue.relu}};
   Cache& cache = cache_of(current_device());
   const std::lock_guard lock(cache.mutex);
   if (!cache.handle) dnn::check(api().Create(&cache.handle), "Create");
@@ -268,11 +261,34 @@ bool run(const ConvShape& s, Direction direction, int type, const Pointers& p, E
   return true;
 }
 
+// What cuDNN reads lies at multiples of 16 bytes: a view that does not is copied.
+template <class T>
+class Aligned {
+ public:
+  Aligned(const T* from, int64_t n) : at_(from) {
+    if (reinterpret_cast<uintptr_t>(from) % 16 == 0) return;  // null too
+    const size_t bytes = static_cast<size_t>(n) * sizeof(T);
+    copy_.emplace(bytes);
+    check(cudaMemcpyAsync(copy_->as<void>(), from, bytes, cudaMemcpyDeviceToDevice, stream()), "convolution");
+    at_ = copy_->as<T>();
+  }
+  operator const T*() const { return at_; }  // NOLINT
+
+ private:
+  std::optional<Scratch> copy_;
+  const T* at_;
+};
+int64_t input_count(const ConvShape& s) { return s.batch * s.in_channels * s.in_depth * s.in_height * s.in_width; }
+int64_t weight_count(const ConvShape& s) {
+  return s.out_channels * (s.in_channels / s.groups) * s.kernel_depth * s.kernel_height * s.kernel_width;
+}
+
 template <class T>
 bool forward_as(int type, const ConvShape& s, const T* input, const T* weight, const T* bias, bool relu, T* output) {
   const int64_t area = s.out_depth * s.out_height * s.out_width, total = s.batch * s.out_channels * area;
   if (total == 0) return true;
-  const Pointers p{input, weight, output, bias};
+  const Aligned<T> x(input, input_count(s)), w(weight, weight_count(s)), b(bias, s.out_channels);
+  const Pointers p{x, w, output, b};
   const Epilogue epilogue{bias != nullptr, relu};
   if (s.in_channels > 0) return run<T>(s, kOutput, type, p, epilogue);
   check(cudaMemsetAsync(output, 0, static_cast<size_t>(total) * sizeof(T), stream()), "convolution");
@@ -289,15 +305,17 @@ bool backward_as(int type, const ConvShape& s, const T* grad_output, const T* in
     if (p && n) check(cudaMemsetAsync(p, 0, static_cast<size_t>(n) * sizeof(T), stream()), "convolution");
   };
   if (empty) {
-    zero(grad_input, s.batch * s.in_channels * s.in_depth * s.in_height * s.in_width);
-    zero(grad_weight, s.out_channels * (s.in_channels / s.groups) * s.kernel_depth * s.kernel_height * s.kernel_width);
+    zero(grad_input, input_count(s));
+    zero(grad_weight, weight_count(s));
     if (area * s.batch == 0) {
       zero(grad_bias, s.out_channels);
       return true;
     }
   } else {
-    if (grad_input && !run<T>(s, kInputGradient, type, {grad_input, weight, grad_output, nullptr})) return false;
-    if (grad_weight && !run<T>(s, kWeightGradient, type, {input, grad_weight, grad_output, nullptr})) return false;
+    const Aligned<T> x(grad_weight ? input : nullptr, input_count(s)),
+        w(grad_input ? weight : nullptr, weight_count(s)), g(grad_output, s.batch * s.out_channels * area);
+    if (grad_input && !run<T>(s, kInputGradient, type, {grad_input, w, g, nullptr})) return false;
+    if (grad_weight && !run<T>(s, kWeightGradient, type, {x, grad_weight, g, nullptr})) return false;
   }
   if (grad_bias) sum_channels(grad_output, grad_bias, s.batch, s.out_channels, area);
   return true;

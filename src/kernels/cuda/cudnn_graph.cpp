@@ -7,11 +7,12 @@ namespace tensorgrad::gpu::dnn {
 int GraphBuilder::keep_tensor(int64_t id, int type, int dims, const int64_t* sizes, const int64_t* strides,
                               bool is_virtual, bool by_value) {
   Desc d(kTensor);
+  const int64_t alignment = 16;
   d.set(kTensorDataType, kTypeDataType, 1, &type, "tensor type");
   d.set(kTensorDims, kTypeInt64, dims, sizes, "tensor sizes");
   d.set(kTensorStrides, kTypeInt64, dims, strides, "tensor strides");
   d.set(kTensorId, kTypeInt64, 1, &id, "tensor id");
-  d.set(kTensorAlignment, kTypeInt64, 1, &alignment_, "tensor alignment");
+  d.set(kTensorAlignment, kTypeInt64, 1, &alignment, "tensor alignment");
   if (is_virtual) d.set(kTensorVirtual, kTypeBool, 1, &is_virtual, "virtual tensor");
   if (by_value) d.set(kTensorByValue, kTypeBool, 1, &by_value, "tensor by value");
   d.finalize("tensor");

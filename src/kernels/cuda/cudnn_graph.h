@@ -58,9 +58,6 @@ class GraphBuilder {
  public:
   static constexpr int64_t kFirstInner = 100;
 
-  // Bytes of which every tensor's address is a multiple.
-  explicit GraphBuilder(int64_t alignment = 16) : alignment_(alignment) {}
-
   // A tensor in memory; by_value: one number on the host.
   int add_tensor(int64_t id, int type, const Dims& sizes, const Dims& strides, bool by_value = false);
   // One without gaps, of up to 5 dimensions.
@@ -83,7 +80,6 @@ class GraphBuilder {
   int keep_tensor(int64_t id, int type, int dims, const int64_t* sizes, const int64_t* strides, bool is_virtual = false,
                   bool by_value = false);
   std::vector<Desc> tensors_, parts_, operations_;
-  int64_t alignment_;
   int64_t next_ = kFirstInner;
 };
 

@@ -275,9 +275,7 @@ unsigned long long* fault_word() {
   return word;
 }
 
-namespace {
-
-}  // namespace
+namespace {}  // namespace
 void set_device(int index) {
   if (t.device == index && t.device_set) return;
   int count = 0;
