@@ -4,10 +4,10 @@ element and none, every size, entries counted from the end and entries out of ra
 import numpy as np
 import pytest
 import tensorgrad as tg
+from device_results import DEVICE, check, same
 
 pytestmark = pytest.mark.skipif(not tg.cuda.is_available(), reason=f"no CUDA device: {tg.cuda.unavailable_reason()}")
 
-DEVICE = "cuda"
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 
 
@@ -20,19 +20,6 @@ def summands(dtype, *shape):
     """So small that 16-bit sums are whole numbers below 256 in any order of addition."""
     x = numbers(dtype, *shape)
     return x if dtype == "bool" else x % 4
-
-
-def same(ours, expected):
-    ours, expected = ([t] if isinstance(t, tg.Tensor) else list(t) for t in (ours, expected))
-    for a, b in zip(ours, expected, strict=True):
-        assert a.device.type == DEVICE and a.dtype == b.dtype and a.shape == b.shape
-        if b.dtype in (tg.float16, tg.bfloat16):
-            a, b = a.float(), b.float()
-        np.testing.assert_array_equal(a.detach().cpu().numpy(), b.detach().numpy())
-
-
-def check(f, *inputs):
-    same(f(*(t.to(DEVICE) for t in inputs)), f(*inputs))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import tensorgrad as tg
+from device_results import DEVICE, check, same
 
 pytestmark = pytest.mark.skipif(not tg.cuda.is_available(), reason=f"no CUDA device: {tg.cuda.unavailable_reason()}")
 
-DEVICE = "cuda"
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 SHAPES = [(), (1,), (1000,), (33, 65), (3, 5, 7), (2, 3, 4, 5), (700, 900), (0,), (4, 0)]
 
@@ -15,19 +15,6 @@ def numbers(dtype, *shape):
     x = tg.randint(0, 4, shape)
     x = x if dtype not in ("float32", "float64", "float16", "bfloat16") else x * tg.tensor(-0.5)  # -0 is 0
     return x.to(getattr(tg, dtype))
-
-
-def same(ours, expected):
-    ours, expected = ([t] if isinstance(t, tg.Tensor) else list(t) for t in (ours, expected))
-    for a, b in zip(ours, expected, strict=True):
-        assert a.device.type == DEVICE and a.dtype == b.dtype and a.shape == b.shape
-        if b.dtype in (tg.float16, tg.bfloat16):
-            a, b = a.float(), b.float()
-        np.testing.assert_array_equal(a.detach().cpu().numpy(), b.detach().numpy())
-
-
-def check(f, *inputs):
-    same(f(*(t.to(DEVICE) for t in inputs)), f(*inputs))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -2,6 +2,7 @@
 // scatter_add add all (float sums in no fixed order, as the device's atomics happen).
 
 #include "kernels/cuda/fill.h"
+#include "kernels/cuda/item.h"
 #include "kernels/cuda/pointwise.cuh"
 #include "kernels/index.h"
 
@@ -11,20 +12,6 @@ namespace {
 template <class F>
 void over(int64_t n, const char* what, F f) {
   launch_each(what, n, f);
-}
-// Calls body with an unsigned type of `item` bytes.
-template <class Body>
-void with_item(int64_t item, Body body) {
-  switch (item) {
-    case 1:
-      return body(uint8_t());
-    case 2:
-      return body(uint16_t());
-    case 4:
-      return body(uint32_t());
-    default:
-      return body(uint64_t());
-  }
 }
 
 __device__ inline void atomic_add(float* p, float v) { atomicAdd(p, v); }

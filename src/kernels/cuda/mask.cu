@@ -8,6 +8,7 @@
 #include <cub/device/device_select.cuh>
 
 #include "kernels/cuda/fill.h"
+#include "kernels/cuda/item.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/index.h"
 
@@ -121,20 +122,6 @@ int64_t nonzero(DType dtype, const void* x, int64_t n, int ndim, const int64_t* 
   });
 }
 
-// Calls body with an unsigned type of `item` bytes.
-template <class Body>
-void with_item(int64_t item, Body body) {
-  switch (item) {
-    case 1:
-      return body(uint8_t());
-    case 2:
-      return body(uint16_t());
-    case 4:
-      return body(uint32_t());
-    default:
-      return body(uint64_t());
-  }
-}
 template <class T, class I>
 void take(const I* positions, int64_t count, const T* x, T* out) {
   launch_each("masked_select", count, [=] __device__(int64_t i) { out[i] = x[positions[i]]; });

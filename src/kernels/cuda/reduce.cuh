@@ -67,7 +67,7 @@ struct Job {
   Walk kept, reduced;
   const void* in;
   DType in_dtype;
-  void* out;  // may be null where `places` is not
+  void* out;  // may be null where places are asked for
   DType out_dtype;
   void* second;        // places: int64; means: as out
   const void* center;  // like out, of the input's dtype
