@@ -78,7 +78,12 @@ def until_stopped(items: Iterable[T], work: Callable[[T], None]) -> None:
     measured until then is reported."""
     from tqdm import tqdm
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    def stop(*_: Any) -> None:
+        # `timeout` signals the program and then its whole group: a second interrupt would end the report.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         for item in tqdm(items, file=sys.stderr, disable=None):
             work(item)
