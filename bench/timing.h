@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <vector>
 
 namespace bench {
@@ -22,9 +23,22 @@ inline double quantile(std::vector<double> values, double share) {
   return values[static_cast<size_t>(at)];
 }
 
+// Memory that begins at a cache line, as a tensor's does.
+template <class T>
+struct AtLine {
+  using value_type = T;
+  AtLine() = default;
+  template <class U>
+  AtLine(const AtLine<U>&) {}
+  T* allocate(size_t n) { return static_cast<T*>(::operator new (n * sizeof(T), std::align_val_t{64})); }
+  void deallocate(T* p, size_t) { ::operator delete (p, std::align_val_t{64}); }
+  bool operator==(const AtLine&) const { return true; }
+};
+using Values = std::vector<float, AtLine<float>>;
+
 // n numbers between -1 and 1, the same at every call.
-inline std::vector<float> values(int64_t n) {
-  std::vector<float> v(static_cast<size_t>(n));
+inline Values values(int64_t n) {
+  Values v(static_cast<size_t>(n));
   uint32_t state = 1;
   for (float& x : v) {
     state = state * 1664525u + 1013904223u;

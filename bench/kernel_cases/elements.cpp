@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kMany = int64_t{1} << 24;  // 64 MiB of float32: memory, not caches
 
 struct Arrays {
-  std::vector<float> a, b, out;
+  Values a, b, out;
   explicit Arrays(int64_t n) : a(values(n)), b(values(n)), out(values(n)) {}
 };
 
@@ -77,7 +77,7 @@ void add_optimizers(Cases& cases, const OptimKernels& f, int64_t parameters, int
   const std::string shape = std::to_string(parameters) + " of " + std::to_string(n);
   const auto elements = static_cast<double>(parameters * n);
   struct State {
-    std::vector<float> p, g, m, v;
+    Values p, g, m, v;
   };
   const auto items_of = [=](State& s) {
     std::vector<OptimItem> items(static_cast<size_t>(parameters));
@@ -92,7 +92,7 @@ void add_optimizers(Cases& cases, const OptimKernels& f, int64_t parameters, int
   };
   const auto add = [&](const char* name, double bytes, bool adam) {
     cases.push_back({"optimizer", name, shape, Limit::copy, bytes * elements, [=]() -> std::function<void()> {
-                       const auto zeros = std::vector<float>(static_cast<size_t>(parameters * n), 0.f);
+                       const auto zeros = Values(static_cast<size_t>(parameters * n), 0.f);
                        return [=, s = State{values(parameters * n), values(parameters * n), zeros, zeros}]() mutable {
                          const auto items = items_of(s);
                          if (adam) {

@@ -137,6 +137,76 @@ TEST_CASE("cross entropy and nll_loss kernels") {
   });
 }
 
+TEST_CASE("cross entropy of many classes: rows in pieces, gradients that leave the caches") {
+  each_level([](cpu::Level level) {
+    LossKernels k;
+    cpu::fill_loss(k, level);
+    for (int64_t classes : {2047, 2048, 2049, 5003}) {
+      check<float>(k, 9, classes, 1, classes % 2 == 0, 2, 0.1);
+      check<double>(k, 9, classes, 1, classes % 2 == 1, 0, 0);
+    }
+    check<float>(k, 1100, 4999, 1, false, 2, 0);
+    // The largest values late, rows that begin or end with -inf, that hold nothing else, that hold a NaN.
+    const int64_t classes = 7000;
+    const float infinity = std::numeric_limits<float>::infinity();
+    Problem<float> p(6, classes, 1, false, false, false, 0);
+    p.target = {1, 2, 6999, 6998, 5, 6};
+    const auto row = [&](int64_t r) { return p.x.begin() + r * classes; };
+    for (int64_t c = 0; c < classes; ++c) row(0)[c] = static_cast<float>(c) / 50;
+    std::fill(row(1), row(1) + 5000, -infinity);
+    std::fill(row(2) + 10, row(3), -infinity);
+    std::fill(row(3), row(4), -infinity);
+    row(4)[6500] = std::numeric_limits<float>::quiet_NaN();
+    std::fill(row(5), row(5) + 5000, -infinity);
+    row(5)[100] = std::numeric_limits<float>::quiet_NaN();
+    std::vector<float> log_sum(6), out(6);
+    float total = 0;
+    CHECK(k.f32.cross_entropy_forward(p.s, p.x.data(), log_sum.data(), out.data(), &total) == -1);
+    for (int64_t r = 0; r < 3; ++r) {
+      double top = -1e300, sum = 0;
+      for (int64_t c = 0; c < classes; ++c) top = std::max(top, static_cast<double>(row(r)[c]));
+      for (int64_t c = 0; c < classes; ++c) sum += std::exp(static_cast<double>(row(r)[c]) - top);
+      CHECK(log_sum[static_cast<size_t>(r)] == doctest::Approx(top + std::log(sum)).epsilon(1e-6));
+    }
+    for (size_t r = 3; r < 6; ++r) CHECK(std::isnan(log_sum[r]));
+  });
+}
+
+TEST_CASE("embedding gradients: many rows, rows that are named often, results that leave the caches") {
+  struct Form {
+    int64_t count, rows, size, named;  // indices are below `named`
+  };
+  each_level([](cpu::Level level) {
+    LossKernels k;
+    cpu::fill_loss(k, level);
+    for (const Form& f : {Form{3000, 5000, 33, 5000}, Form{20000, 40, 64, 40}, Form{5000, 300, 130, 2},
+                          Form{700, 20500, 512, 20500}, Form{0, 50, 40, 50}, Form{40, 1, 70, 1}}) {
+      CAPTURE(f.count);
+      CAPTURE(f.rows);
+      const auto grad = random_values<float>(f.count * f.size, 2);
+      std::mt19937 engine(5);
+      std::vector<int64_t> index;
+      for (int64_t i = 0; i < f.count; ++i) index.push_back(static_cast<int64_t>(engine()) % f.named);
+      for (const bool by_frequency : {false, true}) {
+        std::vector<float> dweight(static_cast<size_t>(f.rows * f.size), 99);
+        std::vector<double> want(dweight.size()), times(static_cast<size_t>(f.rows));
+        for (int64_t i : index) times[static_cast<size_t>(i)] += 1;
+        k.f32.embedding_backward(f.count, f.rows, f.size, grad.data(), index.data(), 3, by_frequency, dweight.data());
+        for (int64_t i = 0; i < f.count; ++i) {
+          const int64_t row = index[static_cast<size_t>(i)];
+          if (row == 3) continue;
+          for (int64_t j = 0; j < f.size; ++j) {
+            want[static_cast<size_t>(row * f.size + j)] +=
+                static_cast<double>(grad[static_cast<size_t>(i * f.size + j)]) /
+                (by_frequency ? times[static_cast<size_t>(row)] : 1.0);
+          }
+        }
+        CHECK(worst_error(dweight, want) < 1e-4);
+      }
+    }
+  });
+}
+
 TEST_CASE("embedding kernels") {
   each_level([](cpu::Level level) {
     LossKernels k;

@@ -596,6 +596,44 @@ TEST_CASE("results that are written past the caches") {
   }
 }
 
+TEST_CASE("transposed copies that leave the caches") {
+  struct Form {
+    int64_t rows, columns, pitch, skip;  // the result's rows are `pitch` apart, from its element `skip` on
+  };
+  const auto run = [](const PointwiseKernels& k, DType dtype, auto zero, const Form& f) {
+    using U = decltype(zero);
+    std::vector<U> from(static_cast<size_t>(f.rows * f.columns)), to(static_cast<size_t>(f.rows * f.pitch + 64), 7);
+    for (size_t i = 0; i < from.size(); ++i) from[i] = static_cast<U>(i * 2654435761u >> 3);
+    const auto before = to;
+    const auto line = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to.data()) % 64 / sizeof(U));
+    const int64_t first = (line == 0 ? 0 : static_cast<int64_t>(64 / sizeof(U)) - line) + f.skip;
+    const int64_t sizes[] = {f.rows, f.columns}, out[] = {f.pitch, 1}, in[] = {1, f.rows};
+    PointwiseArgs p{};
+    p.ndim = 2, p.sizes = sizes, p.numel = f.rows * f.columns, p.compute = dtype;
+    p.out = {to.data() + first, dtype, out};
+    p.in[0] = {from.data(), dtype, in};
+    k.unary(UnaryOp::copy, p);
+    int64_t wrong = 0;
+    for (int64_t i = 0; i < static_cast<int64_t>(to.size()); ++i) {
+      const int64_t at = i - first, row = at < 0 ? -1 : at / f.pitch, column = at < 0 ? -1 : at % f.pitch;
+      const bool written = at >= 0 && row < f.rows && column < f.columns;
+      const auto expected = written ? from[static_cast<size_t>(column * f.rows + row)] : before[static_cast<size_t>(i)];
+      wrong += to[static_cast<size_t>(i)] != expected;
+    }
+    CHECK_MESSAGE(wrong == 0, std::string(name(dtype)), " ", f.rows, "x", f.columns, " pitch ", f.pitch, " skip ",
+                  f.skip);
+  };
+  for (const PointwiseKernels& k : levels()) {
+    for (const Form& f :
+         {Form{2300, 2320, 2320, 0}, Form{2305, 2299, 2299, 0}, Form{2300, 2303, 2304, 0}, Form{2300, 2300, 2304, 5}}) {
+      run(k, float32, uint32_t{0}, f);
+      run(k, float64, uint64_t{0}, f);
+      run(k, bfloat16, uint16_t{0}, f);
+    }
+    run(k, uint8, uint8_t{0}, {4000, 3001, 3001, 0});
+  }
+}
+
 TEST_CASE("functions of two arguments") {
   for (const PointwiseKernels& k : levels()) {
     check_float_binary<float>(k);

@@ -6,6 +6,10 @@
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
 
+// Where the arrays of a call are together larger than any core's share of the caches, the result would have left them
+// before anybody reads it, and is written past them: memory then need not be read only to be overwritten.
+inline constexpr int64_t kStreamBytes = int64_t{40} << 20;
+
 typedef uint8_t Bytes __attribute__((vector_size(kVectorBytes), aligned(1), may_alias));
 
 // The same as memcpy. Blocks of 1 to 32 KB that come from beyond the second cache take libc's string instruction twice

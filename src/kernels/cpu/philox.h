@@ -38,6 +38,7 @@ TENSORGRAD_INLINE Wide exclusive_or(Wide a, Wide b, uint64_t c) {
 // product reads and leaves it. The upper halves hold anything.
 struct Halves {
   Wide even, odd;
+  Halves() = default;
   TENSORGRAD_INLINE explicit Halves(Words w) : even((Wide)w), odd((Wide)w >> 32) {}
   TENSORGRAD_INLINE Halves(Wide e, Wide o) : even(e), odd(o) {}
   TENSORGRAD_INLINE Words joined() const {
@@ -75,22 +76,35 @@ struct Block4 {
   Words w[4];
 };
 
-// The four words of blocks first, first + 1, ... in the lanes.
-TENSORGRAD_INLINE Block4 philox(const Keys& keys, uint64_t first) {
+// The four words of blocks first, first + 1, ... in the lanes; out[1] those of the kBlocks after them, and so on. The
+// rounds of one vector wait for one another, so those of kStreams vectors are computed side by side.
+template <int kStreams>
+TENSORGRAD_INLINE void philox(const Keys& keys, uint64_t first, Block4 (&out)[kStreams]) {
   const Words lane = (Words)iota<int32_t>().v;
-  const Words low = lane + static_cast<uint32_t>(first);
-  // The carry into the high half: lanes where the low half wrapped around.
-  const Words high = (Words{} + static_cast<uint32_t>(first >> 32)) - (Words)(low < lane);
   const Halves zero{Wide{}, Wide{}};
-  Halves c0(low), c1(high), c2 = zero, c3 = zero;
+  Halves c0[kStreams], c1[kStreams], c2[kStreams], c3[kStreams];
+#pragma GCC unroll 4
+  for (int k = 0; k < kStreams; ++k) {
+    const uint64_t begin = first + static_cast<uint64_t>(k * kBlocks);
+    const Words low = lane + static_cast<uint32_t>(begin);
+    // The carry into the high half: lanes where the low half wrapped around.
+    const Words high = (Words{} + static_cast<uint32_t>(begin >> 32)) - (Words)(low < lane);
+    c0[k] = Halves(low), c1[k] = Halves(high), c2[k] = zero, c3[k] = zero;
+  }
 #pragma GCC unroll 10
   for (int round = 0; round < Keys::kRounds; ++round) {
-    const Halves p = c0.times(0xD2511F53u), q = round == 0 ? zero : c2.times(0xCD9E8D57u);
-    c0 = q.high_with(c1, keys.first[round]);
-    c2 = p.high_with(c3, keys.second[round]);
-    c1 = q, c3 = p;
+#pragma GCC unroll 4
+    for (int k = 0; k < kStreams; ++k) {
+      const Halves p = c0[k].times(0xD2511F53u), q = round == 0 ? zero : c2[k].times(0xCD9E8D57u);
+      c0[k] = q.high_with(c1[k], keys.first[round]);
+      c2[k] = p.high_with(c3[k], keys.second[round]);
+      c1[k] = q, c3[k] = p;
+    }
   }
-  return {{c0.joined(), c1.joined(), c2.joined(), c3.joined()}};
+#pragma GCC unroll 4
+  for (int k = 0; k < kStreams; ++k) {
+    out[k] = {{c0[k].joined(), c1[k].joined(), c2[k].joined(), c3[k].joined()}};
+  }
 }
 
 }  // namespace philox_detail

@@ -151,8 +151,11 @@ using GatherFn = void (*)(int64_t n, const Plan& plan, const Side& side, const P
 // The other way: its next n elements are those of a dense buffer.
 using ScatterFn = void (*)(int64_t n, const Plan& plan, const Side& side, const Pattern& pattern, Cursor& cursor,
                            const char* source);
-// target[j * pitch + i * B] = source[i * step + j * B] for i < ni, j < nj; B is the size of an element.
-using TransposeFn = void (*)(int64_t ni, int64_t nj, const char* source, int64_t step, char* target, int64_t pitch);
+// target[j * pitch + i * B] = source[i * step + j * B] for i < ni, j < nj; B is the size of an element. ahead: asks for
+// what lies so many bytes further in each row of the source, 0 for nothing. past: writes past the caches where whole
+// lines can be.
+using TransposeFn = void (*)(int64_t ni, int64_t nj, const char* source, int64_t step, char* target, int64_t pitch,
+                             int64_t ahead, bool past);
 struct MoveTable {  // by log2 of the size of an element
   GatherFn gather[4];
   ScatterFn scatter[4];

@@ -91,22 +91,51 @@ TENSORGRAD_INLINE Vec<T> weights(const ClassLoss& s, int64_t c, int64_t count) {
   return s.weight ? load_n(static_cast<const T*>(s.weight) + c, count) : Vec<T>(T(1));
 }
 
-// log sum exp of a row.
 template <class T>
-T log_sum_exp(const T* x, int64_t n) {
-  Vec<T> m = -math_detail::kInf<T>;
-  sweep<T>(
-      n, [&](int64_t i) __attribute__((always_inline)) { m = max(m, load(x + i)); },
-      [&](int64_t i, int64_t c) __attribute__((always_inline)) {
-        m = max(m, select(first_lanes<T>(c), load_n(x + i, c), Vec<T>(-math_detail::kInf<T>)));
-      });
-  const T top = reduce_max(m);
+TENSORGRAD_INLINE T largest(const T* x, int64_t n) {
+  constexpr int64_t L = kLanes<T>;
+  const T lowest = -math_detail::kInf<T>;
+  Vec<T> m[4] = {lowest, lowest, lowest, lowest};
+  int64_t i = 0;
+  for (; i + 4 * L <= n; i += 4 * L) {
+    for (int64_t k = 0; k < 4; ++k) m[k] = max(m[k], load(x + i + k * L));
+  }
+  for (; i + L <= n; i += L) m[0] = max(m[0], load(x + i));
+  if (i < n) m[1] = max(m[1], select(first_lanes<T>(n - i), load_n(x + i, n - i), Vec<T>(lowest)));
+  return reduce_max(max(max(m[0], m[1]), max(m[2], m[3])));
+}
+// kAhead: what lies so many elements further is asked for, as the exponentials leave time for it.
+template <int64_t kAhead, class T>
+TENSORGRAD_INLINE T sum_of_exp(const T* x, int64_t n, T top) {
   const Vec<T> shift = top;
-  const T sum = row_sum<T>(
-      n, [&](int64_t i) __attribute__((always_inline)) { return math_detail::exp_bounded(load(x + i) - shift); },
+  return row_sum<T>(
+      n,
+      [&](int64_t i) __attribute__((always_inline)) {
+        if constexpr (kAhead > 0) __builtin_prefetch(x + i + kAhead);
+        return math_detail::exp_bounded(load(x + i) - shift);
+      },
       [&](int64_t i, int64_t c) __attribute__((always_inline)) {
         return select(first_lanes<T>(c), math_detail::exp_bounded(load_n(x + i, c) - shift), Vec<T>(T(0)));
       });
+}
+// log sum exp of a row. It is read once: pieces that stay in the near cache are gone through twice, and where one has a
+// larger value than those before it, their sum is scaled to it.
+template <class T>
+T log_sum_exp(const T* x, int64_t n) {
+  constexpr int64_t kPiece = 8192 / sizeof(T);
+  T top = -math_detail::kInf<T>, sum = 0;
+  for (int64_t i = 0; i < n; i += kPiece) {
+    const int64_t count = n - i < kPiece ? n - i : kPiece;
+    const T here = largest(x + i, count);
+    if (here > top) {
+      if (i > 0) sum *= math_detail::exp_bounded(Vec<T>(top - here))[0];
+      top = here;
+    }
+    // Nothing but -inf so far: the sum is 0 whatever the shift, but a row of nothing else has no logarithm.
+    const bool none = top == -math_detail::kInf<T> && i + count < n;
+    const T shift = none ? T(0) : top;
+    sum += n > kPiece ? sum_of_exp<kPiece>(x + i, count, shift) : sum_of_exp<0>(x + i, count, shift);
+  }
   return top + log(Vec<T>(sum))[0];
 }
 // Sum over the classes of weight * (log_sum - x), and of weight.
@@ -190,12 +219,32 @@ int64_t cross_entropy_forward(const ClassLoss& s, const T* x, T* log_sum, T* out
   return -1;
 }
 
+// to[i] = each(i, count) for a row of n results, a register at a time: past the caches, once the alignment is reached,
+// if `past`.
+template <class T, class Each>
+TENSORGRAD_INLINE void write_row(T* to, int64_t n, bool past, Each each) {
+  constexpr int64_t L = kLanes<T>;
+  int64_t i = 0;
+  if (past && n >= 2 * L) {
+    const auto off = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kVectorBytes / sizeof(T));
+    if (off != 0) {
+      i = L - off;
+      store_n(to, i, each(int64_t{0}, i));
+    }
+    for (; i + L <= n; i += L) stream(to + i, each(i, int64_t{L}));
+  }
+  for (; i + L <= n; i += L) store(to + i, each(i, int64_t{L}));
+  if (i < n) store_n(to + i, n - i, each(i, n - i));
+}
+
 template <class T>
 void cross_entropy_backward(const ClassLoss& s, const T* x, const T* log_sum, const T* grad, const T* total_weight,
                             T* dx) {
   const T e = static_cast<T>(s.smoothing), each = e / static_cast<T>(s.classes);
   const T all = e != T(0) ? class_weight_sum<T>(s) * each : T(0);
   if (s.spatial == 1) {
+    const bool past = s.batch * s.classes * static_cast<int64_t>(2 * sizeof(T)) >= kStreamBytes &&
+                      reinterpret_cast<uintptr_t>(dx) % sizeof(T) == 0;
     parallel_sweep(0, s.batch, grain_of(s.classes), [=](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t t = s.target[i];
@@ -207,17 +256,15 @@ void cross_entropy_backward(const ClassLoss& s, const T* x, const T* log_sum, co
         }
         const T f = factor_of(s, grad, total_weight, i), on_target = (T(1) - e) * weight_of<T>(s, t) * f;
         const Vec<T> l = log_sum[i], a = on_target + all * f;
-        const auto slope = [&](int64_t c, int64_t n, Vec<T> v) __attribute__((always_inline)) {
-          const Vec<T> p = math_detail::exp_bounded(v - l) * a;
-          return each != T(0) ? p - weights<T>(s, c, n) * (each * f) : p;
-        };
-        sweep<T>(
-            s.classes,
-            [&](int64_t c) __attribute__((always_inline)) { store(to + c, slope(c, kLanes<T>, load(from + c))); },
-            [&](int64_t c, int64_t n)
-                __attribute__((always_inline)) { store_n(to + c, n, slope(c, n, load_n(from + c, n))); });
+        write_row(
+            to, s.classes, past, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+              const Vec<T> v = n == kLanes<T> ? load(from + c) : load_n(from + c, n);
+              const Vec<T> p = math_detail::exp_bounded(v - l) * a;
+              return each != T(0) ? p - weights<T>(s, c, n) * (each * f) : p;
+            });
         to[t] -= on_target;
       }
+      if (past) stream_end();
     });
     return;
   }
@@ -307,9 +354,10 @@ int64_t embedding_forward(int64_t count, int64_t rows, int64_t size, const T* we
   return -1;
 }
 
+// Where rows are short, or a few of them are named by most of the index.
 template <class T>
-void embedding_backward(int64_t count, int64_t rows, int64_t size, const T* grad, const int64_t* index, int64_t padding,
-                        bool by_frequency, T* dweight) {
+void embedding_by_columns(int64_t count, int64_t rows, int64_t size, const T* grad, const int64_t* index,
+                          int64_t padding, bool by_frequency, T* dweight) {
   parallel_sweep(0, rows, grain_of(size), [=](int64_t b, int64_t e) {
     __builtin_memset(dweight + b * size, 0, static_cast<size_t>((e - b) * size) * sizeof(T));
   });
@@ -334,6 +382,94 @@ void embedding_backward(int64_t count, int64_t rows, int64_t size, const T* grad
             store_n(to + j, c, fma(load_n(from + j, c), scale, load_n(to + j, c)));
           });
     }
+  });
+}
+
+// Which entries of the index name which row: those of row r are order[begin(r) .. ends[r]), as they come in the index.
+struct RowEntries {
+  const int64_t *ends, *order;
+  int64_t most;  // of one row
+  int64_t begin(int64_t r) const { return r == 0 ? 0 : ends[r - 1]; }
+};
+RowEntries sort_entries(int64_t count, int64_t rows, const int64_t* index, int64_t padding) {
+  auto* ends = scratch_of<int64_t>(ScratchSlot::shared, rows + count);
+  int64_t* order = ends + rows;
+  __builtin_memset(ends, 0, static_cast<size_t>(rows) * sizeof(int64_t));
+  for (int64_t i = 0; i < count; ++i) ++ends[index[i]];
+  if (padding >= 0 && padding < rows) ends[padding] = 0;
+  int64_t total = 0, most = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t here = ends[r];
+    most = here > most ? here : most;
+    ends[r] = total;
+    total += here;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    if (index[i] != padding) order[ends[index[i]]++] = i;
+  }
+  return {ends, order, most};
+}
+
+// One row of the gradient: the sum of its entries' in their order, or zeros. past: `to` is aligned, write past the
+// caches.
+template <class T>
+void sum_entries(const T* grad, int64_t size, const int64_t* entries, int64_t count, bool by_frequency, bool past,
+                 T* to) {
+  constexpr int64_t L = kLanes<T>, kWide = 4;
+  const Vec<T> scale = by_frequency && count > 0 ? T(1) / static_cast<T>(count) : T(1);
+  const auto put = [=](int64_t j, Vec<T> v) __attribute__((always_inline)) {
+    past ? stream(to + j, v) : store(to + j, v);
+  };
+  int64_t j = 0;
+  for (; j + kWide * L <= size; j += kWide * L) {
+    Vec<T> sum[kWide] = {T(0), T(0), T(0), T(0)};
+    for (int64_t k = 0; k < count; ++k) {
+      const T* from = grad + entries[k] * size + j;
+      for (int64_t v = 0; v < kWide; ++v) sum[v] = fma(load(from + v * L), scale, sum[v]);
+    }
+    for (int64_t v = 0; v < kWide; ++v) put(j + v * L, sum[v]);
+  }
+  for (; j < size; j += L) {
+    const int64_t n = size - j < L ? size - j : L;
+    Vec<T> sum = T(0);
+    for (int64_t k = 0; k < count; ++k) sum = fma(load_n(grad + entries[k] * size + j, n), scale, sum);
+    if (n == L) {
+      put(j, sum);
+    } else {
+      store_n(to + j, n, sum);
+    }
+  }
+}
+
+// Every row is written once. Rows are shared out by what they cost: themselves and their entries. Where one row has too
+// many for that, columns are shared out.
+template <class T>
+void embedding_backward(int64_t count, int64_t rows, int64_t size, const T* grad, const int64_t* index, int64_t padding,
+                        bool by_frequency, T* dweight) {
+  constexpr auto kItem = static_cast<int64_t>(sizeof(T));
+  if (size * kItem < 64) return embedding_by_columns(count, rows, size, grad, index, padding, by_frequency, dweight);
+  const RowEntries found = sort_entries(count, rows, index, padding);
+  const int64_t used = rows > 0 ? found.ends[rows - 1] : 0, threads = get_num_threads();
+  if (threads > 1 && found.most * 2 * threads > used + rows && found.most * size > 4 * kGrain) {
+    return embedding_by_columns(count, rows, size, grad, index, padding, by_frequency, dweight);
+  }
+  const bool aligned = reinterpret_cast<uintptr_t>(dweight) % kVectorBytes == 0 && size * kItem % kVectorBytes == 0;
+  const bool past = aligned && rows * size * kItem >= kStreamBytes;
+  parallel_sweep(0, used + rows, grain_of(size), [=](int64_t b, int64_t e) {
+    int64_t r = 0;  // the first row at or behind b: row r stands at found.begin(r) + r
+    for (int64_t above = rows; r < above;) {
+      const int64_t middle = (r + above) / 2;
+      if (found.begin(middle) + middle < b) {
+        r = middle + 1;
+      } else {
+        above = middle;
+      }
+    }
+    for (; r < rows && found.begin(r) + r < e; ++r) {
+      const int64_t first = found.begin(r);
+      sum_entries(grad, size, found.order + first, found.ends[r] - first, by_frequency, past, dweight + r * size);
+    }
+    if (past) stream_end();
   });
 }
 

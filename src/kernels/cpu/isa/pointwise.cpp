@@ -13,9 +13,7 @@ namespace {
 constexpr int64_t kBlock = 512;    // elements of a buffered block
 constexpr int64_t kGrain = 32768;  // elements for which waking a thread pays; transcendental functions: less
 
-// Where the arrays of a call are together larger than any core's share of the caches, the result would have left them
-// before anybody reads it, and is written past them: memory then need not be read only to be overwritten.
-constexpr int64_t kStreamBytes = int64_t{40} << 20;
+constexpr int64_t kFarCopyBytes = int64_t{4} << 20;  // copies that leave the second cache
 bool streams(const PointwiseArgs& args, int inputs, int64_t result_bytes) {
   int64_t bytes = result_bytes;
   for (int i = 0; i < inputs; ++i) {
@@ -299,7 +297,7 @@ void walk_row_blocks(const Task& t, int64_t begin, int64_t end) {
 }
 
 // A copy of dense rows.
-constexpr int64_t kMostRowBytes = 32768, kFarCopyBytes = int64_t{4} << 20, kStringBytes = 2048;
+constexpr int64_t kMostRowBytes = 32768, kStringBytes = 2048;
 bool copies_rows(const Task& t) {
   return !t.fn && t.plan.ndim > 1 && dense(t, 0) && dense(t, 1) && t.plan.sizes[0] * t.plan.side[0].bytes >= 64 &&
          t.plan.sizes[0] * t.plan.side[0].bytes <= kMostRowBytes;
@@ -366,6 +364,20 @@ int64_t count_tiles(const Plan& plan) {
   return (plan.sizes[0] + kTileI - 1) / kTileI * ((plan.sizes[1] + kTileJ - 1) / kTileJ) * rest;
 }
 
+// Where tile k begins. Tiles are gone through in squares of kSquare by kSquare: every row of a tile of a large array
+// lies in a page of its own, and those of a square are few enough to stay known to the core until the square is done.
+constexpr int64_t kSquare = 16;
+struct TilePlace {
+  int64_t i, j;
+};
+TilePlace tile_place(int64_t k, int64_t tiles_i, int64_t tiles_j) {
+  const int64_t strip = k / (kSquare * tiles_j), top = strip * kSquare;
+  const int64_t high = tiles_i - top < kSquare ? tiles_i - top : kSquare;
+  const int64_t in_strip = k - top * tiles_j, left = in_strip / (high * kSquare) * kSquare;
+  const int64_t wide = tiles_j - left < kSquare ? tiles_j - left : kSquare, in_square = in_strip - left * high;
+  return {(top + in_square / wide) * kTileI, (left + in_square % wide) * kTileJ};
+}
+
 // The tiles [begin, end): a transposed side is turned round in registers, then rows of the tile are runs.
 void walk_tiles(const Task& t, int64_t begin, int64_t end) {
   Buffer buffer[kMaxSides];
@@ -382,10 +394,12 @@ void walk_tiles(const Task& t, int64_t begin, int64_t end) {
     direct[s] = side.same && (stride[s] == side.bytes || (s > 0 && stride[s] == 0));
   }
   const bool straight = !t.fn && out.same && turned[1] && direct[0];  // a copy from memory to memory
+  const int64_t copied = 2 * plan.total * out.bytes;
+  const bool far = copied >= 2 * kFarCopyBytes, past = copied >= kStreamBytes;
   const int64_t tiles_i = (plan.sizes[0] + kTileI - 1) / kTileI, tiles_j = (plan.sizes[1] + kTileJ - 1) / kTileJ;
   for (int64_t k = begin; k < end; ++k) {
-    const int64_t j0 = k % tiles_j * kTileJ, i0 = k / tiles_j % tiles_i * kTileI;
-    int64_t rest = k / tiles_j / tiles_i;
+    const auto [i0, j0] = tile_place(k % (tiles_i * tiles_j), tiles_i, tiles_j);
+    int64_t rest = k / (tiles_i * tiles_j);
     char* at[kMaxSides];
     for (int s = 0; s < plan.sides; ++s)
       at[s] = plan.side[s].data + i0 * plan.side[s].strides[0] + j0 * plan.side[s].strides[1];
@@ -399,8 +413,9 @@ void walk_tiles(const Task& t, int64_t begin, int64_t end) {
       if (!turned[s]) continue;
       const Side& side = plan.side[s];
       const TransposeFn turn = g_tables.move.transpose[log2_bytes(side)];
+      const bool more = far && j0 + kTileJ < plan.sizes[1];  // the next tile lies beside this one
       turn(ni, nj, at[s], side.strides[0], straight ? at[0] : tile[s].bytes,
-           straight ? out.strides[1] : kTileI * side.bytes);
+           straight ? out.strides[1] : kTileI * side.bytes, more ? kTileJ * side.bytes : 0, straight && past);
       at[s] = tile[s].bytes;
     }
     if (straight) continue;
@@ -409,6 +424,7 @@ void walk_tiles(const Task& t, int64_t begin, int64_t end) {
       for (int s = 0; s < plan.sides; ++s) at[s] += turned[s] ? kTileI * plan.side[s].bytes : plan.side[s].strides[1];
     }
   }
+  if (straight && past) stream_end();
 }
 
 // Chooses the walk and runs it on the threads.

@@ -154,25 +154,50 @@ TENSORGRAD_INLINE void transpose_rows(V (&rows)[N]) {
   }
   if constexpr (H > 1) transpose_rows<H / 2, N>(rows);
 }
-template <class T, int N>
-TENSORGRAD_INLINE void transpose_square(const char* source, int64_t step, char* target, int64_t pitch) {
+template <class T, int N, bool kPast>
+TENSORGRAD_INLINE void transpose_square(const char* source, int64_t step, char* target, int64_t pitch, int64_t ahead) {
   using V = Raw<T, N>;
   V rows[N];
+  if (ahead != 0) {
+#pragma GCC unroll 32
+    for (int r = 0; r < N; ++r) __builtin_prefetch(source + r * step + ahead);
+  }
 #pragma GCC unroll 32
   for (int r = 0; r < N; ++r) __builtin_memcpy(&rows[r], source + r * step, sizeof(V));
   transpose_rows<N / 2, N>(rows);
 #pragma GCC unroll 32
-  for (int r = 0; r < N; ++r) __builtin_memcpy(target + r * pitch, &rows[r], sizeof(V));
+  for (int r = 0; r < N; ++r) {
+    if constexpr (kPast) {
+      stream(reinterpret_cast<int32_t*>(target + r * pitch), Vec<int32_t>((Raw<int32_t>)rows[r]));
+    } else {
+      __builtin_memcpy(target + r * pitch, &rows[r], sizeof(V));
+    }
+  }
+}
+template <class T, int N, bool kPast>
+TENSORGRAD_INLINE void transpose_squares(int64_t ni, int64_t nj, const char* source, int64_t step, char* target,
+                                         int64_t pitch, int64_t ahead) {
+  constexpr int64_t B = sizeof(T);
+  for (int64_t j = 0; j < nj; j += N) {
+    for (int64_t i = 0; i < ni; i += N) {
+      transpose_square<T, N, kPast>(source + i * step + j * B, step, target + j * pitch + i * B, pitch, ahead);
+    }
+  }
 }
 
 template <class T, int N>
-void transpose(int64_t ni, int64_t nj, const char* source, int64_t step, char* target, int64_t pitch) {
-  constexpr int64_t B = sizeof(T);
+void transpose(int64_t ni, int64_t nj, const char* source, int64_t step, char* target, int64_t pitch, int64_t ahead,
+               bool past) {
+  constexpr int64_t B = sizeof(T), kLine = 64;
   const int64_t whole_i = ni / N * N, whole_j = nj / N * N;
-  for (int64_t i = 0; i < whole_i; i += N) {
-    for (int64_t j = 0; j < whole_j; j += N) {
-      transpose_square<T, N>(source + i * step + j * B, step, target + j * pitch + i * B, pitch);
+  if constexpr (N * B == kLine && N * B == kVectorBytes) {
+    if (past && (reinterpret_cast<uintptr_t>(target) | static_cast<uintptr_t>(pitch)) % kLine == 0) {
+      transpose_squares<T, N, true>(whole_i, whole_j, source, step, target, pitch, ahead);
+    } else {
+      transpose_squares<T, N, false>(whole_i, whole_j, source, step, target, pitch, ahead);
     }
+  } else {
+    transpose_squares<T, N, false>(whole_i, whole_j, source, step, target, pitch, N * B >= 32 ? ahead : 0);
   }
   for (int64_t j = 0; j < nj; ++j) {
     for (int64_t i = j < whole_j ? whole_i : 0; i < ni; ++i) {

@@ -13,30 +13,32 @@ using namespace philox_detail;
 
 constexpr int64_t kGrainGroups = 128;  // groups that are worth a thread
 
-// body(first element, at most 16 * parts elements, first block) for every group of blocks.
-template <class Body>
-void each_group(RandomStream stream, int64_t n, int64_t per_group, Body body) {
-  const int64_t groups = (n + per_group - 1) / per_group;
-  parallel_sweep(0, groups, kGrainGroups, [&](int64_t b, int64_t e) {
-    for (int64_t g = b; g < e; ++g) {
-      const int64_t at = g * per_group, left = n - at;
-      body(at, left < per_group ? left : per_group, stream.block + static_cast<uint64_t>(g * kBlocks));
-    }
-  });
-}
-
-// A group's elements: straight into the output, or through a buffer when the last group is not whole.
+// A group's elements: straight into the output, or through a buffer when the last group is not whole. Groups of one
+// vector are made two at a time.
 template <class T, int64_t kPerGroup, class Make>
 void fill_groups(RandomStream stream, T* out, int64_t n, Make make) {
   const Keys keys(stream.seed);
-  each_group(stream, n, kPerGroup, [&](int64_t at, int64_t count, uint64_t block) {
-    alignas(64) T buffer[kPerGroup];
-    T* to = count == kPerGroup ? out + at : buffer;
-    for (int64_t lane = 0; lane < kBlocks; lane += kLaneCount) {
-      make(philox(keys, block + static_cast<uint64_t>(lane)), to + lane);
-    }
-    if (to == buffer) {
-      for (int64_t i = 0; i < count; ++i) out[at + i] = buffer[i];
+  const int64_t groups = (n + kPerGroup - 1) / kPerGroup, whole = n / kPerGroup;
+  parallel_sweep(0, groups, kGrainGroups, [&](int64_t b, int64_t e) {
+    for (int64_t g = b; g < e; ++g) {
+      const uint64_t block = stream.block + static_cast<uint64_t>(g * kBlocks);
+      T* to = out + g * kPerGroup;
+      if (kLaneCount == kBlocks && g + 1 < e && g + 1 < whole) {
+        Block4 made[2];
+        philox(keys, block, made);
+        make(made[0], to);
+        make(made[1], to + kPerGroup);
+        ++g;
+        continue;
+      }
+      alignas(64) T buffer[kPerGroup];
+      T* group = g < whole ? to : buffer;
+      for (int64_t lane = 0; lane < kBlocks; lane += kLaneCount) {
+        Block4 made[1];
+        philox(keys, block + static_cast<uint64_t>(lane), made);
+        make(made[0], group + lane);
+      }
+      for (int64_t i = 0; group == buffer && i < n - g * kPerGroup; ++i) to[i] = buffer[i];
     }
   });
 }
@@ -198,9 +200,10 @@ void bernoulli(RandomStream stream, uint8_t* out, int64_t n, double p) {
 uint64_t bernoulli_group(const philox_detail::Keys& keys, uint64_t block, int32_t limit) {
   uint64_t bits = 0;
   for (int64_t lane = 0; lane < kBlocks; lane += kLaneCount) {
-    const Block4 b = philox(keys, block + static_cast<uint64_t>(lane));
+    Block4 made[1];
+    philox(keys, block + static_cast<uint64_t>(lane), made);
     for (int w = 0; w < 4; ++w) {
-      const Vec<int32_t> number((Raw<int32_t>)(b.w[w] >> 8));
+      const Vec<int32_t> number((Raw<int32_t>)(made[0].w[w] >> 8));
       bits |= uint64_t{mask_bits(number < Vec<int32_t>(limit))} << (w * kBlocks + lane);
     }
   }
