@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/isa.h"
 #include "kernels/strides.h"
+#include "tensorgrad/dtype.h"
 #include "tensorgrad/export.h"
 
 namespace tensorgrad {
@@ -21,6 +22,8 @@ struct SoftmaxFunctions {
 struct SoftmaxKernels {
   SoftmaxFunctions<float> f32;
   SoftmaxFunctions<double> f64;
+  SoftmaxFunctions<BFloat16> bf16 = {};  // computed in float32; a device may lack these two
+  SoftmaxFunctions<Half> f16 = {};
 };
 
 namespace cpu {

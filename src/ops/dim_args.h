@@ -17,10 +17,21 @@ decltype(auto) dispatch_float(DType dtype, const char* op, F&& f) {
   TENSORGRAD_CHECK(dtype == float64, NotImplementedError, op, ": no kernel for ", dtype);
   return f(double());
 }
-// The half of a kernel family for T.
+// The same, or f(BFloat16()) or f(Half()): for families whose 16-bit functions the device has (null members say no).
+template <class F>
+decltype(auto) dispatch_stored(DType dtype, const char* op, F&& f) {
+  if (dtype == bfloat16) return f(BFloat16());
+  if (dtype == float16) return f(Half());
+  return dispatch_float(dtype, op, f);
+}
+// The part of a kernel family for T.
 template <class T, class Kernels>
 const auto& functions_of(const Kernels& k) {
-  if constexpr (sizeof(T) == 4)
+  if constexpr (std::is_same_v<T, BFloat16>)
+    return k.bf16;
+  else if constexpr (std::is_same_v<T, Half>)
+    return k.f16;
+  else if constexpr (sizeof(T) == 4)
     return k.f32;
   else
     return k.f64;
