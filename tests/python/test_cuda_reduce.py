@@ -34,6 +34,13 @@ SHAPES = [
     ((8, 16, 7, 12), (0, 2, 3)),
     ((8, 16, 8, 8), (2, 3)),
     ((4, 6, 5, 7), (1, 3)),
+    ((12, 5, 16, 16), (0, 2, 3)),
+    ((40, 3, 64, 64), (0, 2, 3)),
+    ((300, 4096), (1,)),
+    ((8, 40000), (0,)),
+    ((3, 40004), (0,)),
+    ((23, 1028), (0,)),
+    ((2, 8, 512), (1,)),
     ((2, 3, 4, 5), (0, 1, 2, 3)),
 ]
 
@@ -124,8 +131,9 @@ def test_extremes(shape, dims, dtype):
 
 
 @pytest.mark.parametrize("dim", [0, 1])
-def test_extremes_of_nan_and_ties(dim):
-    x = numbers((300, 70), "float32").round()
+@pytest.mark.parametrize("shape", [(300, 70), (300, 72), (205, 4096)])
+def test_extremes_of_nan_and_ties(shape, dim):
+    x = numbers(shape, "float32").round()
     x[17, 5] = x[200, 5] = float("nan")
     x[3, 60] = float("inf")
     x[4] = float("-inf")
@@ -135,6 +143,33 @@ def test_extremes_of_nan_and_ties(dim):
             exact(ours, expected)
     exact(y.amax(dim), x.amax(dim))
     exact(tg.argmax(y), tg.argmax(x))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "int64"])
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("rows", [1, 3, 9])
+def test_columns_into_results_that_lie_anywhere(rows, start, dtype):
+    x = numbers((rows, 4096), dtype)
+    y = x.cuda()
+    values = y.new_zeros(4096 + start)[start:]
+    places = tg.zeros(4096 + start, dtype=tg.int64, device="cuda")[start:]
+    tg.amax(y, 0, out=values)
+    exact(values, x.amax(0))
+    tg.min(y, 0, out=(values, places))
+    for ours, expected in zip((values, places), tg.min(x, 0)):
+        exact(ours, expected)
+    tg.argmax(y, 0, out=places)
+    exact(places, tg.argmax(x, 0))
+    if dtype in FLOATS:
+        wide = x.double() if dtype != "float64" else x
+        tg.var(y, 0, correction=0, out=values)
+        close(values, wide.var(0, correction=0).to(x.dtype), dtype)
+
+
+def test_a_large_sum_of_an_odd_beginning():
+    x = tg.ones(5_000_001)
+    assert x.cuda()[1:].sum().item() == 5_000_000
+    assert (x.cuda().bool()[1:].sum().item(), x.cuda().bfloat16()[3:].amax().item()) == (5_000_000, 1)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -2,9 +2,10 @@
 
 // Reductions over any dims of a strided array. Where neighbours in memory are reduced, a power of two of threads takes
 // an output (row_kernel); where they are kept, threads stand side by side over the outputs and a block's rows of
-// threads share what is reduced (column_kernel). Both read up to 16 bytes at a time where sizes and strides allow. Few
-// outputs of many elements are split into fixed parts, whose results the last block to finish combines in order: the
-// same bits every run.
+// threads share what is reduced (column_kernel). Both read up to 16 bytes at a time where sizes and strides allow, and
+// a thread has several such loads under way where one stride says where the next lies (Form). Few outputs of many
+// elements are split into fixed parts, whose results the last block to finish combines in order: the same bits every
+// run.
 
 #include "kernels/cuda/pointwise.cuh"
 #include "kernels/cuda/reduce_rows.cuh"
@@ -77,11 +78,15 @@ struct Job {
   // or, with packs, as many neighbours as a pack has.
   int group_bits;
   bool packs;
-  int64_t groups;  // column_kernel: of 2^group_bits threads over the outputs
+  bool packed_out;  // column_kernel: a pack of results is one of the input's dtype, aligned
+  int64_t groups;   // column_kernel: of 2^group_bits threads over the outputs
   int64_t splits, per_split;
 
   __device__ __host__ int group() const { return 1 << group_bits; }
 };
+
+// Where the packs of an output lie: anywhere that a walk finds; one after another; or in lines of whole packs.
+enum class Form { any, plain, lines };
 
 // An element type that only the dtype says, read as int64: whole numbers that are seldom reduced.
 struct AnyInteger {};
@@ -162,6 +167,12 @@ struct TruthOf : Elements<TruthOf<A>, A, int64_t> {
   }
 };
 
+// Never inlined: it would stand in every unrolled loop.
+template <class A>
+__device__ __noinline__ A power_of(A v, double exponent) {
+  return static_cast<A>(pow(static_cast<double>(v), exponent));
+}
+
 // Everything else, by a branch that all threads take alike.
 template <class A>
 struct OtherOf : Elements<OtherOf<A>, A> {
@@ -177,7 +188,7 @@ struct OtherOf : Elements<OtherOf<A>, A> {
       case ReduceOp::sum_abs:
         return magnitude(x);
       case ReduceOp::sum_pow:
-        return static_cast<A>(pow(static_cast<double>(magnitude(x)), j.power));
+        return power_of(magnitude(x), j.power);
       case ReduceOp::sum_squares_centred:
         return (x - center) * (x - center);
       default:
@@ -260,7 +271,7 @@ __device__ inline A finished(const Job& j, A v) {
   if constexpr (std::is_floating_point_v<A>) {
     if (j.divide != 1) v /= static_cast<A>(j.divide);
     if (j.root) v = sqrt(v);
-    if (j.outer_power != 1) v = static_cast<A>(pow(static_cast<double>(v), j.outer_power));
+    if (j.outer_power != 1) v = power_of(v, j.outer_power);
   }
   return v;
 }
@@ -282,6 +293,50 @@ template <class R>
 __device__ inline void put_result(const Job& j, int64_t at, typename R::Value v) {
   if constexpr (requires { R::result(j, v); }) v = R::result(j, v);
   put(j, at, v);
+}
+
+// The results of neighbouring outputs from place `at` on, by stores of 16 bytes; j.packed_out allows it.
+template <class T, int N, class A>
+__device__ inline void put_packed(void* to, int64_t at, const A (&v)[N]) {
+  Pack<T, N> p;
+#pragma unroll
+  for (int e = 0; e < N; ++e) p.v[e] = narrow<T>(v[e]);
+  *reinterpret_cast<Pack<T, N>*>(static_cast<T*>(to) + at) = p;
+}
+template <class T, int N, class A>
+__device__ inline void put_pack(const Job& j, int64_t at, const A (&v)[N]) {
+  A done[N];
+#pragma unroll
+  for (int e = 0; e < N; ++e) done[e] = finished(j, v[e]);
+  put_packed<T>(j.out, at, done);
+}
+template <class T, int N, class A>
+__device__ inline void put_pack(const Job& j, int64_t at, const Placed<A> (&v)[N]) {
+  A value[N];
+#pragma unroll
+  for (int e = 0; e < N; ++e) value[e] = v[e].v;
+  if (j.out) put_packed<T>(j.out, at, value);
+#pragma unroll
+  for (int e = 0; e < N; e += 2) {
+    const int64_t places[2] = {v[e].at, v[e + 1].at};
+    put_packed<int64_t>(j.second, at + e, places);
+  }
+}
+template <class T, int N, class A>
+__device__ inline void put_pack(const Job& j, int64_t at, const Moments<A> (&v)[N]) {
+  A spread[N], mean[N];
+#pragma unroll
+  for (int e = 0; e < N; ++e) spread[e] = finished(j, v[e].squares), mean[e] = v[e].count == A(0) ? A(NAN) : v[e].mean;
+  put_packed<T>(j.out, at, spread);
+  put_packed<T>(j.second, at, mean);
+}
+template <class R, class T, int N>
+__device__ inline void put_results(const Job& j, int64_t at, typename R::Value (&v)[N]) {
+  if constexpr (requires { R::result(j, v[0]); }) {
+#pragma unroll
+    for (int e = 0; e < N; ++e) v[e] = R::result(j, v[e]);
+  }
+  put_pack<T>(j, at, v);
 }
 
 // ---- values between threads
@@ -388,8 +443,59 @@ __device__ inline typename R::Value along(const Job& j, int64_t base, typename R
   return joined();
 }
 
+// along() where the packs of an output lie in one dim, which finds its own beginning, or in two. A thread asks for
+// several before it adds the first.
+template <class R, class T, Form F>
+__device__ inline typename R::Value along_packs(const Job& j, int64_t base, typename R::In center, int64_t begin,
+                                                int64_t end, int first, int step) {
+  using A = typename R::In;
+  using V = typename R::Value;
+  constexpr int N = kPack<T>, kAtOnce = N > 4 ? 4 : 8;
+  V v[4];
+#pragma unroll
+  for (int k = 0; k < 4; ++k) v[k] = R::neutral(j);
+  const T* from = static_cast<const T*>(j.in) + base;
+  const auto take = [&](int64_t i) {
+    const A x[1] = {static_cast<A>(widen(from[i]))};
+    R::include(j, v[0], x, center, i, 0);
+  };
+  int64_t inner = begin;  // the first element at 16 bytes
+  if constexpr (F == Form::plain) {
+    const auto misplaced = static_cast<int64_t>(reinterpret_cast<uintptr_t>(from + begin) / sizeof(T) % N);
+    inner = min(end, begin + (N - misplaced) % N);
+    for (int64_t i = begin + first; i < inner; i += step) take(i);
+  }
+  const auto at = [&](int64_t i) {
+    if constexpr (F == Form::lines) {
+      const int64_t line = j.reduced.dividers[1].quotient(static_cast<uint32_t>(i));
+      i += line * (j.reduced.in[0] - j.reduced.sizes[1]);
+    }
+    return *reinterpret_cast<const Pack<T, N>*>(from + i);
+  };
+  const int packs = static_cast<int>((end - inner) / N);
+  for (int p = first; p < packs; p += kAtOnce * step) {
+    Pack<T, N> read[kAtOnce];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      if (p + k * step < packs) read[k] = at(inner + int64_t{p + k * step} * N);
+    }
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      if (p + k * step >= packs) continue;
+      A x[N];
+#pragma unroll
+      for (int e = 0; e < N; ++e) x[e] = static_cast<A>(widen(read[k].v[e]));
+      R::include(j, v[k % 4], x, center, inner + int64_t{p + k * step} * N, 1);
+    }
+  }
+  if constexpr (F == Form::plain) {
+    for (int64_t i = inner + int64_t{packs} * N + first; i < end; i += step) take(i);
+  }
+  return R::combine(j, R::combine(j, v[0], v[1]), R::combine(j, v[2], v[3]));
+}
+
 // j.group() threads an output. Split (then a block is one group), the last block of an output puts its parts together.
-template <class R, class T>
+template <class R, class T, Form F>
 __global__ void __launch_bounds__(kThreads, sizeof(typename R::Value) > 8 ? 3 : 4)
     row_kernel(const __grid_constant__ Job j, typename R::Value* partials, unsigned* tickets) {
   using A = typename R::In;
@@ -403,10 +509,18 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename R::Value) > 8 ? 3 : 
     int64_t in_offset = 0, out_offset = 0;
     typename R::Value v = R::neutral(j);
     if (mine) {
-      j.kept.offsets(o, in_offset, out_offset);
+      if constexpr (F == Form::any) {
+        j.kept.offsets(o, in_offset, out_offset);
+      } else {
+        in_offset = o * j.kept.in[0], out_offset = o * j.kept.out[0];
+      }
       const A center = j.center ? load<A>(j.center, j.in_dtype, out_offset) : A(0);
       const int64_t begin = blockIdx.y * j.per_split, end = min(j.reduced.count, begin + j.per_split);
-      v = along<R, T>(j, in_offset, center, begin, end, lane, j.group());
+      if constexpr (F == Form::any) {
+        v = along<R, T>(j, in_offset, center, begin, end, lane, j.group());
+      } else {
+        v = along_packs<R, T, F>(j, in_offset, center, begin, end, lane, j.group());
+      }
     }
     v = group_combined<R>(j, v);
     if (partials) {
@@ -423,9 +537,43 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename R::Value) > 8 ? 3 : 
 
 // ---- neighbours are kept
 
+// Every `rows`-th pack of one column of packs from row i to `end`, `from` + row * stride(row): several loads under way.
+template <class R, class T, class At>
+__device__ inline void down(const Job& j, typename R::Value (&v)[kPack<T>], const typename R::In (&center)[kPack<T>],
+                            int64_t i, int64_t end, int rows, At at) {
+  using A = typename R::In;
+  constexpr int N = kPack<T>, kAtOnce = N > 4 ? 4 : 8;
+  Pack<T, N> p[kAtOnce];
+  for (; i + (kAtOnce - 1) * rows < end; i += kAtOnce * rows) {
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) p[k] = at(i + k * rows);
+#pragma unroll
+    for (int e = 0; e < N; ++e) {
+      A x[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) x[k] = static_cast<A>(widen(p[k].v[e]));
+      R::include(j, v[e], x, center[e], i, rows);
+    }
+  }
+  if (i >= end) return;
+#pragma unroll
+  for (int k = 0; k < kAtOnce - 1; ++k) {
+    if (i + k * rows < end) p[k] = at(i + k * rows);
+  }
+#pragma unroll
+  for (int k = 0; k < kAtOnce - 1; ++k) {
+    if (i + k * rows >= end) break;
+#pragma unroll
+    for (int e = 0; e < N; ++e) {
+      const A one[1] = {static_cast<A>(widen(p[k].v[e]))};
+      R::include(j, v[e], one, center[e], i + k * rows, 0);
+    }
+  }
+}
+
 // j.group() threads side by side, each with an output, or with as many neighbouring ones as a pack has (j.packs); the
 // block's rows of such threads share the reduced elements.
-template <class R, class T>
+template <class R, class T, Form F>
 __global__ void __launch_bounds__(kThreads, sizeof(typename R::Value) > 8 ? 3 : 4)
     column_kernel(const __grid_constant__ Job j, typename R::Value* partials, unsigned* tickets) {
   using A = typename R::In;
@@ -433,7 +581,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename R::Value) > 8 ? 3 : 
   constexpr int N = kPack<T>;
   __shared__ V parts[kThreads];
   begin_early();
-  const int width = N > 1 && j.packs ? N : 1;
+  const int width = F == Form::plain || (N > 1 && j.packs) ? N : 1;
   const int x = static_cast<int>(threadIdx.x) & (j.group() - 1), y = static_cast<int>(threadIdx.x) >> j.group_bits;
   const int rows = kThreads >> j.group_bits;
   const int64_t out_step = j.kept.ndim > 0 ? j.kept.out[j.kept.ndim - 1] : 0;
@@ -461,43 +609,30 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename R::Value) > 8 ? 3 : 
       }
     };
     if (mine) {
-      j.kept.offsets(o, in_offset, out_offset);
+      if constexpr (F == Form::plain) {
+        in_offset = o, out_offset = o * out_step;
+      } else {
+        j.kept.offsets(o, in_offset, out_offset);
+      }
       if (j.center) {
 #pragma unroll
         for (int e = 0; e < N; ++e)
           if (e < width) center[e] = load<A>(j.center, j.in_dtype, out_offset + e * out_step);
       }
       const int64_t begin = blockIdx.y * j.per_split, end = min(j.reduced.count, begin + j.per_split);
-      int64_t i = begin + y;
       if constexpr (N > 1) {
-        if (j.packs) {
+        if (F == Form::plain || j.packs) {
           const T* from = static_cast<const T*>(j.in) + in_offset;
           const auto at = [&](int64_t row) {
-            return *reinterpret_cast<const Pack<T, N>*>(from + j.reduced.offset(row));
+            const int64_t offset = F == Form::plain ? row * j.reduced.in[0] : j.reduced.offset(row);
+            return *reinterpret_cast<const Pack<T, N>*>(from + offset);
           };
-          for (; i + 3 * rows < end; i += 4 * rows) {
-            Pack<T, N> p[4];
-#pragma unroll
-            for (int k = 0; k < 4; ++k) p[k] = at(i + k * rows);
-#pragma unroll
-            for (int e = 0; e < N; ++e) {
-              A four[4];
-#pragma unroll
-              for (int k = 0; k < 4; ++k) four[k] = static_cast<A>(widen(p[k].v[e]));
-              R::include(j, v[e], four, center[e], i, rows);
-            }
-          }
-          for (; i < end; i += rows) {
-            const Pack<T, N> p = at(i);
-#pragma unroll
-            for (int e = 0; e < N; ++e) {
-              const A one[1] = {static_cast<A>(widen(p.v[e]))};
-              R::include(j, v[e], one, center[e], i, 0);
-            }
-          }
+          down<R, T>(j, v, center, begin + y, end, rows, at);
         }
       }
-      if (width == 1) v[0] = along<R, T>(j, in_offset, center[0], begin, end, y, rows);
+      if constexpr (F == Form::any) {
+        if (width == 1) v[0] = along<R, T>(j, in_offset, center[0], begin, end, y, rows);
+      }
     }
     join_rows();
     if (partials) {
@@ -517,11 +652,16 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename R::Value) > 8 ? 3 : 
       }
       join_rows();
     }
-    if (mine && y == 0) {
-#pragma unroll
-      for (int e = 0; e < N; ++e)
-        if (e < width) put_result<R>(j, out_offset + e * out_step, v[e]);
+    if (!mine || y != 0) continue;
+    if constexpr (F == Form::plain) {
+      if (j.packed_out) {
+        put_results<R, T>(j, o, v);
+        continue;
+      }
     }
+#pragma unroll
+    for (int e = 0; e < N; ++e)
+      if (e < width) put_result<R>(j, out_offset + e * out_step, v[e]);
   }
 }
 
@@ -563,13 +703,19 @@ void run_rows(Job& j) {
   };
   while (j.group() < kThreads && wider()) ++j.group_bits;
   const int64_t per_block = kThreads >> j.group_bits, blocks = (kept.count + per_block - 1) / per_block;
+  const bool small = j.packs && kept.ndim <= 1 && units < (int64_t{1} << 30), plain = small && reduced.ndim == 1,
+             lines = small && reduced.ndim == 2 && reduced.small;
   j.per_split = reduced.count;
   if (per_block == 1) {
-    const int64_t wanted = std::max<int64_t>(1, 132 * 8 / blocks);
+    const int64_t wanted = std::max<int64_t>(1, 132 * (plain || lines ? 4 : 8) / blocks);
     j.per_split = std::max<int64_t>((reduced.count + wanted - 1) / wanted, 2048);
     j.per_split = (j.per_split + N - 1) / N * N;
   }
-  run_split<R, row_kernel<R, T>>(j, blocks);
+  if constexpr (N > 1) {
+    if (plain) return run_split<R, row_kernel<R, T, Form::plain>>(j, blocks);
+    if (lines) return run_split<R, row_kernel<R, T, Form::lines>>(j, blocks);
+  }
+  run_split<R, row_kernel<R, T, Form::any>>(j, blocks);
 }
 
 template <class R, class T>
@@ -588,7 +734,14 @@ void run_columns(Job& j) {
   j.groups = (units + j.group() - 1) >> j.group_bits;
   const int64_t rows = kThreads >> j.group_bits, wanted = std::max<int64_t>(1, 132 * (j.packs ? 4 : 2) / j.groups);
   j.per_split = std::max<int64_t>({(reduced.count + wanted - 1) / wanted, rows * 16, 1});
-  run_split<R, column_kernel<R, T>>(j, j.groups);
+  if constexpr (N > 1) {
+    if (j.packs && kept.ndim == 1 && reduced.ndim == 1) {
+      const auto at = reinterpret_cast<uintptr_t>(j.out) | reinterpret_cast<uintptr_t>(j.second);
+      j.packed_out = at % 16 == 0 && j.out_dtype == j.in_dtype && kept.out[0] == 1;
+      return run_split<R, column_kernel<R, T, Form::plain>>(j, j.groups);
+    }
+  }
+  run_split<R, column_kernel<R, T, Form::any>>(j, j.groups);
 }
 
 template <class R, class T>
