@@ -1,13 +1,14 @@
-"""16-bit training on CUDA: a GPT's training step and attention alone, in tensorgrad and PyTorch on the same card, each
-in a process of its own, taking turns.
+"""Training on CUDA: a GPT's step in 16 bits, and attention alone, in tensorgrad and PyTorch on the same card, each in a
+process of its own, taking turns.
 
-    PYTHONPATH=build/python python -m bench.cuda_gpt [--only attention|gpt] [--no-compile] [--json FILE]
+    PYTHONPATH=build/python python -m bench.cuda_gpt [--only attention|gpt] [--dtype float32] [--json FILE]
 
 The step: 6 layers, d 384, 6 heads, T 256, batch 64, 65 tokens; forward and loss under bfloat16 autocast, backward and
 fused AdamW. It is timed in batches of steps with one wait for the device at the end, so that neither library waits in
 between; the losses of the first five steps are compared. Peak memory is what each library's own allocator counts.
-Attention: bfloat16, batch 8, 16 heads of 64, forward, and the gradient of query, key and value, without and with the
-causal mask. PyTorch's scaled_dot_product_attention chooses its kernel as it does by default.
+Attention: bfloat16 unless asked for another, batch 8, 16 heads of 64, forward, and the gradient of query, key and
+value, without and with the causal mask. PyTorch's scaled_dot_product_attention chooses its kernel as it does by
+default.
 """
 
 from __future__ import annotations
@@ -82,10 +83,10 @@ class Training:
         return samples
 
 
-def measure_attention(lib: Any, length: int, causal: bool, direction: str, seconds: float) -> list[float]:
+def measure_attention(lib: Any, length: int, causal: bool, direction: str, seconds: float, dtype: str) -> list[float]:
     """Seconds of one call, from batches of calls with one wait at their end."""
     lib.manual_seed(1)
-    q, k, v, g = (lib.randn(8, 16, length, 64, device="cuda").to(lib.bfloat16) for _ in range(4))
+    q, k, v, g = (lib.randn(8, 16, length, 64, device="cuda").to(getattr(lib, dtype)) for _ in range(4))
     attention = lib.nn.functional.scaled_dot_product_attention
     if direction == "backward":
         inputs = [t.requires_grad_() for t in (q, k, v)]
@@ -119,14 +120,15 @@ def _batches(call: Callable[[], Any], wait: Callable[[], None], calls: int, seco
 
 def attention_rows(peers: list[Peer], args: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
-    for length in (512, 2048, 8192):
+    for length in args.lengths:
         for causal in (False, True):
             for direction in ("forward", "backward"):
                 request = {"do": "attention", "length": length, "causal": causal, "direction": direction}
-                samples, _ = take_turns(peers, args.rounds, 0.0, request | {"seconds": args.seconds / 4})
+                request |= {"dtype": args.dtype, "seconds": args.seconds / 4}
+                samples, _ = take_turns(peers, args.rounds, 0.0, request)
                 ms = {name: statistics.median(values) * 1e3 for name, values in samples.items()}
                 products = (4 if direction == "forward" else 10) * 8 * 16 * length * length * 64 / (2 if causal else 1)
-                name = f"attention T {length}{' causal' if causal else ''}, {direction}"
+                name = f"attention {args.dtype} T {length}{' causal' if causal else ''}, {direction}"
                 rows.append({"name": name, "ms": ms, "tflops": {n: products / t / 1e9 for n, t in ms.items()}})
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     return rows
@@ -150,7 +152,7 @@ def gpt_row(peers: list[Peer], args: argparse.Namespace) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]], labels: list[str]) -> str:
     others = [label for label in labels if label != "tensorgrad"]
-    header = ["bfloat16 on CUDA", *(f"{label}, ms" for label in labels), *(f"ratio to {label}" for label in others)]
+    header = ["on CUDA", *(f"{label}, ms" for label in labels), *(f"ratio to {label}" for label in others)]
     lines = []
     for row in rows:
         ms = row["ms"]
@@ -165,6 +167,8 @@ def table(rows: list[dict[str, Any]], labels: list[str]) -> str:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["attention", "gpt"])
+    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"], help="of attention")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048, 8192], help="of attention's sequences")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")

@@ -218,10 +218,10 @@ class Worker:
     def measure_device_case(self, name: str, runs: int) -> dict[str, Any]:
         return {"samples": self.kernels.measure(name, runs)}
 
-    def attention(self, length: int, causal: bool, direction: str, seconds: float) -> dict[str, Any]:
+    def attention(self, length: int, causal: bool, direction: str, seconds: float, dtype: str) -> dict[str, Any]:
         from bench.cuda_gpt import measure_attention
 
-        return {"samples": measure_attention(self.lib, length, causal, direction, seconds)}
+        return {"samples": measure_attention(self.lib, length, causal, direction, seconds, dtype)}
 
     def measure_model(self, seconds: float, least: int) -> dict[str, Any]:
         return {"samples": self.training.measure(seconds, least)}

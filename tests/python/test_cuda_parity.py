@@ -25,6 +25,52 @@ def activated(activation):
     return lambda x, weight, bias=None: tg._C._linear_activation(x, weight, bias, activation)
 
 
+def attend(q, k, v, **options):
+    return F.scaled_dot_product_attention(q, k, v, **options)
+
+
+def attend_causal(q, k, v):
+    return attend(q, k, v, is_causal=True)
+
+
+def attend_packed(q, k, v, f=attend):
+    return f(*(t.transpose(1, 2) for t in (q, k, v))).transpose(1, 2)
+
+
+def attend_seen(q, k, v):
+    """A mask that hides every key of some queries."""
+    i, j = tg.arange(q.size(-2), device=q.device), tg.arange(k.size(-2), device=q.device)
+    return attend(q, k, v, attn_mask=(i.reshape(-1, 1) + j) % 5 < i.reshape(-1, 1) % 4)
+
+
+def attend_biased(q, k, v):
+    i, j = tg.arange(q.size(-2), device=q.device), tg.arange(k.size(-2), device=q.device)
+    return attend(q, k, v, attn_mask=((i.reshape(-1, 1) - j) % 7).to(q.dtype))
+
+
+# Heads above 256 always go by blocks of products, narrower ones where that was faster.
+ATTENTION_BY_BLOCKS = {
+    "": (attend, [(2, 3, 150, 260), (2, 3, 171, 260), (2, 3, 171, 270)]),
+    "causal": (attend_causal, [(2, 2, 700, 258)] * 3),
+    "causal, more keys": (attend_causal, [(2, 1, 290, 257), (2, 1, 700, 257), (2, 1, 700, 3)]),
+    "causal, more queries": (attend_causal, [(1, 2, 700, 257), (1, 2, 290, 257), (1, 2, 290, 9)]),
+    "of packed heads": (attend_packed, [(2, 150, 3, 260), (2, 131, 3, 260), (2, 131, 3, 260)]),
+    "causal, of packed heads": (lambda *t: attend_packed(*t, attend_causal), [(3, 530, 2, 300)] * 3),
+    "with hidden rows": (attend_seen, [(2, 2, 140, 264)] * 3),
+    "with a bias": (attend_biased, [(2, 2, 140, 264), (2, 2, 77, 264), (2, 2, 77, 264)]),
+    "of one query": (attend, [(1, 2, 1, 300), (1, 2, 5, 300), (1, 2, 5, 300)]),
+    "without queries": (attend, [(1, 2, 0, 300), (1, 2, 5, 300), (1, 2, 5, 300)]),
+    "without keys": (attend, [(1, 2, 4, 300), (1, 2, 0, 300), (1, 2, 0, 300)]),
+    "of 1500 keys": (attend, [(1, 2, 33, 260), (1, 2, 1500, 260), (1, 2, 1500, 7)]),
+    "of 8300 keys": (attend, [(1, 1, 3, 260), (1, 1, 8300, 260), (1, 1, 8300, 5)]),
+    "of shared keys": (
+        lambda q, k, v: attend(q, k, v, enable_gqa=True),
+        [(2, 4, 150, 260), (2, 2, 130, 260), (2, 2, 130, 260)],
+    ),
+    "or not": (attend, [(2, 3, 300, 64)] * 3),
+    "or not, causal": (attend_causal, [(1, 2, 1100, 32)] * 3),
+}
+
 # About what a block of threads takes, and a cluster of 2, 4 and 8 blocks.
 LONG_ROWS = [(700, 4096), (3, 4100), (70, 8192), (300, 8200), (40, 16384), (9, 20004), (5, 32768), (4, 32772)]
 
@@ -140,6 +186,7 @@ CASES = {
         )
         for d in (3, 20, 32, 64, 100, 130)
     },
+    **{f"attention by blocks {name}": case for name, case in ATTENTION_BY_BLOCKS.items()},
     "attention of unlike heads": (F.scaled_dot_product_attention, [(2, 3, 70, 18), (2, 3, 90, 18), (2, 3, 90, 35)]),
     **{
         f"layer_norm of {rows} x {n}": (
@@ -190,6 +237,27 @@ def test_operation_agrees_with_the_cpu(name, random):
     for a, b in zip(found, wanted, strict=True):
         if b is not None:
             agree(a, b, gradient=True)
+
+
+@pytest.mark.parametrize("name", ATTENTION_BY_BLOCKS)
+def test_float64_attention_by_blocks(name):
+    f, shapes = ATTENTION_BY_BLOCKS[name]
+    tg.manual_seed(7)
+    on_cpu = [tg.randn(*shape, dtype=tg.float64).requires_grad_() for shape in shapes]
+    on_cuda = [t.detach().to("cuda").requires_grad_() for t in on_cpu]
+    expected, ours = f(*on_cpu), f(*on_cuda)
+    g = tg.randn(*expected.shape, dtype=tg.float64)
+    wanted = [expected, *tg.autograd.grad(expected, on_cpu, g)]
+    for a, b in zip([ours, *tg.autograd.grad(ours, on_cuda, g.to("cuda"))], wanted, strict=True):
+        np.testing.assert_allclose(a.detach().cpu().numpy(), b.detach().numpy(), rtol=1e-10, atol=1e-12)
+
+
+def test_attention_keeps_no_matrix_of_scores():
+    q = tg.randn(1, 1, 16384, 16, device="cuda", requires_grad=True)
+    before = tg.cuda.memory_allocated()
+    tg.cuda.reset_peak_memory_stats()
+    attend(q, q, q).sum().backward()
+    assert tg.cuda.max_memory_allocated() - before < 16384 * 16384 * 4 // 8
 
 
 @pytest.mark.parametrize("batch_first", [True, False])

@@ -3,36 +3,22 @@
 // and no atomics are needed (the same bits every run). A block is 16 x 16 threads; a thread owns rows ty*R .. and of
 // the scores the columns tx, tx+16, ..., of what has the width of a head packs of neighbours.
 
+#include <cstdio>
+#include <mutex>
+#include <unordered_map>
+
 #include "kernels/attention.h"
+#include "kernels/cuda/attention_blocks.h"
+#include "kernels/cuda/attention_parts.cuh"
 #include "kernels/cuda/fill.h"
+#include "kernels/cuda/plan_key.h"
 #include "kernels/cuda/reduce_rows.cuh"
+#include "tensorgrad/cuda.h"
 
 namespace tensorgrad::gpu {
 namespace {
 
 constexpr int kSide = 16, kRows = 16, kBlock = kSide * kRows;
-
-__device__ inline float exponential(float x) { return __expf(x); }
-__device__ inline double exponential(double x) { return exp(x); }
-__device__ inline float logarithm(float x) { return logf(x); }
-__device__ inline double logarithm(double x) { return log(x); }
-
-template <class T>
-__device__ inline const T* head(const T* p, const HeadStrides& s, int64_t b, int64_t h) {
-  return p + b * s.batch + h * s.head;
-}
-template <class T>
-__device__ inline T* head(T* p, const HeadStrides& s, int64_t b, int64_t h) {
-  return p + b * s.batch + h * s.head;
-}
-
-// 16 bytes: what a thread reads at once where it can.
-template <class T>
-constexpr int kVector = 16 / sizeof(T);
-template <int N, class T>
-__device__ inline Pack<T, N> vector_at(const T* p) {
-  return *reinterpret_cast<const Pack<T, N>*>(p);
-}
 
 // tile[r][c] = source[(first + r) * row + c], zero outside, c < D.
 template <class T, int B, int D, int Pitch>
@@ -125,17 +111,6 @@ __device__ inline void product_nn(T (&acc)[R][C], const T* a, const T* b, int de
       add_row<T, R, C, PitchB>(acc, av, b + (k + e) * PitchB);
     }
   }
-}
-
-// The score's scale and mask; -inf where the key takes no part.
-template <class T>
-__device__ inline T masked(const AttentionShape& s, T score, int64_t b, int64_t h, int64_t q, int64_t k) {
-  if (q >= s.queries || k >= s.keys || (s.causal && k > q)) return T(-INFINITY);
-  score *= static_cast<T>(s.scale);
-  if (!s.mask.data) return score;
-  const int64_t at = b * s.mask.batch + h * s.mask.head + q * s.mask.row + k * s.mask.column;
-  if (s.mask.boolean) return static_cast<const uint8_t*>(s.mask.data)[at] ? score : T(-INFINITY);
-  return score + static_cast<const T*>(s.mask.data)[at];
 }
 
 // Sum or maximum over the 16 threads of a row.
@@ -237,18 +212,9 @@ __global__ void delta_kernel(const AttentionShape s, const T* output, const T* g
   if (threadIdx.x % 32 == 0) delta[at] = sum;
 }
 
-template <class T>
-struct Backward {
-  AttentionShape s;
-  const T *query, *key, *value, *log_sum, *grad, *delta;
-  HeadStrides gs;
-  T *dq, *dk, *dv;
-  HeadStrides dqs, dks, dvs;
-};
-
 // P and dS of one tile from the scores and dP. `rows` of the tile are queries.
 template <class T, int R, int S, int ScorePitch>
-__device__ inline void probabilities(const Backward<T>& a, int64_t b, int64_t h, int64_t q0, int64_t k0,
+__device__ inline void probabilities(const AttentionBackward<T>& a, int64_t b, int64_t h, int64_t q0, int64_t k0,
                                      T (&score)[R][S], T (&dp)[R][S], T* tp, T* ts) {
 #pragma unroll
   for (int i = 0; i < R; ++i) {
@@ -260,7 +226,7 @@ __device__ inline void probabilities(const Backward<T>& a, int64_t b, int64_t h,
     for (int j = 0; j < S; ++j) {
       const int c = threadIdx.x + kSide * j;
       const T m = masked(a.s, score[i][j], b, h, row, k0 + c);
-      const T p = m == T(-INFINITY) || lse == T(INFINITY) ? T(0) : exponential(m - lse);
+      const T p = probability(m, lse);
       if (tp) tp[(threadIdx.y * R + i) * ScorePitch + c] = p;
       ts[(threadIdx.y * R + i) * ScorePitch + c] = p * (dp[i][j] - delta) * static_cast<T>(a.s.scale);
     }
@@ -268,7 +234,7 @@ __device__ inline void probabilities(const Backward<T>& a, int64_t b, int64_t h,
 }
 
 template <class T, int D, int B>
-__global__ void __launch_bounds__(kBlock) key_value_kernel(const Backward<T> a) {
+__global__ void __launch_bounds__(kBlock) key_value_kernel(const AttentionBackward<T> a) {
   constexpr int R = B / kRows, S = B / kSide, Pitch = D + kVector<T>, ScorePitch = B + kVector<T>;
   using Column = Columns<T, D / kSide>;
   extern __shared__ __align__(16) char memory[];
@@ -313,7 +279,7 @@ __global__ void __launch_bounds__(kBlock) key_value_kernel(const Backward<T> a) 
 }
 
 template <class T, int D, int B>
-__global__ void __launch_bounds__(kBlock) query_kernel(const Backward<T> a) {
+__global__ void __launch_bounds__(kBlock) query_kernel(const AttentionBackward<T> a) {
   constexpr int R = B / kRows, S = B / kSide, Pitch = D + kVector<T>, ScorePitch = B + kVector<T>;
   using Column = Columns<T, D / kSide>;
   extern __shared__ __align__(16) char memory[];
@@ -365,8 +331,6 @@ void with_size(const AttentionShape& s, Body body) {
   if (d <= 32) return body(integral_constant<int, 32>(), integral_constant < int, wide ? 32 : 64 > ());
   if (d <= 64) return body(integral_constant<int, 64>(), integral_constant < int, wide ? 32 : 64 > ());
   if (d <= 128) return body(integral_constant<int, 128>(), integral_constant<int, 32>());
-  TENSORGRAD_CHECK(d <= 256, NotImplementedError, "scaled_dot_product_attention: head size ", d,
-                   " above 256 has no CUDA kernel");
   body(integral_constant<int, 256>(), integral_constant < int, wide ? 16 : 32 > ());
 }
 
@@ -388,13 +352,10 @@ __global__ void no_keys_kernel(const AttentionShape s, T* output, T* log_sum) {
   }
 }
 
+constexpr int64_t kMostTiled = 256;  // the widest head that the tiles take
+
 template <class T>
-void forward(const AttentionShape& s, const T* query, const T* key, const T* value, T* output, T* log_sum) {
-  if (s.batch * s.heads * s.queries == 0) return;
-  if (s.keys == 0) {
-    no_keys_kernel<<<blocks_for(s.batch * s.heads * s.queries, 128), 128, 0, stream()>>>(s, output, log_sum);
-    return check_launch("attention");
-  }
+void forward_by_tiles(const AttentionShape& s, const T* query, const T* key, const T* value, T* output, T* log_sum) {
   with_size<T>(s, [&](auto d, auto b) {
     constexpr int D = d.value, B = b.value;
     constexpr size_t bytes = (3 * B * (D + kVector<T>)+B * (B + kVector<T>)) * sizeof(T);
@@ -406,16 +367,8 @@ void forward(const AttentionShape& s, const T* query, const T* key, const T* val
 }
 
 template <class T>
-void backward(const AttentionShape& s, const T* query, const T* key, const T* value, const T* output, const T* log_sum,
-              const T* grad_output, const HeadStrides& gs, T* dq, const HeadStrides& dqs, T* dk, const HeadStrides& dks,
-              T* dv, const HeadStrides& dvs) {
-  const int64_t rows = s.batch * s.heads * s.queries;
-  if (s.batch * s.heads == 0) return;
-  const Scratch scratch(static_cast<size_t>(rows + 1) * sizeof(T));
-  T* delta = scratch.as<T>();
-  if (rows)
-    delta_kernel<<<static_cast<unsigned>((rows + 7) / 8), 256, 0, stream()>>>(s, output, grad_output, gs, delta);
-  const Backward<T> a{s, query, key, value, log_sum, grad_output, delta, gs, dq, dk, dv, dqs, dks, dvs};
+void backward_by_tiles(const AttentionBackward<T>& a) {
+  const AttentionShape& s = a.s;
   with_size<T>(s, [&](auto d, auto b) {
     constexpr int D = d.value, B = b.value;
     constexpr size_t both = (4 * B * (D + kVector<T>)+2 * B * (B + kVector<T>)) * sizeof(T),
@@ -433,6 +386,71 @@ void backward(const AttentionShape& s, const T* query, const T* key, const T* va
     }
   });
   check_launch("attention backward");
+}
+
+// Runs what is faster for the shape, timed on its first call. Short sequences have too little work for blocks.
+template <class T, class Tiles, class Blocks>
+void run_faster(const AttentionShape& s, bool is_backward, Tiles tiles, Blocks blocks) {
+  constexpr int64_t kShort = 128;
+  if (std::max(s.head_size, s.value_size) > kMostTiled) return blocks();
+  if (s.queries < kShort || s.keys < kShort) return tiles();
+  using Key = PlanKey<12>;
+  const Key key{{current_device(), sizeof(T), cuda::allow_tf32_matmul(), is_backward, s.batch, s.heads, s.queries,
+                 s.keys, s.head_size, s.value_size, s.causal,
+                 (int64_t{s.mask.data != nullptr} << 1) | int64_t{s.query.head < s.query.row}}};
+  static std::mutex mutex;
+  static auto* chosen = new std::unordered_map<Key, bool, PlanKeyHash>;
+  const auto known = [&] {
+    const std::lock_guard lock(mutex);
+    const auto it = chosen->find(key);
+    return it == chosen->end() ? -1 : int{it->second};
+  };
+  int use = known();
+  if (use < 0) {
+    const auto timed = [](auto body) {
+      Trial trial;
+      body();  // chooses the products' algorithms
+      return trial.time(3, [&] {
+        body();
+        return true;
+      });
+    };
+    const float by_tiles = timed(tiles), by_blocks = timed(blocks);
+    if (trials_are_shown())
+      std::fprintf(stderr, "attention%s by tiles: %.1f us, by blocks: %.1f us\n", is_backward ? " backward" : "",
+                   static_cast<double>(by_tiles) * 1e3, static_cast<double>(by_blocks) * 1e3);
+    use = by_blocks < by_tiles;
+    const std::lock_guard lock(mutex);
+    chosen->emplace(key, use == 1);
+  }
+  use == 1 ? blocks() : tiles();
+}
+
+template <class T>
+void forward(const AttentionShape& s, const T* query, const T* key, const T* value, T* output, T* log_sum) {
+  if (s.batch * s.heads * s.queries == 0) return;
+  if (s.keys == 0) {
+    no_keys_kernel<<<blocks_for(s.batch * s.heads * s.queries, 128), 128, 0, stream()>>>(s, output, log_sum);
+    return check_launch("attention");
+  }
+  run_faster<T>(
+      s, false, [&] { forward_by_tiles(s, query, key, value, output, log_sum); },
+      [&] { attention_by_blocks(s, query, key, value, output, log_sum); });
+}
+
+template <class T>
+void backward(const AttentionShape& s, const T* query, const T* key, const T* value, const T* output, const T* log_sum,
+              const T* grad_output, const HeadStrides& gs, T* dq, const HeadStrides& dqs, T* dk, const HeadStrides& dks,
+              T* dv, const HeadStrides& dvs) {
+  const int64_t rows = s.batch * s.heads * s.queries;
+  if (s.batch * s.heads == 0) return;
+  const Scratch scratch(static_cast<size_t>(rows + 1) * sizeof(T));
+  T* delta = scratch.as<T>();
+  if (rows)
+    delta_kernel<<<static_cast<unsigned>((rows + 7) / 8), 256, 0, stream()>>>(s, output, grad_output, gs, delta);
+  const AttentionBackward<T> a{s, query, key, value, log_sum, grad_output, delta, gs, dq, dk, dv, dqs, dks, dvs};
+  run_faster<T>(
+      s, true, [&] { backward_by_tiles(a); }, [&] { attention_backward_by_blocks(a); });
 }
 
 template <class T>
