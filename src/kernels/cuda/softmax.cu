@@ -1,7 +1,10 @@
 // Softmax along one dimension. Rows of up to 32 elements share a warp, rows of up to 1024 stay in the registers of one,
 // rows of up to 16384 in those of a block: read once, written once, four elements (eight of 16 bits) at a time where
-// rows are multiples of that. Longer ones take a block that reads them twice, or several where the rows alone would not
+// rows are multiples of that. Other long rows stay in the registers of a cluster of blocks, up to 65536 elements;
+// beyond that, or without clusters, they take a block that reads them twice, or several where the rows alone would not
 // fill the card. Dimensions with something behind them take a thread a column, so that neighbours read neighbours.
+
+#include <cooperative_groups.h>
 
 #include <algorithm>
 
@@ -289,6 +292,70 @@ __global__ void __launch_bounds__(kPartThreads)
   write_slope<Log>(y + blockIdx.y * n, g + blockIdx.y * g_row, g_n, dx + blockIdx.y * n, p.begin, p.end, sum);
 }
 
+// ---- long rows in the registers of a cluster of blocks. Devices without clusters never launch it.
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define TENSORGRAD_CLUSTER(n)
+#else
+#define TENSORGRAD_CLUSTER(n) __cluster_dims__(n, 1, 1)
+#endif
+constexpr int kHeld = 16, kHeldByBlock = kHeld * kPartThreads;  // elements of a thread, of a block
+
+template <class S, bool Log, int Cluster>
+__global__ void TENSORGRAD_CLUSTER(Cluster) __launch_bounds__(kPartThreads, sizeof(Wide<S>) == 4 ? 2 : 1)
+    cluster_forward(const S* x, S* y, int n) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+  begin_early();
+  using T = Wide<S>;
+  __shared__ T parts[Cluster][2];
+  auto cluster = cooperative_groups::this_cluster();
+  auto started = cluster.barrier_arrive();
+  const int rank = static_cast<int>(blockIdx.x % Cluster);
+  const int64_t begin = int64_t{n} * rank / Cluster, end = int64_t{n} * (rank + 1) / Cluster;
+  const int count = static_cast<int>(end - begin), first = static_cast<int>(threadIdx.x);
+  x += blockIdx.x / Cluster * int64_t{n} + begin, y += blockIdx.x / Cluster * int64_t{n} + begin;
+  T v[kHeld], m = lowest<T>(), sum = T(0);
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i) v[i] = first + i * kPartThreads < count ? wide(x[first + i * kPartThreads]) : m;
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i) m = v[i] > m || v[i] != v[i] ? v[i] : m;
+  m = block_max(m, lowest<T>());
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i) sum += v[i] == lowest<T>() ? T(0) : fast_exp(v[i] - m);
+  sum = block_sum(sum);
+  cluster.barrier_wait(std::move(started));
+  if (first < Cluster) {
+    T* other = cluster.map_shared_rank(&parts[rank][0], first);
+    other[0] = m, other[1] = sum;
+  }
+  cluster.sync();
+  m = parts[0][0], sum = parts[0][1];
+  for (int i = 1; i < Cluster; ++i) join(m, sum, parts[i][0], parts[i][1]);
+  const T scale = Log ? fast_log(sum) : T(1) / sum;
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i) {
+    const T away = v[i] - m;
+    if (first + i * kPartThreads < count)
+      y[first + i * kPartThreads] = static_cast<S>(Log ? away - scale : fast_exp(away) * scale);
+  }
+#endif
+}
+// Whether rows of n elements go that way. More blocks to a row than it needs where the rows are few.
+template <class S, bool Log>
+bool forward_by_clusters(int64_t rows, int64_t n, const S* x, S* y) {
+  if (n < 4096 || n > 8 * kHeldByBlock || rows > (int64_t{1} << 27) || !has_clusters()) return false;
+  const auto go = [&](auto cluster) {
+    launch<cluster_forward<S, Log, cluster.value>>("softmax", static_cast<unsigned>(rows * cluster.value), kPartThreads,
+                                                   x, y, static_cast<int>(n));
+  };
+  if (n > 2 * kHeldByBlock || rows <= 132) {
+    go(std::integral_constant<int, 8>());
+  } else {
+    go(std::integral_constant<int, 2>());
+  }
+  return true;
+}
+
 // ---- short rows: Lanes threads share one, several rows a warp
 
 constexpr int kLaneThreads = 128, kRowsAtOnce = 4;
@@ -462,6 +529,7 @@ void forward_as(const DimShape& s, const S* x, S* y) {
           <<<row_blocks(s.outer, true), 32 * kWarpsPerBlock, 0, stream()>>>(x, y, s.outer, n);
     });
     if (done) return check_launch("softmax");
+    if (forward_by_clusters<S, Log>(s.outer, s.n, x, y)) return;
     if (const int parts = parts_of(s.outer, s.n); parts > 1) {
       const Scratch scratch(static_cast<size_t>(2 * s.outer * parts) * sizeof(Wide<S>));
       const dim3 grid(static_cast<unsigned>(parts), static_cast<unsigned>(s.outer));
