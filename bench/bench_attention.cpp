@@ -13,6 +13,7 @@
 #include "timing.h"
 
 using bench::least_us;
+using bench::Values;
 using bench::values;
 using tensorgrad::AttentionKernels;
 using tensorgrad::AttentionShape;
@@ -60,7 +61,7 @@ void time_row(const AttentionKernels& k, const Row& r) {
   const auto q = values(r.batch * r.queries * embed * parts), g = values(r.batch * r.queries * embed);
   const auto kv = values(r.batch * r.keys * embed * 3);
   auto dq = q, dkv = kv, out = g;
-  std::vector<float> stats(2 * static_cast<size_t>(r.batch) * r.heads * r.queries);
+  Values stats(2 * static_cast<size_t>(r.batch) * r.heads * r.queries);
   const int64_t step = r.packed ? embed : r.batch * r.keys * embed;
   const float* key = kv.data() + (r.packed ? embed : 0);
   float* d_key = dkv.data() + (r.packed ? embed : 0);

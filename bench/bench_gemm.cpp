@@ -1,15 +1,17 @@
 // GFLOP/s of the matrix product and its share of the machine's peak, which is measured in turns with each shape.
 //
-//   bench_gemm [level] [--seconds S]                       every shape below, on the best instruction set or the one
-//   named bench_gemm level m n k [forms [f32|f64|bf16|f16]] [--seconds S]      one shape
+//   bench_gemm [level] [--seconds S] [--offset BYTES]     every shape below, on the best instruction set or the one
+//                                                         named
+//   bench_gemm [level] m n k [forms [f32|f64|bf16|f16]] [--seconds S] [--offset BYTES]      one shape
 //
 // forms: a letter for each operand, NN unless given. N: rows as they are; T: transposed; G: rows with a gap between
 // them; S: every second element of rows twice as long.
+// --offset: how far behind the beginning of a tensor (a page) A, B and C begin, as those of a view do: one number for
+// all, or three, `4,0,4`.
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -46,22 +48,21 @@ Operand operand(int64_t rows, int64_t cols, char form) {
   }
 }
 
-// Zeros in any of the types (the time does not depend on the values), on a page of their own as a large tensor is.
+// Zeros in any of the types (the time does not depend on the values), `offset` bytes behind where a tensor would begin.
 struct Zeros {
-  std::unique_ptr<void, void (*)(void*)> block;
-  Zeros(int64_t count, size_t item) : block(nullptr, std::free) {
-    const size_t bytes = (static_cast<size_t>(count) * item + 4095) / 4096 * 4096;
-    block.reset(std::aligned_alloc(4096, bytes));
-    std::memset(block.get(), 0, bytes);
-  }
-  void* data() const { return block.get(); }
+  bench::Array<char> bytes;
+  int64_t offset;
+  Zeros(int64_t count, size_t item, int64_t behind)
+      : bytes(static_cast<size_t>(count) * item + static_cast<size_t>(behind)), offset(behind) {}
+  char* data() { return bytes.data() + offset; }
 };
 
 struct Bench {
   Level level;
   GemmKernels table;
   double seconds = 0.15;
-  double least = 1e30;  // share of the peak of the shapes that report() was told to watch
+  int64_t offsets[3] = {0, 0, 0};  // bytes behind a page where A, B and C begin
+  double least = 1e30;             // share of the peak of the shapes that report() was told to watch
 
   double report(const Shape& s) const {
     const std::string type = s.type;
@@ -71,7 +72,7 @@ struct Bench {
                                                      : table.f32;
     const size_t item = type == "f64" ? 8 : type == "f32" ? 4 : 2;
     const Operand a = operand(s.m, s.k, s.forms[0]), b = operand(s.k, s.n, s.forms[1]);
-    const Zeros av(a.size, item), bv(b.size, item), c(s.m * s.n, item);
+    Zeros av(a.size, item, offsets[0]), bv(b.size, item, offsets[1]), c(s.m * s.n, item, offsets[2]);
     GemmArgs g;
     g.m = s.m, g.n = s.n, g.k = s.k;
     g.a = av.data(), g.a_row = a.row, g.a_col = a.col;
@@ -128,7 +129,9 @@ struct Bench {
 };
 
 int usage(const char* wrong) {
-  std::fprintf(stderr, "bench_gemm: %s\nusage: bench_gemm [level] [m n k [forms [f32|f64|bf16|f16]]] [--seconds S]\n",
+  std::fprintf(stderr,
+               "bench_gemm: %s\nusage: bench_gemm [level] [m n k [forms [f32|f64|bf16|f16]]] [--seconds S] "
+               "[--offset BYTES[,BYTES,BYTES]]\n",
                wrong);
   return 2;
 }
@@ -141,6 +144,12 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--seconds") == 0 && i + 1 < argc) {
       bench.seconds = std::atof(argv[++i]);
+    } else if (std::strcmp(argv[i], "--offset") == 0 && i + 1 < argc) {
+      int64_t* const at = bench.offsets;
+      const int read = std::sscanf(argv[++i], "%ld,%ld,%ld", &at[0], &at[1], &at[2]);
+      if (read == 1) at[1] = at[2] = at[0];
+      if ((read != 1 && read != 3) || at[0] < 0 || at[1] < 0 || at[2] < 0)
+        return usage("--offset wants 1 or 3 numbers");
     } else {
       words.push_back(argv[i]);
     }

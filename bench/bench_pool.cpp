@@ -7,7 +7,9 @@
 #include "tensorgrad/parallel.h"
 #include "timing.h"
 
+using bench::Array;
 using bench::least_us;
+using bench::Values;
 using tensorgrad::PoolKernels;
 using tensorgrad::PoolShape;
 
@@ -40,10 +42,10 @@ int main() {
     s.pad_height = s.pad_width = r.pad;
     s.out_height = (r.h + 2 * r.pad - r.kernel) / r.stride + 1;
     s.out_width = (r.w + 2 * r.pad - r.kernel) / r.stride + 1;
-    std::vector<float> x(static_cast<size_t>(s.planes * r.h * r.w)), g(x.size());
+    Values x(static_cast<size_t>(s.planes * r.h * r.w)), g(x.size());
     for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>((i * 7919) % 1000) / 500 - 1;
-    std::vector<float> y(static_cast<size_t>(s.planes * s.out_height * s.out_width));
-    std::vector<int64_t> index(y.size());
+    Values y(static_cast<size_t>(s.planes * s.out_height * s.out_width));
+    Array<int64_t> index(y.size());
     const double max_f = least_us([&] { k.f32.max_pool(s, x.data(), y.data(), nullptr); }, 0.1);
     const double max_i = least_us([&] { k.f32.max_pool(s, x.data(), y.data(), index.data()); }, 0.1);
     const double max_b = least_us([&] { k.f32.max_pool_backward(s, y.data(), index.data(), g.data()); }, 0.1);

@@ -29,7 +29,7 @@ namespace {
 // A product of square matrices, the operands of which stay.
 struct Product {
   int64_t n;
-  std::vector<float> a, b, c;
+  bench::Values a, b, c;
   tensorgrad::GemmKernels table;
   explicit Product(int64_t size) : n(size), a(bench::values(n * n)), b(a), c(a) { tensorgrad::cpu::fill_cpu(table); }
   double seconds() {

@@ -23,18 +23,21 @@ inline double quantile(std::vector<double> values, double share) {
   return values[static_cast<size_t>(at)];
 }
 
-// Memory that begins at a cache line, as a tensor's does.
+// Memory as the library's allocator gives it to a tensor: large blocks begin at a page, small ones at a cache line.
 template <class T>
-struct AtLine {
+struct LikeTensors {
   using value_type = T;
-  AtLine() = default;
+  LikeTensors() = default;
   template <class U>
-  AtLine(const AtLine<U>&) {}
-  T* allocate(size_t n) { return static_cast<T*>(::operator new (n * sizeof(T), std::align_val_t{64})); }
-  void deallocate(T* p, size_t) { ::operator delete (p, std::align_val_t{64}); }
-  bool operator==(const AtLine&) const { return true; }
+  LikeTensors(const LikeTensors<U>&) {}
+  static constexpr std::align_val_t unit(size_t n) { return std::align_val_t(n * sizeof(T) < 4096 ? 64 : 4096); }
+  T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), unit(n))); }
+  void deallocate(T* p, size_t n) { ::operator delete(p, unit(n)); }
+  bool operator==(const LikeTensors&) const { return true; }
 };
-using Values = std::vector<float, AtLine<float>>;
+template <class T>
+using Array = std::vector<T, LikeTensors<T>>;
+using Values = Array<float>;
 
 // n numbers between -1 and 1, the same at every call.
 inline Values values(int64_t n) {

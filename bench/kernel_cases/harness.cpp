@@ -67,7 +67,7 @@ using Body = void (*)(char* to, const char* from, int64_t n);
 double bytes_per_second(Body body, bool cached, double seconds) {
   const int64_t threads = tensorgrad::get_num_threads();
   const auto total = static_cast<size_t>(cached ? threads * kCache : kMemory);
-  std::vector<char> from(total, 1), to(total, 2);
+  Array<char> from(total, 1), to(total, 2);
   const auto call = [&] {
     if (!cached) {
       tensorgrad::parallel_for(0, kMemory, kGrain, [&](int64_t b, int64_t e) {

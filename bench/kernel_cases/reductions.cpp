@@ -39,7 +39,7 @@ void add_scans(Cases& cases, const ReduceKernels& f, int64_t rows, int64_t colum
        }});
   cases.push_back(
       {"reduction", "argmax", shape, Limit::read, 4.0 * static_cast<double>(n), [=]() -> std::function<void()> {
-         return [=, x = values(n), at = std::vector<int64_t>(static_cast<size_t>(rows))]() mutable {
+         return [=, x = values(n), at = Array<int64_t>(static_cast<size_t>(rows))]() mutable {
            f.extreme(true, float32, s, x.data(), nullptr, at.data());
          };
        }});
@@ -59,7 +59,7 @@ void add_pools(Cases& cases, const PoolKernels& kernels, int64_t planes, int64_t
   const auto moved = [&](double of_in, double of_out) {
     return of_in * static_cast<double>(in) + of_out * static_cast<double>(out);
   };
-  const auto index = [=] { return std::vector<int64_t>(static_cast<size_t>(out)); };
+  const auto index = [=] { return Array<int64_t>(static_cast<size_t>(out)); };
   cases.push_back({"pool", "max with places", shape, Limit::copy, moved(4, 12), [=]() -> std::function<void()> {
                      return [=, x = values(in), y = values(out), at = index()]() mutable {
                        f.max_pool(s, x.data(), y.data(), at.data());

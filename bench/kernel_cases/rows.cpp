@@ -91,8 +91,8 @@ void add_channel_norms(Cases& cases, const tensorgrad::KernelTable& k, int64_t b
                    }});
 }
 
-std::vector<int64_t> places(int64_t count, int64_t below) {
-  std::vector<int64_t> found(static_cast<size_t>(count));
+Array<int64_t> places(int64_t count, int64_t below) {
+  Array<int64_t> found(static_cast<size_t>(count));
   for (int64_t i = 0; i < count; ++i) found[static_cast<size_t>(i)] = i * 7919 % below;
   return found;
 }
@@ -100,7 +100,7 @@ std::vector<int64_t> places(int64_t count, int64_t below) {
 void add_cross_entropy(Cases& cases, const tensorgrad::KernelTable& k, int64_t rows, int64_t classes) {
   const auto f = k.loss.f32;
   const auto elements = static_cast<double>(rows * classes);
-  const auto loss = [=](const std::vector<int64_t>& target) {
+  const auto loss = [=](const Array<int64_t>& target) {
     ClassLoss s;
     s.batch = rows, s.classes = classes, s.target = target.data(), s.reduce = s.mean = true;
     return s;
@@ -115,7 +115,7 @@ void add_cross_entropy(Cases& cases, const tensorgrad::KernelTable& k, int64_t r
   cases.push_back(
       {"loss", "cross_entropy backward", by(rows, classes), Limit::copy, 8 * elements, [=]() -> std::function<void()> {
          return [=, x = values(rows * classes), dx = values(rows * classes), t = places(rows, classes),
-                 sums = values(rows), one = std::vector<float>{1}, total = std::vector<float>{1}]() mutable {
+                 sums = values(rows), one = Values{1}, total = Values{1}]() mutable {
            f.cross_entropy_backward(loss(t), x.data(), sums.data(), one.data(), total.data(), dx.data());
          };
        }});

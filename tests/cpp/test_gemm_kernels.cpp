@@ -54,6 +54,7 @@ const Type<uint16_t> kF16{&GemmKernels::f16, [](uint16_t x) { return double(from
 
 struct Layout {
   int64_t row, col, size;
+  int64_t begin = 0;  // elements from the beginning of a line of 64 bytes to the first one
 };
 // A matrix of rows x cols with random order of its dimensions, gaps between rows, and now and then both strides
 // above 1.
@@ -90,7 +91,32 @@ double activated(GemmActivation activation, double x) {
 struct Layouts {
   Layout a, b, c;
   explicit Layouts(const Case& t)
-      : a(random_layout(t.m, t.k, true)), b(random_layout(t.k, t.n, true)), c(random_layout(t.m, t.n, false)) {}
+      : a(random_layout(t.m, t.k, true)), b(random_layout(t.k, t.n, true)), c(random_layout(t.m, t.n, false)) {
+    for (Layout* const l : {&a, &b, &c}) l->begin = pick(0, 63);
+  }
+};
+
+// Values that begin `begin` elements behind a line, as those of a view do.
+template <class S>
+struct Operand {
+  std::vector<S> values;
+  size_t first;  // the operand's element (0, 0)
+  Operand(const std::vector<S>& from, int64_t begin) : values(from.size() + kLine + static_cast<size_t>(begin), S(77)) {
+    const auto behind = reinterpret_cast<uintptr_t>(values.data()) % 64 / sizeof(S);
+    first = (kLine - behind) % kLine + static_cast<size_t>(begin);
+    std::copy(from.begin(), from.end(), values.begin() + static_cast<int64_t>(first));
+  }
+  S* data() { return values.data() + first; }
+  // What surrounds the operand has not been written.
+  bool intact(size_t count) const {
+    for (size_t i = 0; i < values.size(); ++i) {
+      if ((i < first || i >= first + count) && values[i] != S(77)) return false;
+    }
+    return true;
+  }
+
+ private:
+  static constexpr size_t kLine = 64 / sizeof(S);
 };
 
 template <class S>
@@ -103,23 +129,24 @@ void check_case(const GemmKernels& table, const Type<S>& type, const Case& t, co
   };
   const double scale = 1 / std::sqrt(static_cast<double>(t.k) + 1);
   const std::vector<S> A = random(t.batch * a.size, 1), B = random(t.batch * b.size, std::max(scale, 1.0 / 16));
+  Operand<S> a_operand(A, a.begin), b_operand(B, b.begin);
   const std::vector<S> bias_n = random(t.n, 1), bias_m = random(t.m, 1);
-  std::vector<S> C = random(t.batch * c.size, 1);
-  const std::vector<S> before = C;
-  std::vector<S> plain = C;
+  const std::vector<S> before = random(t.batch * c.size, 1);
+  Operand<S> c_operand(before, c.begin), plain_operand(before, c.begin);
+  S *const C = c_operand.data(), *const plain = plain_operand.data();
   GemmArgs g;
   g.m = t.m, g.n = t.n, g.k = t.k, g.batch = t.batch;
-  g.a = A.data(), g.a_row = a.row, g.a_col = a.col, g.a_batch = a.size;
-  g.b = B.data(), g.b_row = b.row, g.b_col = b.col, g.b_batch = t.share_b ? 0 : b.size;
-  g.c = C.data(), g.c_row = c.row, g.c_col = c.col, g.c_batch = c.size;
+  g.a = a_operand.data(), g.a_row = a.row, g.a_col = a.col, g.a_batch = a.size;
+  g.b = b_operand.data(), g.b_row = b.row, g.b_col = b.col, g.b_batch = t.share_b ? 0 : b.size;
+  g.c = C, g.c_row = c.row, g.c_col = c.col, g.c_batch = c.size;
   g.alpha = t.alpha, g.beta = t.beta;
   g.bias_n = t.bias_n ? bias_n.data() : nullptr;
   g.bias_m = t.bias_m ? bias_m.data() : nullptr;
   g.activation = t.activation;
-  g.before_activation = t.before ? plain.data() : nullptr;
+  g.before_activation = t.before ? plain : nullptr;
   (table.*type.kernel)(g);
 
-  std::vector<bool> written(C.size(), false);
+  std::vector<bool> written(before.size(), false);
   double worst = 0;
   for (int64_t q = 0; q < t.batch; ++q) {
     for (int64_t i = 0; i < t.m; ++i) {
@@ -155,9 +182,12 @@ void check_case(const GemmKernels& table, const Type<S>& type, const Case& t, co
   CAPTURE(b.col);
   CAPTURE(c.row);
   CAPTURE(c.col);
+  CAPTURE(a.begin);
+  CAPTURE(b.begin);
+  CAPTURE(c.begin);
   REQUIRE(worst < type.tolerance);
-  bool untouched = true;
-  for (size_t i = 0; i < C.size(); ++i) {
+  bool untouched = c_operand.intact(before.size()) && plain_operand.intact(before.size());
+  for (size_t i = 0; i < before.size(); ++i) {
     untouched = untouched && (written[i] || C[i] == before[i]) && ((written[i] && t.before) || plain[i] == before[i]);
   }
   REQUIRE(untouched);
@@ -235,6 +265,33 @@ TEST_CASE("a panel of a wide operand is copied while the one before it is comput
           check_case(table, kF32, t, at);
           check_case(table, kF64, t, at);
         }
+      }
+    }
+  });
+}
+
+// Views begin anywhere in a line, and so do their rows where the distance of rows is no multiple of a line.
+TEST_CASE("operands that begin anywhere in a line, in every form") {
+  const auto form = [](int64_t rows, int64_t cols, int kind, int64_t begin) {
+    if (kind == 0) return Layout{cols, 1, rows * cols, begin};
+    if (kind == 1) return Layout{1, rows, rows * cols, begin};
+    if (kind == 2) return Layout{cols + 3, 1, rows * (cols + 3), begin};
+    return Layout{2 * cols, 2, 2 * rows * cols, begin};
+  };
+  each_level([&](tensorgrad::cpu::Level level) {
+    GemmKernels table;
+    tensorgrad::cpu::fill_cpu(table, level);
+    for (Case t : {Case{57, 544, 96}, Case{130, 160, 64}, Case{40, 5, 64}, Case{5, 40, 64}, Case{16, 16, 16, 6}}) {
+      for (int ways = 0; ways < 32; ++ways) {
+        Layouts at(t);
+        at.a = form(t.m, t.k, ways % 4, pick(0, 15));
+        at.b = form(t.k, t.n, ways / 4 % 4, pick(0, 15));
+        at.c = form(t.m, t.n, ways / 16, pick(1, 15));
+        t.beta = ways % 3 == 0 ? 1 : 0;
+        check_case(table, kF32, t, at);
+        check_case(table, kF64, t, at);
+        check_case(table, kBf16, t, at);
+        check_case(table, kF16, t, at);
       }
     }
   });

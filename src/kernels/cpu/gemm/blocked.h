@@ -142,7 +142,9 @@ struct Ahead {
       c = r, c_stride = r_stride;
     }
     if (c_stride < 0) rows = 0;  // such rows begin at their end: left to the packer
-    const int64_t lines = (c * c_stride * item + 63) / 64;
+    const int64_t behind = static_cast<int64_t>(reinterpret_cast<uintptr_t>(from) % 64);  // the beginning of a line
+    from -= behind;
+    const int64_t lines = (behind + c * c_stride * item + 63) / 64;
     while ((int64_t{5} << shift) < 4 * lines) ++shift;  // a row of little more than a power of two: not all of it
   }
   // The part of it that call number `call` of `calls` asks for in its `steps` steps.

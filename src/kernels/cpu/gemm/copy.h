@@ -34,9 +34,9 @@ TENSORGRAD_INLINE void copy_row(Copy<T>& c) {
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) store(c.to + j * L, read_every_second<T>(c.from + 2 * j * L));
   }
-  for (int64_t at = 0; at < kBytes * c.spread; at += 64) {
-    __builtin_prefetch(reinterpret_cast<const char*>(c.soon) + at, 0, 2);
-  }
+  const char* const soon = reinterpret_cast<const char*>(c.soon);
+  for (int64_t at = 0; at < kBytes * c.spread; at += 64) __builtin_prefetch(soon + at, 0, 2);
+  __builtin_prefetch(soon + kBytes * c.spread - 1, 0, 2);  // one more line where rows do not begin at one
   c.from += c.row, c.soon += c.row, c.to += NV * L;
   if (--c.soon_left == 0) c.soon += c.soon_jump;
 }

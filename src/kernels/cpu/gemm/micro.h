@@ -51,13 +51,17 @@ TENSORGRAD_INLINE bool store_registers(const Vec<T> (&acc)[H][NV], const Store<T
     return false;
   const bool whole = o.cols == NV * L;
   if (o.beta == T(1) && whole && o.bias_v == nullptr && o.activation == GemmActivation::none) {
+    // All loads before all stores: rows a multiple of 4096 bytes apart look alike to a load behind a store.
+    Vec<T> sum[H][NV];
 #pragma GCC unroll 16
     for (int i = 0; i < H; ++i) {
 #pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) {
-        T* const p = o.c + i * o.ldc + j * L;
-        store(p, load(p) + acc[i][j]);
-      }
+      for (int j = 0; j < NV; ++j) sum[i][j] = load(o.c + i * o.ldc + j * L) + acc[i][j];
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < H; ++i) {
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) store(o.c + i * o.ldc + j * L, sum[i][j]);
     }
     return true;
   }
@@ -177,10 +181,13 @@ TENSORGRAD_INLINE void fetch_tile(const Store<T>& o) {
   const char* at = reinterpret_cast<const char*>(o.c);
   int64_t row = o.ldc * static_cast<int64_t>(sizeof(T));
   if (Group == 2 && o.half != nullptr) at = reinterpret_cast<const char*>(o.half), row = 2 * o.ldc;
-#pragma GCC unroll 16
-  for (int i = 0; i < H; ++i) {
+  const int64_t bytes = o.cols * (Group == 2 && o.half != nullptr ? 2 : static_cast<int64_t>(sizeof(T)));
+  // A loop: whole lines and the one of the last byte, where rows do not begin at a line.
+#pragma GCC unroll 1
+  for (int i = 0; i < H; ++i, at += row) {
 #pragma GCC unroll 4
-    for (int j = 0; j < NV; j += 64 / kVectorBytes) __builtin_prefetch(at + i * row + j * kVectorBytes, 1, 3);
+    for (int j = 0; j < NV; j += 64 / kVectorBytes) __builtin_prefetch(at + j * kVectorBytes, 1, 3);
+    __builtin_prefetch(at + bytes - 1, 1, 3);
   }
 }
 

@@ -153,6 +153,7 @@ inline constexpr int64_t kRowsAhead = 12;
 template <class In>
 TENSORGRAD_INLINE void fetch_row(const In* row, int64_t count) {
   for (int64_t i = 0; i < count; i += 64 / static_cast<int64_t>(sizeof(In))) __builtin_prefetch(row + i, 0, 3);
+  __builtin_prefetch(row + (count > 0 ? count - 1 : 0), 0, 3);  // in one line more, unless rows begin at a line
 }
 
 // kLanes elements, every second one from p on: nothing behind the last of them is touched.
