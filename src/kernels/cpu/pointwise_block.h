@@ -118,7 +118,6 @@ TENSORGRAD_INLINE void float_loop(const Block& b, const T* p, const Operands&...
   if constexpr (std::is_same_v<R, Vec<T>>) {
     if (b.streams && reinterpret_cast<uintptr_t>(out) % kVectorBytes == 0) {
       for (; i + L <= n; i += L) stream(static_cast<T*>(out) + i, F::apply(x.at(i)..., p));
-      stream_end();
     }
   }
   if constexpr (kAtOnce > 1) {

@@ -47,15 +47,14 @@ struct Task {
 
 constexpr int64_t kShortRun = 64;  // shorter ones are gathered into blocks; an output that is not dense: kPatternRun
 
-constexpr int64_t kTileI = 64, kTileJ = 32;  // of a transposing walk
-static_assert(kTileI * kTileJ <= 4 * kBlock);
+constexpr int64_t kMostTile = 8192;  // elements of a tile of a transposing walk
 
 // Blocks of kBlock elements; a side that is transposed gets a whole tile.
 struct alignas(64) Buffer {
   char bytes[kBlock * 8];
 };
 struct alignas(64) Tile {
-  char bytes[kTileI * kTileJ * 8];
+  char bytes[kMostTile * 8];
 };
 
 bool dense(const Task& t, int side) {
@@ -120,7 +119,7 @@ Block make_block(const Task& t) {
 void walk_runs(const Task& t, int64_t begin, int64_t end) {
   Buffer buffer[kMaxSides];
   Block block = make_block(t);
-  bool direct[kMaxSides];
+  bool direct[kMaxSides] = {};
   int64_t stride[kMaxSides];
   bool all_direct = true;
   for (int s = 0; s < t.plan.sides; ++s) {
@@ -129,6 +128,7 @@ void walk_runs(const Task& t, int64_t begin, int64_t end) {
     all_direct &= direct[s] || (scalar && t.plan.side[s].same);
     stride[s] = t.plan.side[s].strides[0];
   }
+  block.streams &= direct[0];
   const int64_t piece = all_direct || !t.fn ? t.plan.sizes[0] : kBlock;
   walk(t.plan, begin, end, [&](char* const* at, int64_t n) {
     if (n <= piece) return run_piece(t, block, buffer, direct, at, stride, n);
@@ -190,7 +190,7 @@ int64_t short_step(int64_t period, int64_t run) {
 void walk_short(const Task& t, int64_t begin, int64_t end) {
   Buffer buffer[kMaxSides], raw[kMaxSides];
   ShortSide sides[kMaxSides];
-  bool direct[kMaxSides];
+  bool direct[kMaxSides] = {};
   int64_t stride[kMaxSides];
   Block block = make_block(t);
   block.scalars = 0;
@@ -214,6 +214,7 @@ void walk_short(const Task& t, int64_t begin, int64_t end) {
       set_pattern(w.pattern, plan, side);
     }
   }
+  block.streams &= sides[0].kind == ShortSide::linear;
   const int64_t step = short_step(period, plan.sizes[0]), phase = begin % period;
   for (int s = 0; s < plan.sides; ++s) {
     const Side& side = plan.side[s];
@@ -359,10 +360,26 @@ bool make_tiles(Plan& plan) {
   return false;
 }
 
-int64_t count_tiles(const Plan& plan) {
-  const int64_t rest = plan.total / (plan.sizes[0] * plan.sizes[1]);
-  return (plan.sizes[0] + kTileI - 1) / kTileI * ((plan.sizes[1] + kTileJ - 1) / kTileJ) * rest;
+// Whether the walk is a copy from memory to memory that changes no dtype.
+bool turns_in_place(const Task& t) {
+  return !t.fn && t.plan.side[0].same && is_transposed(t.plan.side[1]) && dense(t, 0);
 }
+
+// The tiles of a plan.
+struct Tiling {
+  int64_t high, wide;               // elements of a tile along dims 0 and 1
+  int64_t rows, columns, plane, n;  // tiles along each of them, of both, and of all dims
+  explicit Tiling(const Task& t) {
+    const Plan& plan = t.plan;
+    const bool copies = turns_in_place(t);
+    high = copies ? 64 : 256;
+    wide = copies ? 32 : 32;
+    rows = (plan.sizes[0] + high - 1) / high;
+    columns = (plan.sizes[1] + wide - 1) / wide;
+    plane = rows * columns;
+    n = plan.ndim == 2 ? plane : plane * (plan.total / (plan.sizes[0] * plan.sizes[1]));
+  }
+};
 
 // Where tile k begins. Tiles are gone through in squares of kSquare by kSquare: every row of a tile of a large array
 // lies in a page of its own, and those of a square are few enough to stay known to the core until the square is done.
@@ -370,12 +387,21 @@ constexpr int64_t kSquare = 16;
 struct TilePlace {
   int64_t i, j;
 };
-TilePlace tile_place(int64_t k, int64_t tiles_i, int64_t tiles_j) {
-  const int64_t strip = k / (kSquare * tiles_j), top = strip * kSquare;
-  const int64_t high = tiles_i - top < kSquare ? tiles_i - top : kSquare;
-  const int64_t in_strip = k - top * tiles_j, left = in_strip / (high * kSquare) * kSquare;
-  const int64_t wide = tiles_j - left < kSquare ? tiles_j - left : kSquare, in_square = in_strip - left * high;
-  return {(top + in_square / wide) * kTileI, (left + in_square % wide) * kTileJ};
+TilePlace tile_place(int64_t k, const Tiling& all) {
+  if (all.n == 1) return {0, 0};
+  if (all.rows <= kSquare && all.columns <= kSquare) return {k / all.columns * all.high, k % all.columns * all.wide};
+  const int64_t strip = k / (kSquare * all.columns), top = strip * kSquare;
+  const int64_t high = all.rows - top < kSquare ? all.rows - top : kSquare;
+  const int64_t in_strip = k - top * all.columns, left = in_strip / (high * kSquare) * kSquare;
+  const int64_t wide = all.columns - left < kSquare ? all.columns - left : kSquare, in_square = in_strip - left * high;
+  return {(top + in_square / wide) * all.high, (left + in_square % wide) * all.wide};
+}
+
+// Rows of tiles of large arrays lie so far apart that the core does not guess the next one: it is told so many rows
+// ahead.
+constexpr int64_t kRowsAhead = 8;
+TENSORGRAD_INLINE void ask_for(const char* from, int64_t bytes) {
+  for (int64_t k = 0; k < bytes; k += 64) __builtin_prefetch(from + k);
 }
 
 // The tiles [begin, end): a transposed side is turned round in registers, then rows of the tile are runs.
@@ -385,21 +411,23 @@ void walk_tiles(const Task& t, int64_t begin, int64_t end) {
   const Plan& plan = t.plan;
   const Side& out = plan.side[0];
   Block block = make_block(t);
-  bool turned[kMaxSides], direct[kMaxSides];
+  bool turned[kMaxSides] = {}, direct[kMaxSides] = {}, moves_on[kMaxSides] = {};
   int64_t stride[kMaxSides];
   for (int s = 0; s < plan.sides; ++s) {
     const Side& side = plan.side[s];
     turned[s] = s > 0 && is_transposed(side);
     stride[s] = turned[s] ? side.bytes : side.strides[0];
     direct[s] = side.same && (stride[s] == side.bytes || (s > 0 && stride[s] == 0));
+    moves_on[s] = !turned[s] && stride[s] == side.bytes && side.strides[1] != 0;
   }
-  const bool straight = !t.fn && out.same && turned[1] && direct[0];  // a copy from memory to memory
+  block.streams &= direct[0];
+  const bool straight = turns_in_place(t);
   const int64_t copied = 2 * plan.total * out.bytes;
   const bool far = copied >= 2 * kFarCopyBytes, past = copied >= kStreamBytes;
-  const int64_t tiles_i = (plan.sizes[0] + kTileI - 1) / kTileI, tiles_j = (plan.sizes[1] + kTileJ - 1) / kTileJ;
+  const Tiling all(t);
   for (int64_t k = begin; k < end; ++k) {
-    const auto [i0, j0] = tile_place(k % (tiles_i * tiles_j), tiles_i, tiles_j);
-    int64_t rest = k / (tiles_i * tiles_j);
+    int64_t rest = k / all.plane;
+    const auto [i0, j0] = tile_place(k - rest * all.plane, all);
     char* at[kMaxSides];
     for (int s = 0; s < plan.sides; ++s)
       at[s] = plan.side[s].data + i0 * plan.side[s].strides[0] + j0 * plan.side[s].strides[1];
@@ -407,21 +435,24 @@ void walk_tiles(const Task& t, int64_t begin, int64_t end) {
       for (int s = 0; s < plan.sides; ++s) at[s] += rest % plan.sizes[d] * plan.side[s].strides[d];
       rest /= plan.sizes[d];
     }
-    const int64_t ni = plan.sizes[0] - i0 < kTileI ? plan.sizes[0] - i0 : kTileI;
-    const int64_t nj = plan.sizes[1] - j0 < kTileJ ? plan.sizes[1] - j0 : kTileJ;
+    const int64_t ni = plan.sizes[0] - i0 < all.high ? plan.sizes[0] - i0 : all.high;
+    const int64_t nj = plan.sizes[1] - j0 < all.wide ? plan.sizes[1] - j0 : all.wide;
     for (int s = 1; s < plan.sides; ++s) {
       if (!turned[s]) continue;
       const Side& side = plan.side[s];
       const TransposeFn turn = g_tables.move.transpose[log2_bytes(side)];
-      const bool more = far && j0 + kTileJ < plan.sizes[1];  // the next tile lies beside this one
+      const bool more = far && j0 + all.wide < plan.sizes[1];  // the next tile lies beside this one
       turn(ni, nj, at[s], side.strides[0], straight ? at[0] : tile[s].bytes,
-           straight ? out.strides[1] : kTileI * side.bytes, more ? kTileJ * side.bytes : 0, straight && past);
+           straight ? out.strides[1] : all.high * side.bytes, more ? all.wide * side.bytes : 0, straight && past);
       at[s] = tile[s].bytes;
     }
     if (straight) continue;
     for (int64_t j = 0; j < nj; ++j) {
+      for (int s = block.streams ? 1 : 0; far && s < plan.sides; ++s) {
+        if (moves_on[s]) ask_for(at[s] + kRowsAhead * plan.side[s].strides[1], ni * stride[s]);
+      }
       run_piece(t, block, buffer, direct, at, stride, ni);
-      for (int s = 0; s < plan.sides; ++s) at[s] += turned[s] ? kTileI * plan.side[s].bytes : plan.side[s].strides[1];
+      for (int s = 0; s < plan.sides; ++s) at[s] += turned[s] ? all.high * plan.side[s].bytes : plan.side[s].strides[1];
     }
   }
   if (straight && past) stream_end();
@@ -429,30 +460,22 @@ void walk_tiles(const Task& t, int64_t begin, int64_t end) {
 
 // Chooses the walk and runs it on the threads.
 void run_task(Task& t, int64_t grain) {
+  const auto share_out = [&](int64_t items, int64_t of_item, auto walk_items) {
+    const int64_t least = grain / of_item;
+    parallel_sweep(0, items, least > 0 ? least : 1, [&](int64_t b, int64_t e) {
+      walk_items(t, b, e);
+      if (t.streams) stream_end();
+    });
+  };
   if (make_tiles(t.plan)) {
-    const int64_t tiles = grain / (kTileI * kTileJ);
-    return parallel_sweep(0, count_tiles(t.plan), tiles > 0 ? tiles : 1,
-                          [&](int64_t b, int64_t e) { walk_tiles(t, b, e); });
+    const Tiling all(t);
+    return share_out(all.n, all.high * all.wide, walk_tiles);
   }
-  if (copies_rows(t)) {
-    const int64_t run = t.plan.sizes[0], least = grain / run;
-    return parallel_sweep(0, t.plan.total / run, least > 0 ? least : 1,
-                          [&](int64_t b, int64_t e) { walk_copied_rows(t, b, e); });
-  }
-  if (makes_row_blocks(t)) {
-    const int64_t run = t.plan.sizes[0], least = grain / run;
-    return parallel_sweep(0, t.plan.total / run, least > 0 ? least : 1,
-                          [&](int64_t b, int64_t e) { walk_row_blocks(t, b, e); });
-  }
-  const bool is_short =
-      t.plan.ndim > 1 && t.plan.sizes[0] < (is_linear(t.plan, t.plan.side[0]) ? kShortRun : kPatternRun);
-  parallel_sweep(0, t.plan.total, grain, [&](int64_t b, int64_t e) {
-    if (is_short) {
-      walk_short(t, b, e);
-    } else {
-      walk_runs(t, b, e);
-    }
-  });
+  const int64_t run = t.plan.sizes[0];
+  if (copies_rows(t)) return share_out(t.plan.total / run, run, walk_copied_rows);
+  if (makes_row_blocks(t)) return share_out(t.plan.total / run, run, walk_row_blocks);
+  const bool is_short = t.plan.ndim > 1 && run < (is_linear(t.plan, t.plan.side[0]) ? kShortRun : kPatternRun);
+  share_out(t.plan.total, 1, is_short ? walk_short : walk_runs);
 }
 
 // The dtype in which a block works: 16-bit floats in float32.
@@ -486,6 +509,7 @@ void run(BlockFn fn, const PointwiseArgs& args, int inputs, DType arithmetic, DT
       block.params = args.params;
       block.int_params = args.int_params;
       call(fn, block, read_bytes, out_bytes);
+      if (past) stream_end();
     });
     return;
   }

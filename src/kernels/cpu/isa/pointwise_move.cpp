@@ -178,9 +178,16 @@ template <class T, int N, bool kPast>
 TENSORGRAD_INLINE void transpose_squares(int64_t ni, int64_t nj, const char* source, int64_t step, char* target,
                                          int64_t pitch, int64_t ahead) {
   constexpr int64_t B = sizeof(T);
-  for (int64_t j = 0; j < nj; j += N) {
+  const auto square = [=](int64_t i, int64_t j) __attribute__((always_inline)) {
+    transpose_square<T, N, kPast>(source + i * step + j * B, step, target + j * pitch + i * B, pitch, ahead);
+  };
+  if (ahead == 0) {  // from the near caches: along what is read
     for (int64_t i = 0; i < ni; i += N) {
-      transpose_square<T, N, kPast>(source + i * step + j * B, step, target + j * pitch + i * B, pitch, ahead);
+      for (int64_t j = 0; j < nj; j += N) square(i, j);
+    }
+  } else {
+    for (int64_t j = 0; j < nj; j += N) {
+      for (int64_t i = 0; i < ni; i += N) square(i, j);
     }
   }
 }
