@@ -55,3 +55,18 @@ def test_softmax_of_long_rows_in_a_graph():
     step = tg.cuda.graphed(lambda: F.softmax(x, -1))
     for _ in range(3):
         close(step(), F.softmax(x.cpu().double(), -1), "float32", 1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows, n", [(1, 4100), (3, 8192), (301, 8188), (270, 16384), (290, 9000), (140, 32768)])
+def test_layer_norm_of_long_rows(rows, n, dtype):
+    x, g = numbers((rows, n), dtype), numbers((rows, n), dtype, 1)
+    weight, bias = 1 + numbers((n,), dtype, 2) / 4, numbers((n,), dtype, 3)
+    results = []
+    for device, kind in (("cuda", x.dtype), ("cpu", tg.float64)):
+        leaves = [t.to(device).to(kind).detach().requires_grad_() for t in (x, weight, bias)]
+        y = F.layer_norm(leaves[0], (n,), leaves[1], leaves[2])
+        y.backward(g.to(device).to(kind))
+        results.append([y, *(leaf.grad for leaf in leaves)])
+    for ours, expected, scale in zip(*results, (10, 10, rows**0.5, rows**0.5)):
+        close(ours, expected, dtype, scale)

@@ -7,6 +7,8 @@
 #include <cooperative_groups.h>
 
 #include <algorithm>
+#include <atomic>
+#include <iterator>
 #include <type_traits>
 
 #include "kernels/cuda/launch.cuh"
@@ -266,6 +268,28 @@ void with_cluster(int64_t n, Body body) {
   body(integral_constant<int, 8>());
 }
 
+// How many clusters of a kernel the device holds at once: fewer than its multiprocessors could where their groups are
+// no multiples of a cluster. A cluster more than that would run alone at the end.
+template <auto Kernel>
+int64_t resident_clusters(int cluster) {
+  static std::atomic<int> known[64];  // by device
+  const auto device = static_cast<size_t>(current_device());
+  int count = device < std::size(known) ? known[device].load(std::memory_order_relaxed) : 0;
+  if (count > 0) return count;
+  cudaLaunchAttribute size{};
+  size.id = cudaLaunchAttributeClusterDimension;
+  size.val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = static_cast<unsigned>(cluster), config.blockDim = kClusterThreads;
+  config.attrs = &size, config.numAttrs = 1;
+  if (cudaOccupancyMaxActiveClusters(&count, Kernel, &config) != cudaSuccess || count < 1) {
+    cudaGetLastError();
+    count = std::max(1, multiprocessors() / cluster);
+  }
+  if (device < std::size(known)) known[device].store(count, std::memory_order_relaxed);
+  return count;
+}
+
 template <class T>
 void finish(int64_t groups, int64_t n, const T* partials, T* dweight, T* dbias) {
   launch<finish_kernel<T>>("layer_norm backward", static_cast<unsigned>((2 * n + 31) / 32), dim3(32, 16), groups, n,
@@ -298,13 +322,12 @@ void quad_norm_backward(int64_t rows, int64_t n, const T* g, const T* x, const T
   const bool sums = dweight || dbias;
   if (n > 4096 && has_clusters()) {
     return with_cluster(n, [&](auto cluster) {
-      const int64_t resident = int64_t{multiprocessors()} * 512 / kClusterThreads / cluster.value,
-                    groups = sums ? std::min(resident, (rows + 3) / 4) : rows;
+      constexpr auto kKernel = backward_cluster_kernel<T, Centre, cluster.value>;
+      const int64_t groups = sums ? std::min(resident_clusters<kKernel>(cluster.value), (rows + 3) / 4) : rows;
       const Scratch scratch(sums ? static_cast<size_t>(groups * 2 * n) * sizeof(T) : 1);
       T* partials = sums ? scratch.as<T>() : nullptr;
-      launch<backward_cluster_kernel<T, Centre, cluster.value>>(
-          "layer_norm backward", static_cast<unsigned>(groups * cluster.value), kClusterThreads, rows,
-          static_cast<int>(n), g, x, mean, rstd, weight, dx, partials);
+      launch<kKernel>("layer_norm backward", static_cast<unsigned>(groups * cluster.value), kClusterThreads, rows,
+                      static_cast<int>(n), g, x, mean, rstd, weight, dx, partials);
       if (sums) finish<T>(groups, n, partials, dweight, dbias);
     });
   }
