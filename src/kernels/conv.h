@@ -30,7 +30,8 @@ struct ConvShape {
   int64_t pad_depth = 0, pad_height = 0, pad_width = 0;
   int64_t dilation_depth = 1, dilation_height = 1, dilation_width = 1;
   // Whether input and output (and their gradients) lie with the channels last, (batch, height, width, channels); only
-  // where ConvFunctions::takes_channels_last says so.
+  // where takes_channels_last says so. The weight and its gradient lie (out, height, width, in / groups) then where
+  // ConvKernels::weight_follows, and as above elsewhere.
   bool channels_last = false;
 };
 
@@ -53,6 +54,7 @@ struct HalfConvFunctions {
                   bool relu, void* output) = nullptr;
   bool (*backward)(DType type, const ConvShape& shape, const void* grad_output, const void* input, const void* weight,
                    void* grad_input, void* grad_weight, void* grad_bias) = nullptr;
+  bool (*takes_channels_last)(DType type, const ConvShape& shape) = nullptr;
 };
 
 // One device's convolutions.
@@ -60,6 +62,7 @@ struct ConvKernels {
   ConvFunctions<float> f32;
   ConvFunctions<double> f64;
   HalfConvFunctions half;  // null where the device has none
+  bool weight_follows = false;
 };
 
 namespace cpu {

@@ -32,50 +32,6 @@ Tensor prepared(const Tensor& t, DType dtype) {
   return contiguous(t.dtype() == dtype ? t : cast(t, dtype));
 }
 
-// Writes `out`. All arguments are dense and of out's dtype.
-void run_forward(const ConvGeometry& q, const Tensor& input, const Tensor& weight, const Tensor& bias, Tensor& out) {
-  const ConvKernels& k = kernels(input.device()).conv;
-  const auto run = [&]<class T>(const ConvFunctions<T>& functions) {
-    require_kernel(functions.forward, "convolution", input.device())(q.shape, pointer<T>(input), pointer<T>(weight),
-                                                                     pointer<T>(bias), false, pointer<T>(out));
-  };
-  if (input.dtype() == DType::float32) return run(k.f32);
-  if (input.dtype() == DType::float64) return run(k.f64);
-  if (k.half.forward(input.dtype(), q.shape, pointer<void>(input), pointer<void>(weight), pointer<void>(bias), false,
-                     pointer<void>(out)))
-    return;
-  const NoGradGuard guard;
-  Tensor wide = detail::make_empty(q.output_sizes(), DType::float32, input.device());
-  run_forward(q, prepared(input, DType::float32), prepared(weight, DType::float32), prepared(bias, DType::float32),
-              wide);
-  out.copy_(wide);
-}
-
-// Writes those of grads (input, weight, bias) that are defined.
-void run_backward(const ConvGeometry& q, const Tensor& g, const Tensor& input, const Tensor& weight,
-                  const Grads<3>& grads) {
-  const ConvKernels& k = kernels(g.device()).conv;
-  const auto run = [&]<class T>(const ConvFunctions<T>& functions) {
-    require_kernel(functions.backward, "convolution backward", g.device())(q.shape, pointer<T>(g), pointer<T>(input),
-                                                                           pointer<T>(weight), pointer<T>(grads[0]),
-                                                                           pointer<T>(grads[1]), pointer<T>(grads[2]));
-  };
-  if (g.dtype() == DType::float32) return run(k.f32);
-  if (g.dtype() == DType::float64) return run(k.f64);
-  if (k.half.backward(g.dtype(), q.shape, pointer<void>(g), pointer<void>(input), pointer<void>(weight),
-                      pointer<void>(grads[0]), pointer<void>(grads[1]), pointer<void>(grads[2])))
-    return;
-  const NoGradGuard guard;
-  Grads<3> wide;
-  for (size_t i = 0; i < 3; ++i) {
-    if (grads[i].defined()) wide[i] = detail::make_empty(grads[i].sizes(), DType::float32, g.device());
-  }
-  run_backward(q, prepared(g, DType::float32), prepared(input, DType::float32), prepared(weight, DType::float32), wide);
-  for (size_t i = 0; i < 3; ++i) {
-    if (grads[i].defined()) Tensor(grads[i]).copy_(wide[i]);
-  }
-}
-
 // Strides of a dense (N, C, H, W) whose channels lie last in memory.
 Shape last_strides(IntArrayRef sizes) {
   return Shape{sizes[1] * sizes[2] * sizes[3], 1, sizes[3] * sizes[1], sizes[1]};
@@ -89,33 +45,103 @@ bool lies_channels_last(const Tensor& t) {
   return true;
 }
 
-// An input or output, dense in the order that the shape's kernels take.
-Tensor ordered(const ConvGeometry& q, const Tensor& t) {
-  if (!q.shape.channels_last) return contiguous(t);
+// Dense with the channels last, or in the order of the sizes.
+Tensor ordered(bool last, const Tensor& t) {
+  if (!last) return contiguous(t);
   return lies_channels_last(t) ? t : contiguous(t.permute({0, 2, 3, 1})).permute({0, 3, 1, 2});
 }
-// Memory for one.
-Tensor empty_ordered(const ConvGeometry& q, IntArrayRef sizes, const Tensor& like) {
-  if (!q.shape.channels_last) return detail::make_empty(sizes, like.dtype(), like.device());
+Tensor empty_ordered(bool last, IntArrayRef sizes, const Tensor& like) {
+  if (!last) return detail::make_empty(sizes, like.dtype(), like.device());
   return detail::make_empty_strided(sizes, last_strides(sizes), like.dtype(), like.device());
+}
+// An input or output, dense in the order that the shape's kernels take; memory for one.
+Tensor ordered(const ConvGeometry& q, const Tensor& t) { return ordered(q.shape.channels_last, t); }
+Tensor empty_ordered(const ConvGeometry& q, IntArrayRef sizes, const Tensor& like) {
+  return empty_ordered(q.shape.channels_last, sizes, like);
+}
+bool weight_is_last(const ConvGeometry& q, const Tensor& like) {
+  return q.shape.channels_last && kernels(like.device()).conv.weight_follows;
 }
 // Whether x lies with the channels last, and its device computes the shape so.
 bool stays_channels_last(const ConvGeometry& q, const Tensor& x) {
   if (!lies_channels_last(x) || x.is_contiguous()) return false;
   const auto& conv = kernels(x.device()).conv;
+  if (is_half(x.dtype())) return conv.half.takes_channels_last && conv.half.takes_channels_last(x.dtype(), q.shape);
   const auto takes = x.dtype() == DType::float32   ? conv.f32.takes_channels_last
                      : x.dtype() == DType::float64 ? conv.f64.takes_channels_last
                                                    : nullptr;
   return takes && takes(q.shape);
 }
 
+// The same with every array in the order of its sizes.
+ConvGeometry in_order(ConvGeometry q) {
+  q.shape.channels_last = false;
+  return q;
+}
+
+// Writes `out`. All arguments are dense (input and out `ordered`) and of out's dtype.
+void run_forward(const ConvGeometry& q, const Tensor& input, const Tensor& given_weight, const Tensor& bias,
+                 Tensor& out) {
+  const ConvKernels& k = kernels(input.device()).conv;
+  const NoGradGuard guard;
+  const Tensor weight = ordered(weight_is_last(q, input), given_weight);
+  const auto run = [&]<class T>(const ConvFunctions<T>& functions) {
+    require_kernel(functions.forward, "convolution", input.device())(q.shape, pointer<T>(input), pointer<T>(weight),
+                                                                     pointer<T>(bias), false, pointer<T>(out));
+  };
+  if (input.dtype() == DType::float32) return run(k.f32);
+  if (input.dtype() == DType::float64) return run(k.f64);
+  if (k.half.forward(input.dtype(), q.shape, pointer<void>(input), pointer<void>(weight), pointer<void>(bias), false,
+                     pointer<void>(out)))
+    return;
+  Tensor wide = detail::make_empty(q.output_sizes(), DType::float32, input.device());
+  run_forward(in_order(q), prepared(input, DType::float32), prepared(weight, DType::float32),
+              prepared(bias, DType::float32), wide);
+  out.copy_(wide);
+}
+
+// Writes those of grads (input, weight, bias) that are defined; g, input and the input's gradient `ordered`.
+void run_backward(const ConvGeometry& q, const Tensor& g, const Tensor& input, const Tensor& given_weight,
+                  const Grads<3>& wanted) {
+  const ConvKernels& k = kernels(g.device()).conv;
+  const NoGradGuard guard;
+  const bool last = weight_is_last(q, g);
+  const Tensor weight = given_weight.defined() ? ordered(last, given_weight) : Tensor();
+  Grads<3> grads = wanted;
+  if (last && wanted[1].defined() && !lies_channels_last(wanted[1])) {
+    grads[1] = empty_ordered(true, q.weight_sizes(), g);
+    run_backward(q, g, input, weight, grads);
+    Tensor(wanted[1]).copy_(grads[1]);
+    return;
+  }
+  const auto run = [&]<class T>(const ConvFunctions<T>& functions) {
+    require_kernel(functions.backward, "convolution backward", g.device())(q.shape, pointer<T>(g), pointer<T>(input),
+                                                                           pointer<T>(weight), pointer<T>(grads[0]),
+                                                                           pointer<T>(grads[1]), pointer<T>(grads[2]));
+  };
+  if (g.dtype() == DType::float32) return run(k.f32);
+  if (g.dtype() == DType::float64) return run(k.f64);
+  if (k.half.backward(g.dtype(), q.shape, pointer<void>(g), pointer<void>(input), pointer<void>(weight),
+                      pointer<void>(grads[0]), pointer<void>(grads[1]), pointer<void>(grads[2])))
+    return;
+  Grads<3> wide;
+  for (size_t i = 0; i < 3; ++i) {
+    if (grads[i].defined()) wide[i] = detail::make_empty(grads[i].sizes(), DType::float32, g.device());
+  }
+  const auto as_wide = [](const Tensor& t) { return prepared(t, DType::float32); };
+  run_backward(in_order(q), as_wide(g), as_wide(input), as_wide(weight), wide);
+  for (size_t i = 0; i < 3; ++i) {
+    if (grads[i].defined()) Tensor(grads[i]).copy_(wide[i]);
+  }
+}
+
 // The gradients that are asked for, in one go. g, input and weight are dense (the first two `ordered`) and of the
-// compute dtype.
+// compute dtype. The weight's lies as the weight of the call did.
 Grads<3> fused_backward(const ConvGeometry& q, const Tensor& g, const Tensor& input, const Tensor& weight,
                         bool want_input, bool want_weight, bool want_bias) {
   Grads<3> grads;
   if (want_input) grads[0] = empty_ordered(q, q.input_sizes(), g);
-  if (want_weight) grads[1] = detail::make_empty(q.weight_sizes(), g.dtype(), g.device());
+  if (want_weight) grads[1] = empty_ordered(q.weight_last, q.weight_sizes(), g);
   if (want_bias) grads[2] = detail::make_empty(q.shape.out_channels, g.dtype(), g.device());
   run_backward(q, g, input, weight, grads);
   return grads;
@@ -196,8 +222,10 @@ Tensor conv_nd(const char* op, int dims, const Tensor& input, const Tensor& weig
   ConvGeometry q = detail::conv_geometry(op, dims, x, weight, bias, stride, padding, dilation, groups);
   const DType dtype = convolution_dtype(x);
   q.shape.channels_last = stays_channels_last(q, x);
+  q.weight_last = weight_is_last(q, x) && lies_channels_last(weight) && !weight.is_contiguous();
   const Tensor out =
-      convolve(q, q.shape.channels_last ? x : prepared(x, dtype), prepared(weight, dtype), prepared(bias, dtype));
+      convolve(q, q.shape.channels_last ? x : prepared(x, dtype),
+               q.weight_last && weight.dtype() == dtype ? weight : prepared(weight, dtype), prepared(bias, dtype));
   return finished(out, x.dtype(), input.dim() == dims + 2);
 }
 

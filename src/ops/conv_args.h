@@ -31,6 +31,7 @@ inline DType compute_dtype(DType t) {
 struct ConvGeometry {
   ConvShape shape;
   int dims = 2;
+  bool weight_last = false;  // the weight came with its channels last: so does its gradient
 
   Shape input_sizes() const;
   Shape weight_sizes() const;

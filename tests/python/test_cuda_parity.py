@@ -252,6 +252,58 @@ def test_float64_attention_by_blocks(name):
         np.testing.assert_allclose(a.detach().cpu().numpy(), b.detach().numpy(), rtol=1e-10, atol=1e-12)
 
 
+CHANNELS_LAST = [  # input, weight, options
+    ((2, 8, 9, 11), (16, 8, 3, 3), {"padding": 1}),
+    ((3, 3, 12, 10), (5, 3, 5, 5), {"stride": 2, "padding": 2}),
+    ((2, 12, 7, 9), (12, 1, 3, 3), {"groups": 12, "padding": 1}),
+    ((1, 16, 8, 8), (24, 8, 1, 1), {"groups": 2}),
+    ((2, 8, 12, 12), (8, 8, 3, 3), {"dilation": 2}),
+    ((2, 7, 1, 5), (3, 7, 1, 1), {}),
+]
+
+
+@pytest.mark.parametrize("dtype", [tg.float32, tg.bfloat16, tg.float16])
+@pytest.mark.parametrize("weight_last", [False, True])
+@pytest.mark.parametrize("case", range(len(CHANNELS_LAST)))
+def test_channels_last_convolution(case, weight_last, dtype):
+    x_shape, w_shape, options = CHANNELS_LAST[case]
+    tg.manual_seed(case)
+    on_cpu = [t.to(dtype).float() for t in (tg.randn(*x_shape), tg.randn(*w_shape) * 0.2, tg.randn(w_shape[0]))]
+    x, w, b = (t.to("cuda").to(dtype) for t in on_cpu)
+    x = x.to(memory_format=tg.channels_last).requires_grad_()
+    w = (w.to(memory_format=tg.channels_last) if weight_last else w).requires_grad_()
+    b.requires_grad_()
+    for t in on_cpu:
+        t.requires_grad_()
+    y, expected = F.conv2d(x, w, b, **options), F.conv2d(*on_cpu, **options)
+    assert y.is_contiguous(memory_format=tg.channels_last)
+    g = tg.randn(*y.shape).to(dtype)
+    expected.backward(g.float())
+    y.backward(g.to("cuda"))
+    assert x.grad.is_contiguous(memory_format=tg.channels_last)
+    assert w.grad.stride() == w.stride()
+    tolerance = {tg.float32: 2e-3, tg.bfloat16: 2e-2, tg.float16: 4e-3}[dtype]  # TF32 has float16's mantissa
+    for ours, wanted in zip([y, x.grad, w.grad, b.grad], [expected, *(t.grad for t in on_cpu)], strict=True):
+        a, e = ours.detach().float().cpu().numpy(), wanted.detach().numpy()
+        assert np.abs(a - e).max() <= tolerance * np.abs(e).max()
+
+
+def test_channels_last_convolution_is_differentiable_twice():
+    found = []
+    for device, last in (("cpu", False), ("cuda", True)):
+        tg.manual_seed(1)
+        x, w = tg.randn(2, 8, 6, 5, device=device), tg.randn(8, 8, 3, 3, device=device)
+        if last:
+            x = x.to(memory_format=tg.channels_last)
+        x.requires_grad_(), w.requires_grad_()
+        y = F.conv2d(x, w, padding=1)
+        dx, dw = tg.autograd.grad((y * y).sum(), [x, w], create_graph=True)
+        ((dx * dx).sum() + (dw * dw).sum()).backward()
+        found.append([x.grad.cpu().numpy(), w.grad.cpu().numpy()])
+    for a, e in zip(*found[::-1], strict=True):
+        assert np.abs(a - e).max() <= 5e-3 * np.abs(e).max()
+
+
 def test_attention_keeps_no_matrix_of_scores():
     q = tg.randn(1, 1, 16384, 16, device="cuda", requires_grad=True)
     before = tg.cuda.memory_allocated()

@@ -55,7 +55,7 @@ using dnn::Plan;
 
 enum Direction : int { kOutput, kInputGradient, kWeightGradient };
 
-using Key = PlanKey<28>;
+using Key = PlanKey<29>;
 
 // What follows a convolution's sum.
 struct Epilogue {
@@ -79,10 +79,20 @@ struct Cache {
   cudaStream_t stream = nullptr;  // that the handle was told last
   bool stream_known = false;
   std::unordered_map<Key, Chosen, PlanKeyHash> plans;
+  std::unordered_map<Key, bool, PlanKeyHash> takes_last;
 };
 Cache& cache_of(int device) {
   static Cache* caches = new Cache[16];
   return caches[device];
+}
+
+Key key_of(const ConvShape& s, int direction, int type, Epilogue epilogue) {
+  return {{s.batch,           s.groups,         s.in_channels,  s.out_channels, s.in_depth,
+           s.in_height,       s.in_width,       s.out_depth,    s.out_height,   s.out_width,
+           s.kernel_depth,    s.kernel_height,  s.kernel_width, s.stride_depth, s.stride_height,
+           s.stride_width,    s.pad_depth,      s.pad_height,   s.pad_width,    s.dilation_depth,
+           s.dilation_height, s.dilation_width, direction,      type,           cuda::allow_tf32_conv(),
+           epilogue.bias,     epilogue.relu,    s.channels_last}};
 }
 
 // Space dims that matter: 2 unless there is depth.
@@ -110,14 +120,15 @@ dnn::Desc make_graph(dnn::Handle handle, const ConvShape& s, Direction direction
   constexpr int kOperations[3] = {dnn::kForward, dnn::kBackwardData, dnn::kBackwardFilter};
   const int compute = type == dnn::kDouble ? dnn::kDouble : dnn::kFloat;
   dnn::GraphBuilder g;
-  const int input = g.add_dense('x', type, n + 2, x), weight = g.add_dense('w', type, n + 2, w),
-            output = g.add_dense('y', type, n + 2, y);
-  int sum = epilogue ? g.inner_dense(compute, n + 2, y) : output;
+  const bool last = s.channels_last;
+  const int input = g.add_dense('x', type, n + 2, x, last), weight = g.add_dense('w', type, n + 2, w, last),
+            output = g.add_dense('y', type, n + 2, y, last);
+  int sum = epilogue ? g.inner_dense(compute, n + 2, y, last) : output;
   g.convolution(kOperations[direction], compute, numbers, input, weight, sum);
   if (epilogue.bias) {
     const int64_t b[5] = {1, s.out_channels, 1, 1, 1};
-    const int bias = g.add_dense('b', type, n + 2, b);
-    sum = g.pointwise(dnn::kAdd, compute, sum, bias, epilogue.relu ? g.inner_dense(compute, n + 2, y) : output);
+    const int bias = g.add_dense('b', type, n + 2, b, last);
+    sum = g.pointwise(dnn::kAdd, compute, sum, bias, epilogue.relu ? g.inner_dense(compute, n + 2, y, last) : output);
   }
   if (epilogue.relu) g.pointwise(dnn::kRelu, compute, sum, -1, output);
   return g.finish(handle);
@@ -139,6 +150,12 @@ bool uses_tensor_core(const dnn::Desc& config) {
   return false;
 }
 
+int64_t input_count(const ConvShape& s) { return s.batch * s.in_channels * s.in_depth * s.in_height * s.in_width; }
+int64_t weight_count(const ConvShape& s) {
+  return s.out_channels * (s.in_channels / s.groups) * s.kernel_depth * s.kernel_height * s.kernel_width;
+}
+int64_t output_count(const ConvShape& s) { return s.batch * s.out_channels * s.out_depth * s.out_height * s.out_width; }
+
 // output += bias per channel, then ReLU
 template <class T>
 struct AddBias {
@@ -158,9 +175,30 @@ struct AddBias {
   }
 };
 
+// The same where the channels lie last.
+template <class T, int W>
+void add_bias_last(int64_t channels, int64_t total, const AddBias<T>& a) {
+  launch_each("convolution's bias", total / W, [=] __device__(int64_t i) {
+    Pack<T, W> p = pack_at<W>(a.output, i);
+    const int64_t c = i % (channels / W) * W;
+#pragma unroll
+    for (int k = 0; k < W; ++k) {
+      if (a.bias) p.v[k] += a.bias[c + k];
+      if (a.relu && p.v[k] < T(0)) p.v[k] = T(0);
+    }
+    put_pack(a.output, i, p);
+  });
+}
+
 template <class T>
 void add_epilogue(const ConvShape& s, const Pointers& p, Epilogue e) {
   T* output = const_cast<T*>(static_cast<const T*>(p.y));
+  if (s.channels_last) {
+    constexpr int kWide = 16 / sizeof(T);
+    const AddBias<T> add{output, static_cast<const T*>(p.bias), e.relu};
+    const bool wide = s.out_channels % kWide == 0 && reinterpret_cast<uintptr_t>(output) % 16 == 0;
+    return (wide ? add_bias_last<T, kWide> : add_bias_last<T, 1>)(s.out_channels, output_count(s), add);
+  }
   over_planes<T>("convolution's bias", s.batch, s.out_channels, s.out_depth * s.out_height * s.out_width, {output},
                  AddBias<T>{output, static_cast<const T*>(p.bias), e.relu});
 }
@@ -235,18 +273,14 @@ Chosen choose(dnn::Handle handle, const ConvShape& s, Direction direction, int t
 // False where cuDNN has no engine for it. The epilogue follows the output alone.
 template <class T>
 bool run(const ConvShape& s, Direction direction, int type, const Pointers& p, Epilogue epilogue = {}) {
-  const bool tf32 = cuda::allow_tf32_conv();
-  const Key key{{s.batch,        s.groups,         s.in_channels,     s.out_channels,   s.in_depth,     s.in_height,
-                 s.in_width,     s.out_depth,      s.out_height,      s.out_width,      s.kernel_depth, s.kernel_height,
-                 s.kernel_width, s.stride_depth,   s.stride_height,   s.stride_width,   s.pad_depth,    s.pad_height,
-                 s.pad_width,    s.dilation_depth, s.dilation_height, s.dilation_width, direction,      type,
-                 tf32,           epilogue.bias,    epilogue.relu}};
+  const Key key = key_of(s, direction, type, epilogue);
   Cache& cache = cache_of(current_device());
   const std::lock_guard lock(cache.mutex);
   if (!cache.handle) dnn::check(api().Create(&cache.handle), "Create");
   auto it = cache.plans.find(key);
   if (it == cache.plans.end()) {
-    it = cache.plans.emplace(key, choose<T>(cache.handle, s, direction, type, tf32, p, epilogue)).first;
+    it = cache.plans.emplace(key, choose<T>(cache.handle, s, direction, type, cuda::allow_tf32_conv(), p, epilogue))
+             .first;
     cache.stream_known = false;
   }
   const Chosen& chosen = it->second;
@@ -278,14 +312,9 @@ class Aligned {
   std::optional<Scratch> copy_;
   const T* at_;
 };
-int64_t input_count(const ConvShape& s) { return s.batch * s.in_channels * s.in_depth * s.in_height * s.in_width; }
-int64_t weight_count(const ConvShape& s) {
-  return s.out_channels * (s.in_channels / s.groups) * s.kernel_depth * s.kernel_height * s.kernel_width;
-}
-
 template <class T>
 bool forward_as(int type, const ConvShape& s, const T* input, const T* weight, const T* bias, bool relu, T* output) {
-  const int64_t area = s.out_depth * s.out_height * s.out_width, total = s.batch * s.out_channels * area;
+  const int64_t total = output_count(s);
   if (total == 0) return true;
   const Aligned<T> x(input, input_count(s)), w(weight, weight_count(s)), b(bias, s.out_channels);
   const Pointers p{x, w, output, b};
@@ -296,11 +325,18 @@ bool forward_as(int type, const ConvShape& s, const T* input, const T* weight, c
   return true;
 }
 
+DType dtype_of(int type) {
+  return type == dnn::kHalf       ? DType::float16
+         : type == dnn::kBFloat16 ? DType::bfloat16
+         : type == dnn::kFloat    ? DType::float32
+                                  : DType::float64;
+}
+
 template <class T>
 bool backward_as(int type, const ConvShape& s, const T* grad_output, const T* input, const T* weight, T* grad_input,
                  T* grad_weight, T* grad_bias) {
   const int64_t area = s.out_depth * s.out_height * s.out_width;
-  const bool empty = s.batch * s.out_channels * area == 0 || s.in_channels == 0;
+  const bool empty = output_count(s) == 0 || s.in_channels == 0;
   const auto zero = [&](T* p, int64_t n) {
     if (p && n) check(cudaMemsetAsync(p, 0, static_cast<size_t>(n) * sizeof(T), stream()), "convolution");
   };
@@ -313,13 +349,50 @@ bool backward_as(int type, const ConvShape& s, const T* grad_output, const T* in
     }
   } else {
     const Aligned<T> x(grad_weight ? input : nullptr, input_count(s)),
-        w(grad_input ? weight : nullptr, weight_count(s)), g(grad_output, s.batch * s.out_channels * area);
+        w(grad_input ? weight : nullptr, weight_count(s)), g(grad_output, output_count(s));
     if (grad_input && !run<T>(s, kInputGradient, type, {grad_input, w, g, nullptr})) return false;
     if (grad_weight && !run<T>(s, kWeightGradient, type, {x, grad_weight, g, nullptr})) return false;
   }
-  if (grad_bias) sum_channels(grad_output, grad_bias, s.batch, s.out_channels, area);
+  if (grad_bias && s.channels_last) {
+    sum_rows(dtype_of(type), s.batch * area, s.out_channels, grad_output, s.out_channels, 1, grad_bias);
+  } else if (grad_bias) {
+    sum_channels(grad_output, grad_bias, s.batch, s.out_channels, area);
+  }
   return true;
 }
+
+// Whether cuDNN has engines for a shape with the channels last, in all three directions.
+bool takes_last(int type, const ConvShape& given) {
+  if (space_dims(given) != 2 || output_count(given) == 0 || given.in_channels == 0) return false;
+  ConvShape s = given;
+  s.channels_last = true;
+  constexpr int kEvery = 3;
+  const Key key = key_of(s, kEvery, type, {});
+  Cache& cache = cache_of(current_device());
+  const std::lock_guard lock(cache.mutex);
+  if (const auto it = cache.takes_last.find(key); it != cache.takes_last.end()) return it->second;
+  if (!cache.handle) dnn::check(api().Create(&cache.handle), "Create");
+  const bool plain = type == dnn::kFloat && !cuda::allow_tf32_conv();
+  const auto has_engine = [&](Direction direction) {
+    const dnn::Desc graph = make_graph(cache.handle, s, direction, type, {});
+    for (int mode : {dnn::kModeA, dnn::kModeFallback}) {
+      for (dnn::Desc& config : dnn::suggestions(graph, mode, 24)) {
+        if (plain && uses_tensor_core(config)) continue;
+        const Plan plan = dnn::make_plan(cache.handle, std::move(config));
+        if (plan && plan.workspace <= kMostWorkspace) return true;
+      }
+    }
+    return false;
+  };
+  bool takes = false;
+  try {
+    takes = has_engine(kOutput) && has_engine(kInputGradient) && has_engine(kWeightGradient);
+  } catch (const Error&) {  // cuDNN refuses the graph
+    cudaGetLastError();
+  }
+  return cache.takes_last.emplace(key, takes).first->second;
+}
+int type_of(DType t) { return t == DType::float16 ? dnn::kHalf : t == DType::bfloat16 ? dnn::kBFloat16 : dnn::kFloat; }
 
 void require(bool done, const ConvShape& s) {
   TENSORGRAD_CHECK(done, NotImplementedError, "convolution: cuDNN offers no engine for batch ", s.batch, ", channels ",
@@ -364,9 +437,11 @@ bool half_backward(DType dtype, const ConvShape& s, const void* grad_output, con
 }  // namespace
 
 void fill(ConvKernels& k) {
-  k.f32 = {forward<float, dnn::kFloat>, backward<float, dnn::kFloat>};
+  k.f32 = {forward<float, dnn::kFloat>, backward<float, dnn::kFloat>,
+           [](const ConvShape& s) { return takes_last(dnn::kFloat, s); }};
   k.f64 = {forward<double, dnn::kDouble>, backward<double, dnn::kDouble>};
-  k.half = {half_forward, half_backward};
+  k.half = {half_forward, half_backward, [](DType t, const ConvShape& s) { return takes_last(type_of(t), s); }};
+  k.weight_follows = true;
 }
 
 }  // namespace tensorgrad::gpu

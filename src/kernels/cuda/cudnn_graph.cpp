@@ -25,17 +25,20 @@ int GraphBuilder::add_tensor(int64_t id, int type, const Dims& sizes, const Dims
 namespace {
 struct DenseStrides {
   int64_t n[5];
-  DenseStrides(int dims, const int64_t* sizes) {
+  DenseStrides(int dims, const int64_t* sizes, bool last) {
     int64_t step = 1;
-    for (int i = dims - 1; i >= 0; --i) n[i] = step, step *= sizes[i];
+    if (last) n[1] = step, step *= sizes[1];
+    for (int i = dims - 1; i >= 0; --i) {
+      if (!last || i != 1) n[i] = step, step *= sizes[i];
+    }
   }
 };
 }  // namespace
-int GraphBuilder::add_dense(int64_t id, int type, int dims, const int64_t* sizes) {
-  return keep_tensor(id, type, dims, sizes, DenseStrides(dims, sizes).n);
+int GraphBuilder::add_dense(int64_t id, int type, int dims, const int64_t* sizes, bool last) {
+  return keep_tensor(id, type, dims, sizes, DenseStrides(dims, sizes, last).n);
 }
-int GraphBuilder::inner_dense(int type, int dims, const int64_t* sizes) {
-  return keep_tensor(next_++, type, dims, sizes, DenseStrides(dims, sizes).n, true);
+int GraphBuilder::inner_dense(int type, int dims, const int64_t* sizes, bool last) {
+  return keep_tensor(next_++, type, dims, sizes, DenseStrides(dims, sizes, last).n, true);
 }
 int GraphBuilder::inner(int type, const Dims& sizes, const Dims& strides) {
   return keep_tensor(next_++, type, 4, sizes.n, strides.n, true);

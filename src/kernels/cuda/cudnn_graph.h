@@ -60,11 +60,11 @@ class GraphBuilder {
 
   // A tensor in memory; by_value: one number on the host.
   int add_tensor(int64_t id, int type, const Dims& sizes, const Dims& strides, bool by_value = false);
-  // One without gaps, of up to 5 dimensions.
-  int add_dense(int64_t id, int type, int dims, const int64_t* sizes);
+  // One without gaps, of up to 5 dimensions; last: with the second of them last in memory.
+  int add_dense(int64_t id, int type, int dims, const int64_t* sizes, bool last = false);
   // One that is never in memory.
   int inner(int type, const Dims& sizes, const Dims& strides);
-  int inner_dense(int type, int dims, const int64_t* sizes);
+  int inner_dense(int type, int dims, const int64_t* sizes, bool last = false);
 
   int pointwise(int mode, int compute, int x, int b, int y, int t = -1, int axis = -1);
   int matmul(int a, int b, int c);
