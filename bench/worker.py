@@ -64,7 +64,8 @@ class Worker:
 
     @staticmethod
     def array(tensor: Any) -> np.ndarray:
-        return np.array(tensor.detach().cpu().numpy())
+        tensor = tensor.detach().cpu()
+        return np.array((tensor.float() if tensor.element_size() == 2 else tensor).numpy())
 
     def forward(self) -> Any:
         if self.case.module == "nn.MultiheadAttention":
@@ -125,11 +126,11 @@ class Worker:
         self.wait()
         return time.perf_counter() - begin
 
-    def shape(self, name: str, result: str) -> dict[str, Any]:
+    def shape(self, name: str, result: str, dtype: str) -> dict[str, Any]:
         """Gets one of bench/shapes.py ready to be measured; writes its output and gradients to the file `result`."""
         from bench.shapes import Prepared
 
-        prepared = Prepared(self.lib, name)
+        prepared = Prepared(self.lib, name, self.device, dtype)
         self.forward = prepared.forward
         self.parameters = prepared.leaves
         self.gradient = prepared.gradient()
