@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/computed.h"
 #include "kernels/cpu/isa.h"
 #include "tensorgrad/export.h"
 
@@ -16,19 +17,21 @@ struct ClassLoss {
   bool mean = false;     // with reduce: divided by the sum of the targets' weights
 };
 
+// What a forward pass keeps for the backward is of type C: T, or float32 for 16-bit floats.
 template <class T>
 struct LossFunctions {
+  using C = Computed<T>;
   // out = -weight[t] * log softmax(x)[t], with smoothing e:
   //   (1 - e) * weight[t] * (L - x[t]) + e / classes * sum over c of weight[c] * (L - x[c]),   L = log sum exp(x).
   // Keeps L in log_sum (batch, spatial) and the sum of the targets' weights in total_weight (one value).
   // Returns the position of a target that is no class, or -1.
-  int64_t (*cross_entropy_forward)(const ClassLoss& s, const T* x, T* log_sum, T* out, T* total_weight);
+  int64_t (*cross_entropy_forward)(const ClassLoss& s, const T* x, C* log_sum, T* out, C* total_weight);
   // grad: one value (reduce) or (batch, spatial).
-  void (*cross_entropy_backward)(const ClassLoss& s, const T* x, const T* log_sum, const T* grad, const T* total_weight,
+  void (*cross_entropy_backward)(const ClassLoss& s, const T* x, const C* log_sum, const T* grad, const C* total_weight,
                                  T* dx);
   // out = -weight[t] * x[t] of log-probabilities x.
-  int64_t (*nll_forward)(const ClassLoss& s, const T* x, T* out, T* total_weight);
-  void (*nll_backward)(const ClassLoss& s, const T* grad, const T* total_weight, T* dx);
+  int64_t (*nll_forward)(const ClassLoss& s, const T* x, T* out, C* total_weight);
+  void (*nll_backward)(const ClassLoss& s, const T* grad, const C* total_weight, T* dx);
 
   // out (count, size) = rows of weight (rows, size). Returns the position of an index outside [0, rows), or -1.
   int64_t (*embedding_forward)(int64_t count, int64_t rows, int64_t size, const T* weight, const int64_t* index,
@@ -45,6 +48,8 @@ struct LossFunctions {
 struct LossKernels {
   LossFunctions<float> f32;
   LossFunctions<double> f64;
+  LossFunctions<BFloat16> bf16 = {};  // a device may lack these two, or the embeddings of them
+  LossFunctions<Half> f16 = {};
 };
 
 namespace cpu {

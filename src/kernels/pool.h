@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/isa.h"
+#include "tensorgrad/dtype.h"
 #include "tensorgrad/export.h"
 
 namespace tensorgrad {
@@ -49,6 +50,8 @@ struct PoolFunctions {
 struct PoolKernels {
   PoolFunctions<float> f32;
   PoolFunctions<double> f64;
+  PoolFunctions<BFloat16> bf16 = {};  // computed in float32; a device may lack these two
+  PoolFunctions<Half> f16 = {};
 };
 
 namespace cpu {

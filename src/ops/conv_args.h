@@ -6,6 +6,7 @@
 
 #include "core/check.h"
 #include "core/tensor_make.h"
+#include "kernels/computed.h"
 #include "kernels/conv.h"
 #include "kernels/table.h"
 #include "tensorgrad/ops/conv.h"
@@ -20,12 +21,6 @@ struct SpaceValues {
 
 // ValueError unless `given` has one value or `dims` of them.
 SpaceValues space_values(std::string_view op, const char* name, IntArrayRef given, int dims);
-
-// Convolutions and pools are computed in float32 or float64: float16, bfloat16 and float32 in the first, the others in
-// the second (exact for integers below 2^53).
-inline DType compute_dtype(DType t) {
-  return t == DType::float32 || t == DType::float16 || t == DType::bfloat16 ? DType::float32 : DType::float64;
-}
 
 // A convolution whose arguments have been checked: its shape, and how many of the three space dimensions exist.
 struct ConvGeometry {

@@ -44,14 +44,24 @@ std::vector<int64_t> range(int64_t begin, int64_t end) {
   return dims;
 }
 
-void check_affine(const char* op, const char* name, const Tensor& t, const Tensor& input, IntArrayRef sizes) {
+// `dtype`: what t should have.
+void check_affine(const char* op, const char* name, const Tensor& t, const Tensor& input, IntArrayRef sizes,
+                  DType dtype) {
   if (!t.defined()) return;
   TENSORGRAD_CHECK(t.sizes() == sizes, ShapeError, op, ": expected ", name, " of shape ", sizes, ", got ", t.sizes(),
                    " for input of shape ", input.sizes());
-  TENSORGRAD_CHECK(t.dtype() == input.dtype(), DTypeError, op, ": input is ", input.dtype(), " but ", name, " is ",
-                   t.dtype());
+  TENSORGRAD_CHECK(t.dtype() == dtype, DTypeError, op, ": input is ", input.dtype(), " but ", name, " is ", t.dtype());
 }
 Tensor to_dtype(const Tensor& t, DType dtype) { return t.defined() ? t.to(dtype) : t; }
+// What x is computed in, and its statistics are.
+Tensor widened(const Tensor& t) { return t.defined() ? t.to(detail::compute_dtype(t.dtype())) : t; }
+
+// 16-bit input on a device without kernels for it, or with weights of another dtype.
+bool goes_through_float32(const Tensor& input, const Tensor& weight, const Tensor& bias) {
+  const auto differs = [&](const Tensor& t) { return t.defined() && t.dtype() != input.dtype(); };
+  return is_half(input.dtype()) &&
+         (differs(weight) || differs(bias) || !kernels(input.device()).norm.bf16.layer_forward);
+}
 
 // Layer norm, or with centre = false RMS norm.
 Tensor layer_or_rms(const char* op, const Tensor& input, IntArrayRef shape, const Tensor& weight, const Tensor& bias,
@@ -63,23 +73,24 @@ Tensor layer_or_rms(const char* op, const Tensor& input, IntArrayRef shape, cons
                    ShapeError, op, ": normalized_shape ", shape, " is not the end of the input's shape ",
                    input.sizes());
   detail::same_device(op, {&input, &weight, &bias});
-  if (is_half(input.dtype())) {
+  if (goes_through_float32(input, weight, bias)) {
     return layer_or_rms(op, input.to(float32), shape, to_dtype(weight, float32), to_dtype(bias, float32), eps, centre)
         .to(input.dtype());
   }
-  check_affine(op, "weight", weight, input, shape);
-  check_affine(op, "bias", bias, input, shape);
+  check_affine(op, "weight", weight, input, shape, input.dtype());
+  check_affine(op, "bias", bias, input, shape, input.dtype());
   const Tensor x = packed(input), w = packed(weight), b = packed(bias);
   const int64_t n = product(shape, 0, shape.size()), rows = n == 0 ? 0 : x.numel() / n;
   Tensor out = detail::make_empty(x.sizes(), x.dtype(), x.device());
-  const Tensor rstd = detail::make_empty({rows}, x.dtype(), x.device());
-  const Tensor mean = centre ? detail::make_empty({rows}, x.dtype(), x.device()) : Tensor();
+  const DType kept = detail::compute_dtype(x.dtype());
+  const Tensor rstd = detail::make_empty({rows}, kept, x.device());
+  const Tensor mean = centre ? detail::make_empty({rows}, kept, x.device()) : Tensor();
   if (x.numel() > 0) {
-    dispatch_float(x.dtype(), op, [&](auto t) {
+    dispatch_stored(x.dtype(), op, [&](auto t) {
       using T = decltype(t);
       functions_of<T>(kernels(x.device()).norm)
           .layer_forward(rows, n, pointer<T>(x), pointer<T>(w), pointer<T>(b), eps, centre, pointer<T>(out),
-                         pointer<T>(mean), pointer<T>(rstd));
+                         pointer<Computed<T>>(mean), pointer<Computed<T>>(rstd));
     });
   }
   if (!should_record(input, weight, bias)) return out;
@@ -88,10 +99,10 @@ Tensor layer_or_rms(const char* op, const Tensor& input, IntArrayRef shape, cons
     const Tensor xs = sx(c), ws = sw.defined() ? sw(c) : Tensor();
     const auto lead = range(0, xs.dim() - k);
     if (grad_mode()) {
-      const NormFormula f(up, xs, ws, range(xs.dim() - k, xs.dim()), eps, centre);
-      const auto summed = [&](const Tensor& t) { return lead.empty() ? t : t.sum(lead); };
-      return {c.needs(0) ? f.dx() : Tensor(), c.needs(1) ? summed(up * f.normal) : Tensor(),
-              c.needs(2) ? summed(up) : Tensor()};
+      const NormFormula f(widened(up), widened(xs), widened(ws), range(xs.dim() - k, xs.dim()), eps, centre);
+      const auto summed = [&](const Tensor& t) { return (lead.empty() ? t : t.sum(lead)).to(xs.dtype()); };
+      return {c.needs(0) ? f.dx().to(xs.dtype()) : Tensor(), c.needs(1) ? summed(f.g * f.normal) : Tensor(),
+              c.needs(2) ? summed(f.g) : Tensor()};
     }
     const Tensor g = packed(up), xp = packed(xs), wp = packed(ws);
     const auto made = [&](bool needed, IntArrayRef sizes) {
@@ -105,10 +116,11 @@ Tensor layer_or_rms(const char* op, const Tensor& input, IntArrayRef shape, cons
       }
       return d;
     }
-    dispatch_float(xp.dtype(), op, [&](auto t) {
+    dispatch_stored(xp.dtype(), op, [&](auto t) {
       using T = decltype(t);
+      using C = Computed<T>;
       functions_of<T>(kernels(xp.device()).norm)
-          .layer_backward(rows, n, pointer<T>(g), pointer<T>(xp), pointer<T>(mean), pointer<T>(rstd), pointer<T>(wp),
+          .layer_backward(rows, n, pointer<T>(g), pointer<T>(xp), pointer<C>(mean), pointer<C>(rstd), pointer<T>(wp),
                           centre, pointer<T>(d[0]), pointer<T>(d[1]), pointer<T>(d[2]));
     });
     return d;
@@ -140,13 +152,15 @@ std::vector<int64_t> all_but_channels(int64_t dims) {
   return over;
 }
 
-Grads<3> empty_gradients(const Context& c, const Tensor& x, int64_t channels) {
-  const auto made = [&](bool needed, IntArrayRef sizes) {
-    Tensor t = needed ? detail::make_empty(sizes, x.dtype(), x.device()) : Tensor();
+// Of x, and of weight and bias, which have the dtype `affine`.
+Grads<3> empty_gradients(const Context& c, const Tensor& x, int64_t channels, DType affine) {
+  const auto made = [&](bool needed, IntArrayRef sizes, DType dtype) {
+    Tensor t = needed ? detail::make_empty(sizes, dtype, x.device()) : Tensor();
     if (needed && x.numel() == 0) t.zero_();
     return t;
   };
-  return {made(c.needs(0), x.sizes()), made(c.needs(1), {channels}), made(c.needs(2), {channels})};
+  return {made(c.needs(0), x.sizes(), x.dtype()), made(c.needs(1), {channels}, affine),
+          made(c.needs(2), {channels}, affine)};
 }
 
 }  // namespace
@@ -181,22 +195,23 @@ Tensor group_norm(const Tensor& input, int64_t num_groups, const Tensor& weight,
   detail::same_device("group_norm", {&input, &weight, &bias});
   TENSORGRAD_CHECK(num_groups > 0 && s.channels % num_groups == 0, ValueError, "group_norm: ", s.channels,
                    " channels do not split into ", num_groups, " groups");
-  if (is_half(input.dtype())) {
+  if (goes_through_float32(input, weight, bias)) {
     return group_norm(input.to(float32), num_groups, to_dtype(weight, float32), to_dtype(bias, float32), eps)
         .to(input.dtype());
   }
-  check_affine("group_norm", "weight", weight, input, {s.channels});
-  check_affine("group_norm", "bias", bias, input, {s.channels});
+  check_affine("group_norm", "weight", weight, input, {s.channels}, input.dtype());
+  check_affine("group_norm", "bias", bias, input, {s.channels}, input.dtype());
   const Tensor x = packed(input), w = packed(weight), b = packed(bias);
   Tensor out = detail::make_empty(x.sizes(), x.dtype(), x.device());
-  const Tensor mean = detail::make_empty({s.batch * num_groups}, x.dtype(), x.device());
-  const Tensor rstd = detail::make_empty({s.batch * num_groups}, x.dtype(), x.device());
+  const DType kept = detail::compute_dtype(x.dtype());
+  const Tensor mean = detail::make_empty({s.batch * num_groups}, kept, x.device());
+  const Tensor rstd = detail::make_empty({s.batch * num_groups}, kept, x.device());
   if (x.numel() > 0) {
-    dispatch_float(x.dtype(), "group_norm", [&](auto t) {
+    dispatch_stored(x.dtype(), "group_norm", [&](auto t) {
       using T = decltype(t);
       functions_of<T>(kernels(x.device()).norm)
           .group_forward(s.batch, s.channels, s.spatial, num_groups, pointer<T>(x), pointer<T>(w), pointer<T>(b), eps,
-                         pointer<T>(out), pointer<T>(mean), pointer<T>(rstd));
+                         pointer<T>(out), pointer<Computed<T>>(mean), pointer<Computed<T>>(rstd));
     });
   }
   if (!should_record(input, weight, bias)) return out;
@@ -205,26 +220,102 @@ Tensor group_norm(const Tensor& input, int64_t num_groups, const Tensor& weight,
     const Tensor xs = sx(c), ws = sw.defined() ? sw(c) : Tensor();
     if (grad_mode()) {
       const std::vector<int64_t> grouped{s.batch, num_groups, s.channels / num_groups, s.spatial};
-      const Tensor wide = ws.defined() ? ws.reshape({1, num_groups, s.channels / num_groups, 1}) : Tensor();
-      const NormFormula f(up.reshape(grouped), xs.reshape(grouped), wide, {2, 3}, eps, true);
-      const auto summed = [&](const Tensor& t) { return t.sum({0, 3}).reshape({s.channels}); };
-      return {c.needs(0) ? f.dx().reshape(xs.sizes()) : Tensor(), c.needs(1) ? summed(f.g * f.normal) : Tensor(),
-              c.needs(2) ? summed(f.g) : Tensor()};
+      const Tensor wide = ws.defined() ? widened(ws).reshape({1, num_groups, s.channels / num_groups, 1}) : Tensor();
+      const NormFormula f(widened(up).reshape(grouped), widened(xs).reshape(grouped), wide, {2, 3}, eps, true);
+      const auto summed = [&](const Tensor& t) { return t.sum({0, 3}).reshape({s.channels}).to(xs.dtype()); };
+      return {c.needs(0) ? f.dx().reshape(xs.sizes()).to(xs.dtype()) : Tensor(),
+              c.needs(1) ? summed(f.g * f.normal) : Tensor(), c.needs(2) ? summed(f.g) : Tensor()};
     }
     const Tensor g = packed(up), xp = packed(xs), wp = packed(ws);
-    Grads<3> d = empty_gradients(c, xp, s.channels);
+    Grads<3> d = empty_gradients(c, xp, s.channels, xp.dtype());
     if (xp.numel() == 0) return d;
-    dispatch_float(xp.dtype(), "group_norm", [&](auto t) {
+    dispatch_stored(xp.dtype(), "group_norm", [&](auto t) {
       using T = decltype(t);
+      using C = Computed<T>;
       functions_of<T>(kernels(xp.device()).norm)
-          .group_backward(s.batch, s.channels, s.spatial, num_groups, pointer<T>(g), pointer<T>(xp), pointer<T>(mean),
-                          pointer<T>(rstd), pointer<T>(wp), pointer<T>(d[0]), pointer<T>(d[1]), pointer<T>(d[2]));
+          .group_backward(s.batch, s.channels, s.spatial, num_groups, pointer<T>(g), pointer<T>(xp), pointer<C>(mean),
+                          pointer<C>(rstd), pointer<T>(wp), pointer<T>(d[0]), pointer<T>(d[1]), pointer<T>(d[2]));
     });
     return d;
   };
   record("NativeGroupNorm", out, inputs(input, weight, bias), gradient);
   return out;
 }
+
+namespace {
+
+// batch_norm with its sizes checked; weights and running statistics of the dtype that x is computed in.
+Tensor batch_norm_of(const Tensor& input, const ChannelShape& s, const Tensor& running_mean, const Tensor& running_var,
+                     const Tensor& weight, const Tensor& bias, bool training, double momentum, double eps) {
+  const DType kept = detail::compute_dtype(input.dtype());
+  for (const auto& [name, t] : {std::pair("weight", &weight), std::pair("bias", &bias),
+                                std::pair("running_mean", &running_mean), std::pair("running_var", &running_var)}) {
+    check_affine("batch_norm", name, *t, input, {s.channels}, kept);
+  }
+  const Tensor x = packed(input), w = packed(weight), b = packed(bias);
+  Tensor out = detail::make_empty(x.sizes(), x.dtype(), x.device());
+  Tensor mean, rstd;
+  const auto& table = kernels(x.device()).norm;
+  if (training) {
+    mean = detail::make_empty({s.channels}, kept, x.device());
+    rstd = detail::make_empty({s.channels}, kept, x.device());
+    TENSORGRAD_CHECK((!running_mean.defined() || running_mean.is_contiguous()) &&
+                         (!running_var.defined() || running_var.is_contiguous()),
+                     ValueError, "batch_norm: running_mean and running_var must be contiguous");
+  } else {
+    const NoGradGuard guard;
+    mean = running_mean.contiguous();
+    rstd = (running_var + eps).rsqrt();
+  }
+  if (x.numel() > 0) {
+    dispatch_stored(x.dtype(), "batch_norm", [&](auto t) {
+      using T = decltype(t);
+      using C = Computed<T>;
+      const auto& f = functions_of<T>(table);
+      if (training) {
+        f.batch_stats(s.batch, s.channels, s.spatial, pointer<T>(x), eps, momentum, pointer<C>(running_mean),
+                      pointer<C>(running_var), pointer<C>(mean), pointer<C>(rstd));
+      }
+      f.batch_apply(s.batch, s.channels, s.spatial, pointer<T>(x), pointer<C>(mean), pointer<C>(rstd), pointer<C>(w),
+                    pointer<C>(b), pointer<T>(out));
+    });
+  }
+  if (!should_record(input, weight, bias)) return out;
+  const auto gradient = [sx = Saved(input), sw = Saved(weight), mean, rstd, s, training, eps](
+                            const Tensor& up, const Context& c) -> Grads<3> {
+    const Tensor xs = sx(c), ws = sw.defined() ? sw(c) : Tensor();
+    const int64_t dims = xs.dim();
+    if (grad_mode()) {
+      const Tensor wide = by_channel(ws, dims), v = widened(xs), u = widened(up);
+      const auto over = all_but_channels(dims);
+      if (!training) {
+        const Tensor scale = by_channel(rstd, dims);
+        const Tensor normal = (v - by_channel(mean, dims)) * scale;
+        return {c.needs(0) ? ((wide.defined() ? u * wide : u) * scale).to(xs.dtype()) : Tensor(),
+                c.needs(1) ? (u * normal).sum(over) : Tensor(), c.needs(2) ? u.sum(over) : Tensor()};
+      }
+      const NormFormula f(u, v, wide, over, eps, true);
+      return {c.needs(0) ? f.dx().to(xs.dtype()) : Tensor(), c.needs(1) ? (u * f.normal).sum(over) : Tensor(),
+              c.needs(2) ? u.sum(over) : Tensor()};
+    }
+    const Tensor g = packed(up), xp = packed(xs), wp = packed(ws);
+    Grads<3> d = empty_gradients(c, xp, s.channels, mean.dtype());
+    if (xp.numel() == 0) return d;
+    dispatch_stored(xp.dtype(), "batch_norm", [&](auto t) {
+      using T = decltype(t);
+      using C = Computed<T>;
+      functions_of<T>(kernels(xp.device()).norm)
+          .batch_backward(s.batch, s.channels, s.spatial, pointer<T>(g), pointer<T>(xp), pointer<C>(mean),
+                          pointer<C>(rstd), pointer<C>(wp), training, pointer<T>(d[0]), pointer<C>(d[1]),
+                          pointer<C>(d[2]));
+    });
+    return d;
+  };
+  record("NativeBatchNorm", out, inputs(input, weight, bias), gradient);
+  return out;
+}
+
+}  // namespace
 
 Tensor batch_norm(const Tensor& input, const Tensor& running_mean, const Tensor& running_var, const Tensor& weight,
                   const Tensor& bias, bool training, double momentum, double eps) {
@@ -240,81 +331,19 @@ Tensor batch_norm(const Tensor& input, const Tensor& running_mean, const Tensor&
                    "batch_norm: running_mean and running_var are needed outside of training");
   TENSORGRAD_CHECK(!training || s.batch * s.spatial != 1, ValueError,
                    "batch_norm: expected more than 1 value per channel when training, got input size ", input.sizes());
-  if (is_half(input.dtype())) {
-    // The running statistics stay what they are when they are float32, as in mixed-precision training; 16-bit ones are
-    // updated through a copy.
-    Tensor mean = to_dtype(running_mean, float32), var = to_dtype(running_var, float32);
-    const Tensor out = batch_norm(input.to(float32), mean, var, to_dtype(weight, float32), to_dtype(bias, float32),
-                                  training, momentum, eps)
-                           .to(input.dtype());
-    const NoGradGuard guard;
-    for (auto& [from, to] : {std::pair(mean, running_mean), std::pair(var, running_var)}) {
-      if (training && to.defined() && !to.is_same(from)) Tensor(to).copy_(from);
-    }
-    return out;
+  if (!is_half(input.dtype()))
+    return batch_norm_of(input, s, running_mean, running_var, weight, bias, training, momentum, eps);
+  // The running statistics stay what they are when they are float32, as in mixed-precision training; 16-bit ones are
+  // updated through a copy.
+  Tensor mean = to_dtype(running_mean, float32), var = to_dtype(running_var, float32);
+  const Tensor x = kernels(input.device()).norm.bf16.batch_stats ? input : input.to(float32);
+  const Tensor out =
+      batch_norm_of(x, s, mean, var, to_dtype(weight, float32), to_dtype(bias, float32), training, momentum, eps)
+          .to(input.dtype());
+  const NoGradGuard guard;
+  for (auto& [from, to] : {std::pair(mean, running_mean), std::pair(var, running_var)}) {
+    if (training && to.defined() && !to.is_same(from)) Tensor(to).copy_(from);
   }
-  for (const auto& [name, t] : {std::pair("weight", &weight), std::pair("bias", &bias),
-                                std::pair("running_mean", &running_mean), std::pair("running_var", &running_var)}) {
-    check_affine("batch_norm", name, *t, input, {s.channels});
-  }
-  const Tensor x = packed(input), w = packed(weight), b = packed(bias);
-  Tensor out = detail::make_empty(x.sizes(), x.dtype(), x.device());
-  Tensor mean, rstd;
-  const auto& table = kernels(x.device()).norm;
-  if (training) {
-    mean = detail::make_empty({s.channels}, x.dtype(), x.device());
-    rstd = detail::make_empty({s.channels}, x.dtype(), x.device());
-    TENSORGRAD_CHECK((!running_mean.defined() || running_mean.is_contiguous()) &&
-                         (!running_var.defined() || running_var.is_contiguous()),
-                     ValueError, "batch_norm: running_mean and running_var must be contiguous");
-  } else {
-    const NoGradGuard guard;
-    mean = running_mean.contiguous();
-    rstd = (running_var + eps).rsqrt();
-  }
-  if (x.numel() > 0) {
-    dispatch_float(x.dtype(), "batch_norm", [&](auto t) {
-      using T = decltype(t);
-      const auto& f = functions_of<T>(table);
-      if (training) {
-        f.batch_stats(s.batch, s.channels, s.spatial, pointer<T>(x), eps, momentum, pointer<T>(running_mean),
-                      pointer<T>(running_var), pointer<T>(mean), pointer<T>(rstd));
-      }
-      f.batch_apply(s.batch, s.channels, s.spatial, pointer<T>(x), pointer<T>(mean), pointer<T>(rstd), pointer<T>(w),
-                    pointer<T>(b), pointer<T>(out));
-    });
-  }
-  if (!should_record(input, weight, bias)) return out;
-  const auto gradient = [sx = Saved(input), sw = Saved(weight), mean, rstd, s, training, eps](
-                            const Tensor& up, const Context& c) -> Grads<3> {
-    const Tensor xs = sx(c), ws = sw.defined() ? sw(c) : Tensor();
-    const int64_t dims = xs.dim();
-    if (grad_mode()) {
-      const Tensor wide = by_channel(ws, dims);
-      const auto over = all_but_channels(dims);
-      if (!training) {
-        const Tensor scale = by_channel(rstd, dims);
-        const Tensor normal = (xs - by_channel(mean, dims)) * scale;
-        return {c.needs(0) ? (wide.defined() ? up * wide : up) * scale : Tensor(),
-                c.needs(1) ? (up * normal).sum(over) : Tensor(), c.needs(2) ? up.sum(over) : Tensor()};
-      }
-      const NormFormula f(up, xs, wide, over, eps, true);
-      return {c.needs(0) ? f.dx() : Tensor(), c.needs(1) ? (up * f.normal).sum(over) : Tensor(),
-              c.needs(2) ? up.sum(over) : Tensor()};
-    }
-    const Tensor g = packed(up), xp = packed(xs), wp = packed(ws);
-    Grads<3> d = empty_gradients(c, xp, s.channels);
-    if (xp.numel() == 0) return d;
-    dispatch_float(xp.dtype(), "batch_norm", [&](auto t) {
-      using T = decltype(t);
-      functions_of<T>(kernels(xp.device()).norm)
-          .batch_backward(s.batch, s.channels, s.spatial, pointer<T>(g), pointer<T>(xp), pointer<T>(mean),
-                          pointer<T>(rstd), pointer<T>(wp), training, pointer<T>(d[0]), pointer<T>(d[1]),
-                          pointer<T>(d[2]));
-    });
-    return d;
-  };
-  record("NativeBatchNorm", out, inputs(input, weight, bias), gradient);
   return out;
 }
 

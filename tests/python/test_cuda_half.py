@@ -29,7 +29,67 @@ SOFTMAX = {
     "softmax of one number": (lambda x: F.softmax(x, 0), [()]),
     "softmin": (lambda x: F.softmin(x, -1), [(9, 72)]),
 }
-CASES = {**SOFTMAX}
+# As for softmax; backward a cluster of blocks takes a row of more than 4096, or few long rows forward.
+LENGTHS = [(37, n) for n in (5, 8, 33, 64, 100, 256, 264, 500, 512, 520, 1000, 1024, 1032)]
+LENGTHS += [(300, 2048), (9, 2056), (130, 4096), (5, 4104), (9, 8192), (7, 8200), (20, 16384), (3, 20001), (2, 40000)]
+LENGTHS += [(1, 8), (700, 1536), (5, 32768)]
+
+NORMS = {
+    **{
+        f"layer_norm of {m} x {n}": (lambda x, *w, n=n: F.layer_norm(x, (n,), *w), [(m, n), (n,), (n,)])
+        for m, n in LENGTHS
+    },
+    **{f"rms_norm of {m} x {n}": (lambda x, w, n=n: F.rms_norm(x, (n,), w), [(m, n), (n,)]) for m, n in LENGTHS[::2]},
+    "layer_norm without weights": (lambda x: F.layer_norm(x, (768,)), [(33, 768)]),
+    "layer_norm without a bias": (lambda x, w: F.layer_norm(x, (5, 16), w), [(4, 3, 5, 16), (5, 16)]),
+    "layer_norm of a transposed view": (lambda x, w: F.layer_norm(x.transpose(0, 1), (40,), w), [(40, 64), (40,)]),
+    "layer_norm off the boundary of a pack": (
+        lambda x, w: F.layer_norm(x[1:].reshape(5, 64), (64,), w),
+        [(321,), (64,)],
+    ),
+    "layer_norm of parts of rows": (lambda x: F.layer_norm(x[:, 3:], (64,)), [(9, 67)]),
+    "rms_norm without weights": (lambda x: F.rms_norm(x, (96,)), [(7, 96)]),
+    **{
+        f"group_norm of {groups} in {shape}": (
+            lambda x, *w, groups=groups: F.group_norm(x, groups, *w),
+            [shape, (shape[1],), (shape[1],)],
+        )
+        for groups, shape in [
+            (3, (4, 6, 5, 7)),
+            (2, (2, 8, 8, 8)),
+            (4, (1, 8, 64, 64)),
+            (8, (32, 64, 14, 14)),
+            (2, (5, 6, 11)),
+        ]
+    },
+    "group_norm without weights": (lambda x: F.group_norm(x, 2), [(3, 4, 9, 8)]),
+    "instance_norm": (F.instance_norm, [(3, 4, 9, 8)]),
+    **{
+        f"batch_norm of {shape}": (
+            lambda x, *w: F.batch_norm(x, None, None, *w, training=True),
+            [shape, (shape[1],), (shape[1],)],
+        )
+        for shape in [
+            (5, 7, 6, 9),
+            (60, 5, 28, 28),
+            (1, 3, 130, 131),
+            (500, 33),
+            (6, 300, 4, 4),
+            (2, 3, 8, 8),
+            (4, 16, 56, 56),
+        ]
+    },
+    "batch_norm without weights": (lambda x: F.batch_norm(x, None, None, training=True), [(8, 3, 10, 12)]),
+    "batch_norm of a permuted view": (
+        lambda x, w: F.batch_norm(x.permute(0, 3, 1, 2), None, None, w, training=True),
+        [(4, 6, 8, 5), (5,)],
+    ),
+    "batch_norm with given statistics": (
+        lambda x, m, w, b: F.batch_norm(x, m.detach(), m.detach() * 0 + 0.75, w, b) + m * 0,
+        [(5, 7, 6, 7), (7,), (7,), (7,)],
+    ),
+}
+CASES = {**SOFTMAX, **NORMS}
 
 
 def leaves(shapes, dtype, seed):
@@ -136,3 +196,67 @@ def test_softmax_is_differentiable_twice(dtype):
         results.append(t.grad)
     assert x.grad.dtype is getattr(tg, dtype)
     near(results[1], results[0], dtype, 8.0)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(16, 5, 7, 9), (8, 64, 8, 8), (300, 33), (4, 16, 56, 56)])
+def test_batch_norm_of_16_bits_with_float32_weights(shape, training, dtype):
+    """As under autocast: 16-bit activations, float32 weights and running statistics, which stay float32."""
+    (wide, *wide_weights), (x, *_) = leaves([shape, (shape[1],), (shape[1],)], dtype, 5)
+    tg.manual_seed(6)
+    g = tg.randn(*shape).to(getattr(tg, dtype))
+    results = []
+    for t, weights in ((wide, wide_weights), (x, [w.detach().to(DEVICE).requires_grad_() for w in wide_weights])):
+        mean, var = tg.linspace(-1, 1, shape[1], device=t.device), tg.linspace(0.5, 2, shape[1], device=t.device)
+        y = F.batch_norm(t, mean, var, *weights, training=training)
+        grads = tg.autograd.grad(y, [t, *weights], g.to(t.device, t.dtype))
+        results.append((y, grads, mean, var))
+    (e_y, e_grads, e_mean, e_var), (y, grads, mean, var) = results
+    rounded_once(y, e_y, dtype)
+    near(grads[0], e_grads[0], dtype, 1.0)
+    for a, e in [*zip(grads[1:], e_grads[1:]), (mean, e_mean), (var, e_var)]:
+        assert a.dtype is tg.float32
+        assert tg.allclose(a.cpu(), e.detach(), rtol=1e-4, atol=1e-4 * max(1.0, float(e.detach().abs().max())))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_norms_of_nothing(dtype):
+    kind = getattr(tg, dtype)
+    w = tg.ones(6, device=DEVICE, dtype=kind, requires_grad=True)
+    for f, shape in [
+        (lambda x: F.layer_norm(x, (6,), w), (0, 6)),
+        (lambda x: F.rms_norm(x, (6,), w), (3, 0, 6)),
+        (lambda x: F.group_norm(x, 3, w), (0, 6, 4)),
+        (lambda x: F.batch_norm(x, None, None, w, training=True), (0, 6, 4)),
+    ]:
+        x = tg.randn(*shape, device=DEVICE).to(kind).requires_grad_()
+        y = f(x)
+        assert y.shape == shape and y.dtype is kind
+        dx, dw = tg.autograd.grad(y.sum(), [x, w])
+        assert dx.shape == shape and dx.dtype is kind and dw.dtype is kind and float(dw.abs().sum()) == 0
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm", "group_norm", "batch_norm"])
+def test_norms_are_differentiable_twice(name, dtype):
+    functions = {
+        "layer_norm": lambda x, w: F.layer_norm(x, (8,), w),
+        "rms_norm": lambda x, w: F.rms_norm(x, (8,), w),
+        "group_norm": lambda x, w: F.group_norm(x, 2, w),
+        "batch_norm": lambda x, w: F.batch_norm(x, None, None, w, training=True),
+    }
+    wide, ours = leaves([(6, 8, 8), (8,)], dtype, 3)
+    results = []
+    for x, w in (wide, ours):
+        y = functions[name](x, w)
+        dx, dw = tg.autograd.grad((y.float() ** 3).sum() * 0.05, [x, w], create_graph=True)
+        results.append(tg.autograd.grad((dx.float() ** 2).sum() + (dw.float() ** 2).sum(), [x, w]))
+    for a, e in zip(results[1], results[0]):
+        near(a, e, dtype, 16.0)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_weights_of_another_dtype(dtype):
+    (wide, w), (x, _) = leaves([(5, 40), (40,)], dtype, 3)
+    rounded_once(F.layer_norm(x, (40,), w.to(DEVICE)), F.layer_norm(wide, (40,), w), dtype)

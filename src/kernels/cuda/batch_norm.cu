@@ -4,7 +4,6 @@
 
 #include "kernels/cuda/batch_norm.h"
 #include "kernels/cuda/planes.cuh"
-#include "kernels/cuda/reduce_rows.cuh"
 
 namespace tensorgrad::gpu {
 namespace {
@@ -34,7 +33,7 @@ struct Range {
 };
 
 template <class T, int W>
-__device__ inline T sum_of(const Pack<T, W>& p) {
+__device__ inline T sum_of(const Values<T, W>& p) {
   T sum = p.v[0];
 #pragma unroll
   for (int k = 1; k < W; ++k) sum += p.v[k];
@@ -63,9 +62,9 @@ __device__ inline void each_of_part(int64_t batch, int64_t channels, int64_t spa
 }
 
 // Elements are counted in packs of W. `Centre` false: the squares around 0. mean_out is not touched then.
-template <class T, int W, bool Centre>
+template <class S, int W, bool Centre, class T = Wide<S>>
 __global__ void __launch_bounds__(kBlock)
-    stats_kernel(int64_t batch, int64_t channels, int64_t spatial, const T* x, T eps, T momentum, T* running_mean,
+    stats_kernel(int64_t batch, int64_t channels, int64_t spatial, const S* x, T eps, T momentum, T* running_mean,
                  T* running_var, T* mean_out, T* rstd_out, const Parts<T> p) {
   begin_early();
   const int64_t c = blockIdx.x;
@@ -79,7 +78,7 @@ __global__ void __launch_bounds__(kBlock)
   }
   T rest = T(0);  // what the sum of the differences misses of 0 corrects the mean
   each_of_part(batch, channels, spatial, c, [&](int64_t i) {
-    Pack<T, W> d = pack_at<W>(x, i);
+    auto d = pack_at<W>(x, i);
 #pragma unroll
     for (int k = 0; k < W; ++k) {
       d.v[k] -= mean;
@@ -115,16 +114,16 @@ __global__ void __launch_bounds__(kBlock)
 }
 
 // dbias: the sums of g; dweight: those of g * x^. The statistics are those of `per` channels each.
-template <class T, int W>
+template <class S, int W, class T = Wide<S>>
 __global__ void __launch_bounds__(kBlock)
-    sums_kernel(int64_t batch, int64_t channels, int64_t spatial, int64_t per, const T* g, const T* x, const T* mean,
+    sums_kernel(int64_t batch, int64_t channels, int64_t spatial, int64_t per, const S* g, const S* x, const T* mean,
                 const T* rstd, T* dweight, T* dbias, const Parts<T> p) {
   begin_early();
   const int64_t c = blockIdx.x;
   const T m = mean[c / per], r = rstd[c / per];
   T sg = T(0), sgx = T(0);
   each_of_part(batch, channels, spatial, c, [&](int64_t i) {
-    const Pack<T, W> v = pack_at<W>(g, i), of_x = pack_at<W>(x, i);
+    const auto v = pack_at<W>(g, i), of_x = pack_at<W>(x, i);
     sg += sum_of(v);
 #pragma unroll
     for (int k = 0; k < W; ++k) sgx += v.v[k] * (of_x.v[k] - m);
@@ -143,99 +142,106 @@ __global__ void __launch_bounds__(kBlock)
   if (threadIdx.x == 0) dbias[c] = sg, dweight[c] = sgx;
 }
 
-template <class T>
+template <class S>
 struct Apply {
-  const T *x, *mean, *rstd, *weight, *bias;
-  T* y;
+  using T = Wide<S>;
+  const S* x;
+  const T *mean, *rstd, *weight, *bias;
+  S* y;
   template <int W, class Index>
   __device__ void operator()(Index i, Index c) const {
     const T scale = weight ? weight[c] * rstd[c] : rstd[c], m = mean[c], b = bias ? bias[c] : T(0);
-    Pack<T, W> p = pack_at<W>(x, i);
+    auto p = pack_at<W>(x, i);
 #pragma unroll
     for (int k = 0; k < W; ++k) p.v[k] = (p.v[k] - m) * scale + b;
-    put_pack(y, i, p);
+    put_pack<W>(y, i, p);
   }
 };
 // sums (null: the statistics are constants)
-template <class T>
+template <class S>
 struct Slope {
-  const T *g, *x, *mean, *rstd, *weight, *sum_g, *sum_gx;
+  using T = Wide<S>;
+  const S *g, *x;
+  const T *mean, *rstd, *weight, *sum_g, *sum_gx;
   T count;
-  T* dx;
+  S* dx;
   template <int W, class Index>
   __device__ void operator()(Index i, Index c) const {
     const T r = rstd[c], w = (weight ? weight[c] : T(1)) * r;
-    Pack<T, W> p = pack_at<W>(g, i);
+    auto p = pack_at<W>(g, i);
     if (sum_g) {
       const T m = mean[c], a = sum_g[c] / count, b = sum_gx[c] / count * r;
-      const Pack<T, W> of_x = pack_at<W>(x, i);
+      const auto of_x = pack_at<W>(x, i);
 #pragma unroll
       for (int k = 0; k < W; ++k) p.v[k] = w * (p.v[k] - a - (of_x.v[k] - m) * b);
     } else {
 #pragma unroll
       for (int k = 0; k < W; ++k) p.v[k] *= w;
     }
-    put_pack(dx, i, p);
+    put_pack<W>(dx, i, p);
   }
 };
 
 // body(elements of a pack, as a constant; spatial in packs; grid; parts)
-template <class T, class Body>
+template <class S, class Body>
 void with_parts(int64_t batch, int64_t channels, int64_t spatial, std::initializer_list<const void*> pointers,
                 Body body) {
+  using T = Wide<S>;
   const int parts = parts_of(batch, channels, spatial);
   const dim3 grid(static_cast<unsigned>(channels), static_cast<unsigned>(parts));
   const Scratch scratch(parts > 1 ? static_cast<size_t>(channels * parts * 2) * sizeof(T) : 1);
   const Parts<T> p{parts, parts > 1 ? scratch.as<T>() : nullptr, parts > 1 ? tickets() : nullptr};
-  constexpr int kWide = 16 / sizeof(T);
-  uintptr_t bits = 0;
-  for (const void* at : pointers) bits |= reinterpret_cast<uintptr_t>(at);
-  if (spatial % kWide == 0 && bits % 16 == 0) {
+  constexpr int kWide = 16 / sizeof(S);
+  if (spatial % kWide == 0 && at_16_bytes(pointers)) {
     body(std::integral_constant<int, kWide>(), spatial / kWide, grid, p);
   } else {
     body(std::integral_constant<int, 1>(), spatial, grid, p);
   }
 }
 
-template <bool Centre, class T>
-void launch_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, double eps, double momentum,
-                  T* running_mean, T* running_var, T* mean, T* rstd) {
-  with_parts<T>(batch, channels, spatial, {x}, [&](auto wide, int64_t packs, dim3 grid, const Parts<T>& p) {
-    launch<stats_kernel<T, wide.value, Centre>>("norm", grid, kBlock, batch, channels, packs, x, static_cast<T>(eps),
-                                                static_cast<T>(momentum), running_mean, running_var, mean, rstd, p);
+template <bool Centre, class S>
+void launch_stats(int64_t batch, int64_t channels, int64_t spatial, const S* x, double eps, double momentum,
+                  Wide<S>* running_mean, Wide<S>* running_var, Wide<S>* mean, Wide<S>* rstd) {
+  using T = Wide<S>;
+  with_parts<S>(batch, channels, spatial, {x}, [&](auto packed, int64_t packs, dim3 grid, const Parts<T>& p) {
+    launch<stats_kernel<S, packed.value, Centre>>("norm", grid, kBlock, batch, channels, packs, x, static_cast<T>(eps),
+                                                  static_cast<T>(momentum), running_mean, running_var, mean, rstd, p);
   });
 }
 
 }  // namespace
 
-template <class T>
-void batch_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, double eps, double momentum,
-                 T* running_mean, T* running_var, T* mean, T* rstd) {
+template <class S>
+void batch_stats(int64_t batch, int64_t channels, int64_t spatial, const S* x, double eps, double momentum,
+                 Wide<S>* running_mean, Wide<S>* running_var, Wide<S>* mean, Wide<S>* rstd) {
   if (channels == 0) return;
   launch_stats<true>(batch, channels, spatial, x, eps, momentum, running_mean, running_var, mean, rstd);
 }
-template <class T>
-void row_stats(int64_t rows, int64_t n, const T* x, double eps, bool centre, T* mean, T* rstd) {
-  T* const none = nullptr;
+template <class S>
+void row_stats(int64_t rows, int64_t n, const S* x, double eps, bool centre, Wide<S>* mean, Wide<S>* rstd) {
+  Wide<S>* const none = nullptr;
   centre ? launch_stats<true>(1, rows, n, x, eps, 0, none, none, mean, rstd)
          : launch_stats<false>(1, rows, n, x, eps, 0, none, none, mean, rstd);
 }
-template <class T>
-void plane_sums(int64_t batch, int64_t channels, int64_t spatial, int64_t per, const T* g, const T* x, const T* mean,
-                const T* rstd, T* sum_gx, T* sum_g) {
-  with_parts<T>(batch, channels, spatial, {g, x}, [&](auto wide, int64_t packs, dim3 grid, const Parts<T>& p) {
-    launch<sums_kernel<T, wide.value>>("norm backward", grid, kBlock, batch, channels, packs, per, g, x, mean, rstd,
-                                       sum_gx, sum_g, p);
+template <class S>
+void plane_sums(int64_t batch, int64_t channels, int64_t spatial, int64_t per, const S* g, const S* x,
+                const Wide<S>* mean, const Wide<S>* rstd, Wide<S>* sum_gx, Wide<S>* sum_g) {
+  using T = Wide<S>;
+  with_parts<S>(batch, channels, spatial, {g, x}, [&](auto packed, int64_t packs, dim3 grid, const Parts<T>& p) {
+    launch<sums_kernel<S, packed.value>>("norm backward", grid, kBlock, batch, channels, packs, per, g, x, mean, rstd,
+                                         sum_gx, sum_g, p);
   });
 }
-template <class T>
-void batch_apply(int64_t batch, int64_t channels, int64_t spatial, const T* x, const T* mean, const T* rstd,
-                 const T* weight, const T* bias, T* y) {
-  over_planes<T>("batch_norm", batch, channels, spatial, {x, y}, Apply<T>{x, mean, rstd, weight, bias, y});
+template <class S>
+void batch_apply(int64_t batch, int64_t channels, int64_t spatial, const S* x, const Wide<S>* mean, const Wide<S>* rstd,
+                 const Wide<S>* weight, const Wide<S>* bias, S* y) {
+  over_planes<S>("batch_norm", batch, channels, spatial, {x, y}, Apply<S>{x, mean, rstd, weight, bias, y});
 }
-template <class T>
-void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g, const T* x, const T* mean,
-                    const T* rstd, const T* weight, bool batch_statistics, T* dx, T* dweight, T* dbias) {
+template <class S>
+void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const S* g, const S* x, const Wide<S>* mean,
+                    const Wide<S>* rstd, const Wide<S>* weight, bool batch_statistics, S* dx, Wide<S>* dweight,
+                    Wide<S>* dbias) {
+  using T = Wide<S>;
   if (channels == 0) return;
   const bool sums = dweight || dbias || batch_statistics;
   const Scratch scratch(static_cast<size_t>(2 * channels) * sizeof(T));
@@ -243,7 +249,7 @@ void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g
   if (!dweight) dweight = scratch.as<T>() + channels;
   if (sums) plane_sums(batch, channels, spatial, 1, g, x, mean, rstd, dweight, dbias);
   if (!dx) return;
-  const Slope<T> slope{g,
+  const Slope<S> slope{g,
                        x,
                        mean,
                        rstd,
@@ -252,17 +258,22 @@ void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g
                        batch_statistics ? dweight : nullptr,
                        static_cast<T>(batch * spatial),
                        dx};
-  over_planes<T>("batch_norm backward", batch, channels, spatial, {g, x, dx}, slope);
+  over_planes<S>("batch_norm backward", batch, channels, spatial, {g, x, dx}, slope);
 }
 
-#define TENSORGRAD_BATCH_NORM(T)                                                                                     \
-  template void batch_stats<T>(int64_t, int64_t, int64_t, const T*, double, double, T*, T*, T*, T*);                 \
-  template void row_stats<T>(int64_t, int64_t, const T*, double, bool, T*, T*);                                      \
-  template void plane_sums<T>(int64_t, int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, T*, T*);   \
-  template void batch_apply<T>(int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, const T*, T*);     \
-  template void batch_backward<T>(int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, const T*, bool, \
-                                  T*, T*, T*);
+#define TENSORGRAD_BATCH_NORM(S)                                                                                      \
+  template void batch_stats<S>(int64_t, int64_t, int64_t, const S*, double, double, Wide<S>*, Wide<S>*, Wide<S>*,     \
+                               Wide<S>*);                                                                             \
+  template void row_stats<S>(int64_t, int64_t, const S*, double, bool, Wide<S>*, Wide<S>*);                           \
+  template void plane_sums<S>(int64_t, int64_t, int64_t, int64_t, const S*, const S*, const Wide<S>*, const Wide<S>*, \
+                              Wide<S>*, Wide<S>*);                                                                    \
+  template void batch_apply<S>(int64_t, int64_t, int64_t, const S*, const Wide<S>*, const Wide<S>*, const Wide<S>*,   \
+                               const Wide<S>*, S*);                                                                   \
+  template void batch_backward<S>(int64_t, int64_t, int64_t, const S*, const S*, const Wide<S>*, const Wide<S>*,      \
+                                  const Wide<S>*, bool, S*, Wide<S>*, Wide<S>*);
 TENSORGRAD_BATCH_NORM(float)
 TENSORGRAD_BATCH_NORM(double)
+TENSORGRAD_BATCH_NORM(__nv_bfloat16)
+TENSORGRAD_BATCH_NORM(__half)
 
 }  // namespace tensorgrad::gpu

@@ -164,14 +164,14 @@ struct AddBias {
   bool relu;
   template <int W, class Index>
   __device__ void operator()(Index i, Index c) const {
-    const T b = bias ? bias[c] : T(0);
-    Pack<T, W> p = pack_at<W>(output, i);
+    const Wide<T> b = bias ? wide(bias[c]) : Wide<T>(0);
+    auto p = pack_at<W>(output, i);
 #pragma unroll
     for (int k = 0; k < W; ++k) {
       if (bias) p.v[k] += b;
-      if (relu && p.v[k] < T(0)) p.v[k] = T(0);
+      if (relu && p.v[k] < Wide<T>(0)) p.v[k] = Wide<T>(0);
     }
-    put_pack(output, i, p);
+    put_pack<W>(output, i, p);
   }
 };
 
@@ -179,14 +179,14 @@ struct AddBias {
 template <class T, int W>
 void add_bias_last(int64_t channels, int64_t total, const AddBias<T>& a) {
   launch_each("convolution's bias", total / W, [=] __device__(int64_t i) {
-    Pack<T, W> p = pack_at<W>(a.output, i);
+    auto p = pack_at<W>(a.output, i);
     const int64_t c = i % (channels / W) * W;
 #pragma unroll
     for (int k = 0; k < W; ++k) {
-      if (a.bias) p.v[k] += a.bias[c + k];
-      if (a.relu && p.v[k] < T(0)) p.v[k] = T(0);
+      if (a.bias) p.v[k] += wide(a.bias[c + k]);
+      if (a.relu && p.v[k] < Wide<T>(0)) p.v[k] = Wide<T>(0);
     }
-    put_pack(a.output, i, p);
+    put_pack<W>(a.output, i, p);
   });
 }
 

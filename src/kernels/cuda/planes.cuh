@@ -1,9 +1,9 @@
 #pragma once
 
 // Element by element over arrays (batch, channels, area) with one number per channel: packs of 16 bytes where the area
-// allows, divisions in 32 bits where the sizes do.
+// allows, divisions in 32 bits where the sizes do. 16-bit floats are computed with in float32.
 
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/stored.cuh"
 
 namespace tensorgrad::gpu {
 
@@ -30,20 +30,21 @@ template <class T, class F>
 void over_planes(const char* what, int64_t batch, int64_t channels, int64_t area,
                  std::initializer_list<const void*> pointers, const F& f) {
   if (batch * channels * area == 0) return;
-  uintptr_t bits = 0;
-  for (const void* p : pointers) bits |= reinterpret_cast<uintptr_t>(p);
   constexpr int kWide = 16 / sizeof(T);
-  if (area % kWide == 0 && bits % 16 == 0) return launch_planes<kWide>(what, batch, channels, area, f);
+  if (area % kWide == 0 && at_16_bytes(pointers)) return launch_planes<kWide>(what, batch, channels, area, f);
   launch_planes<1>(what, batch, channels, area, f);
 }
 
-template <int W, class T, class Index>
-__device__ inline Pack<T, W> pack_at(const T* p, Index i) {
-  return reinterpret_cast<const Pack<T, W>*>(p)[i];
+template <int W, class S, class Index>
+__device__ inline Values<Wide<S>, W> pack_at(const S* p, Index i) {
+  const Pack<S, W> at = reinterpret_cast<const Pack<S, W>*>(p)[i];
+  return wide_values(at.v);
 }
-template <int W, class T, class Index>
-__device__ inline void put_pack(T* p, Index i, const Pack<T, W>& v) {
-  reinterpret_cast<Pack<T, W>*>(p)[i] = v;
+template <int W, class S, class Index>
+__device__ inline void put_pack(S* p, Index i, const Values<Wide<S>, W>& v) {
+  Pack<S, W> to;
+  round_values(v.v, to.v);
+  reinterpret_cast<Pack<S, W>*>(p)[i] = to;
 }
 
 }  // namespace tensorgrad::gpu
