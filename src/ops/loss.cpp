@@ -73,6 +73,14 @@ ClassProblem class_problem(const char* op, const Tensor& input, const Tensor& ta
   return p;
 }
 
+// 16-bit scores on a device without kernels for them, or with weights of another dtype.
+bool goes_through_float32(const Tensor& input, const Tensor& weight) {
+  return is_half(input.dtype()) &&
+         (!kernels(input.device()).loss.bf16.nll_forward || (weight.defined() && weight.dtype() != input.dtype()));
+}
+// What the forward keeps for the backward is of this dtype.
+DType kept_dtype(const Tensor& x) { return detail::compute_dtype(x.dtype()); }
+
 void check_target(const char* op, int64_t bad, const ClassProblem& p) {
   TENSORGRAD_CHECK(bad < 0, IndexError, op, ": Target ",
                    p.target.to(Device()).to_vector<int64_t>()[static_cast<size_t>(bad)], " is out of bounds for ",
@@ -159,7 +167,7 @@ Tensor cross_entropy(const Tensor& input, const Tensor& target, const Tensor& we
   if (target.is_floating_point())
     return cross_entropy_of_probabilities(input, target, weight, reduction, label_smoothing);
   check_floating("cross_entropy", "input", input);
-  if (is_half(input.dtype())) {
+  if (goes_through_float32(input, weight)) {
     return cross_entropy(input.to(float32), target, weight.defined() ? weight.to(float32) : weight, reduction,
                          ignore_index, label_smoothing)
         .to(input.dtype());
@@ -168,27 +176,32 @@ Tensor cross_entropy(const Tensor& input, const Tensor& target, const Tensor& we
   p.loss.smoothing = label_smoothing;
   const Tensor x = packed(input);
   Tensor out = detail::make_empty(p.loss.reduce ? Shape() : p.sizes, x.dtype(), x.device());
-  const Tensor log_sum = detail::make_empty(p.sizes, x.dtype(), x.device());
-  const Tensor total = detail::make_empty({}, x.dtype(), x.device());
-  dispatch_float(x.dtype(), "cross_entropy", [&](auto t) {
+  const Tensor log_sum = detail::make_empty(p.sizes, kept_dtype(x), x.device());
+  const Tensor total = detail::make_empty({}, kept_dtype(x), x.device());
+  dispatch_stored(x.dtype(), "cross_entropy", [&](auto t) {
     using T = decltype(t);
+    using C = Computed<T>;
     check_target(
         "cross_entropy",
         functions_of<T>(kernels(x.device()).loss)
-            .cross_entropy_forward(p.loss, pointer<T>(x), pointer<T>(log_sum), pointer<T>(out), pointer<T>(total)),
+            .cross_entropy_forward(p.loss, pointer<T>(x), pointer<C>(log_sum), pointer<T>(out), pointer<C>(total)),
         p);
   });
   if (!should_record(input)) return out;
   record("CrossEntropy", out, inputs(input),
          [sx = Saved(input), p, log_sum, total](const Tensor& g, const Context& c) -> Tensor {
            const Tensor xs = sx(c);
-           if (grad_mode()) return gradient_of(xs, g, [&](const Tensor& v) { return cross_entropy_formula(p, v); });
+           if (grad_mode()) {
+             return gradient_of(
+                 xs, g, [&](const Tensor& v) { return cross_entropy_formula(p, v.to(kept_dtype(v))).to(v.dtype()); });
+           }
            const Tensor xp = packed(xs), up = packed(g);
            Tensor dx = detail::make_empty(xp.sizes(), xp.dtype(), xp.device());
-           dispatch_float(xp.dtype(), "cross_entropy", [&](auto t) {
+           dispatch_stored(xp.dtype(), "cross_entropy", [&](auto t) {
              using T = decltype(t);
+             using C = Computed<T>;
              functions_of<T>(kernels(xp.device()).loss)
-                 .cross_entropy_backward(p.loss, pointer<T>(xp), pointer<T>(log_sum), pointer<T>(up), pointer<T>(total),
+                 .cross_entropy_backward(p.loss, pointer<T>(xp), pointer<C>(log_sum), pointer<T>(up), pointer<C>(total),
                                          pointer<T>(dx));
            });
            return dx;
@@ -203,19 +216,19 @@ Tensor nll_loss(const Tensor& input, const Tensor& target, const Tensor& weight,
       return nll_loss(cast[0], cast[1], cast[2], reduction, ignore_index);
   }
   check_floating("nll_loss", "input", input);
-  if (is_half(input.dtype())) {
+  if (goes_through_float32(input, weight)) {
     return nll_loss(input.to(float32), target, weight.defined() ? weight.to(float32) : weight, reduction, ignore_index)
         .to(input.dtype());
   }
   const ClassProblem p = class_problem("nll_loss", input, target, weight, reduction, ignore_index);
   const Tensor x = packed(input);
   Tensor out = detail::make_empty(p.loss.reduce ? Shape() : p.sizes, x.dtype(), x.device());
-  const Tensor total = detail::make_empty({}, x.dtype(), x.device());
-  dispatch_float(x.dtype(), "nll_loss", [&](auto t) {
+  const Tensor total = detail::make_empty({}, kept_dtype(x), x.device());
+  dispatch_stored(x.dtype(), "nll_loss", [&](auto t) {
     using T = decltype(t);
     check_target("nll_loss",
                  functions_of<T>(kernels(x.device()).loss)
-                     .nll_forward(p.loss, pointer<T>(x), pointer<T>(out), pointer<T>(total)),
+                     .nll_forward(p.loss, pointer<T>(x), pointer<T>(out), pointer<Computed<T>>(total)),
                  p);
   });
   if (!should_record(input)) return out;
@@ -227,16 +240,16 @@ Tensor nll_loss(const Tensor& input, const Tensor& target, const Tensor& weight,
              Tensor at = zeros(sizes, {.dtype = dtype, .device = g.device(), .requires_grad = true});
              return gradient_of(at, g, [&](const Tensor& v) {
                Tensor weights;
-               const Tensor losses = picked(p, v, weights);
-               return finished(p, losses, weights);
+               const Tensor losses = picked(p, v.to(kept_dtype(v)), weights);
+               return finished(p, losses, weights).to(v.dtype());
              });
            }
            const Tensor up = packed(g);
            Tensor dx = detail::make_empty(sizes, dtype, g.device());
-           dispatch_float(dtype, "nll_loss", [&](auto t) {
+           dispatch_stored(dtype, "nll_loss", [&](auto t) {
              using T = decltype(t);
              functions_of<T>(kernels(g.device()).loss)
-                 .nll_backward(p.loss, pointer<T>(up), pointer<T>(total), pointer<T>(dx));
+                 .nll_backward(p.loss, pointer<T>(up), pointer<Computed<T>>(total), pointer<T>(dx));
            });
            return dx;
          });

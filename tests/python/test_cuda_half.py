@@ -1,6 +1,8 @@
 """Softmax, norms, losses, pools and running sums of 16-bit floats on a CUDA device: computed in float32 and rounded
 once, so beside float32 on the CPU of the same values. Skipped without a device."""
 
+import math
+
 import pytest
 import tensorgrad as tg
 
@@ -89,7 +91,67 @@ NORMS = {
         [(5, 7, 6, 7), (7,), (7,), (7,)],
     ),
 }
-CASES = {**SOFTMAX, **NORMS}
+
+
+def over_classes(loss, shape, weighted=False, offset=0, **options):
+    """A loss of scores of `shape` (classes in dim 1) that begin `offset` elements into an array."""
+    classes = shape[1]
+    targets = (tg.arange(shape[0] * math.prod(shape[2:])) * 7 % classes).reshape(shape[0], *shape[2:])
+    targets[-1] = options.get("ignore_index", -100) if shape[0] > 1 else 0
+
+    def run(x):
+        w = ((tg.arange(classes) % 5 + 1) / 4).to(x.device, x.dtype) if weighted else None  # exact in 16 bits
+        return loss(x[offset:].reshape(shape), targets.to(x.device), w, **options)
+
+    return run, [(math.prod(shape) + offset,)]
+
+
+CLASSES = [
+    (9, 3),
+    (70, 10),
+    (1, 17),
+    (33, 100),
+    (40, 255),
+    (7, 256),
+    (5, 257),
+    (6, 1000),
+    (3, 4096),
+    (4, 5001),
+    (3, 50257),
+]
+PLANES = [(2, 5, 7, 9), (3, 40, 64), (2, 300, 3), (2, 20, 5, 5), (2, 70, 40)]
+LOSSES = {
+    **{f"cross_entropy of {shape}": over_classes(F.cross_entropy, shape) for shape in CLASSES + PLANES},
+    **{
+        f"cross_entropy of {shape}, {reduction}": over_classes(F.cross_entropy, shape, reduction=reduction)
+        for shape in [(70, 10), (33, 100), (5, 257), (2, 300, 3)]
+        for reduction in ("none", "sum")
+    },
+    **{
+        f"cross_entropy of {shape}, weighted and smoothed": over_classes(
+            F.cross_entropy, shape, True, label_smoothing=0.1, ignore_index=1
+        )
+        for shape in [(70, 10), (33, 100), (5, 257), (4, 5001), (3, 40, 64)]
+    },
+    **{
+        f"cross_entropy {offset} from the boundary of a pack of {shape}": over_classes(
+            F.cross_entropy, shape, offset=offset
+        )
+        for offset in (1, 4)
+        for shape in [(33, 100), (5, 512), (6, 1001), (70, 10)]
+    },
+    **{f"nll_loss of {shape}": over_classes(F.nll_loss, shape) for shape in [(9, 3), (5, 257), (2, 5, 7, 9)]},
+    **{
+        f"nll_loss of {shape}, weighted, {reduction}": over_classes(F.nll_loss, shape, True, reduction=reduction)
+        for shape in [(70, 10), (3, 5001)]
+        for reduction in ("none", "sum", "mean")
+    },
+    "cross_entropy of probabilities": (
+        lambda x, t: F.cross_entropy(x, F.softmax(t.detach() * 0, -1)) + 0 * t.sum(),
+        [(8, 16), (8, 16)],
+    ),
+}
+CASES = {**SOFTMAX, **NORMS, **LOSSES}
 
 
 def leaves(shapes, dtype, seed):
@@ -132,7 +194,7 @@ def test_computed_in_float32_and_rounded_once(name, dtype):
     g = tg.randn(*expected.shape).to(getattr(tg, dtype))
     wanted = tg.autograd.grad(expected, wide, g.float())
     # The gradient of a softmax is made of the rounded result, as PyTorch's: log probabilities of size 10 have 10 units.
-    share = 4.0 if "log_softmax" in name else 1.0
+    share = 4.0 if "log_softmax" in name or "probabilities" in name else 1.0
     for a, e in zip(tg.autograd.grad(y, ours, g.to(DEVICE)), wanted, strict=True):
         near(a, e, dtype, share)
 
@@ -260,3 +322,55 @@ def test_norms_are_differentiable_twice(name, dtype):
 def test_weights_of_another_dtype(dtype):
     (wide, w), (x, _) = leaves([(5, 40), (40,)], dtype, 3)
     rounded_once(F.layer_norm(x, (40,), w.to(DEVICE)), F.layer_norm(wide, (40,), w), dtype)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_losses_of_nothing(dtype):
+    for f in (F.cross_entropy, F.nll_loss):
+        x = tg.randn(0, 5, device=DEVICE).to(getattr(tg, dtype)).requires_grad_()
+        y = f(x, tg.zeros(0, dtype=tg.int64, device=DEVICE), reduction="sum")
+        assert y.dtype is x.dtype and y.item() == 0
+        y.backward()
+        assert x.grad.shape == (0, 5)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("f", [F.cross_entropy, F.nll_loss], ids=["cross_entropy", "nll_loss"])
+@pytest.mark.parametrize("classes", [10, 100, 1000])
+def test_a_class_out_of_range_is_an_error(f, classes, dtype):
+    x = tg.randn(4, classes, device=DEVICE).to(getattr(tg, dtype))
+    with pytest.raises(IndexError):
+        f(x, tg.tensor([0, 1, classes, 2], device=DEVICE)).item()
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_cross_entropy_is_differentiable_twice(dtype):
+    (wide,), (x,) = leaves([(5, 40)], dtype, 3)
+    results = []
+    for t in (wide, x):
+        y = F.cross_entropy(t, tg.arange(5, device=t.device), reduction="sum")
+        (d,) = tg.autograd.grad(y, t, create_graph=True)
+        results.append(tg.autograd.grad((d.float() ** 2).sum(), t)[0])
+    near(results[1], results[0], dtype, 16.0)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_a_captured_graph_gives_the_same_bits(dtype):
+    kind = getattr(tg, dtype)
+    tg.manual_seed(8)
+    start = tg.randn(16, 8, 12, 12, device=DEVICE).to(kind)
+    target = tg.arange(16, device=DEVICE)
+
+    def step():
+        x = start.detach().requires_grad_()
+        y = F.batch_norm(x, None, None, training=True)
+        y = F.group_norm(F.softmax(y, -1), 4).reshape(16, 1152)
+        loss = F.cross_entropy(F.rms_norm(F.layer_norm(y, (1152,)), (1152,)), target)
+        loss.backward()
+        return x.grad
+
+    expected = step().cpu()
+    assert float(expected.float().abs().max()) > 0
+    replay = tg.cuda.graphed(step)
+    for _ in range(2):
+        assert bool((replay().cpu() == expected).all())

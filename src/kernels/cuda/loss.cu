@@ -5,7 +5,7 @@
 
 #include "kernels/cuda/embedding.h"
 #include "kernels/cuda/fill.h"
-#include "kernels/cuda/reduce_rows.cuh"
+#include "kernels/cuda/stored.cuh"
 #include "kernels/loss.h"
 
 namespace tensorgrad::gpu {
@@ -22,82 +22,147 @@ __device__ inline int64_t scores_of(const ClassLoss& s, int64_t row) {
   return n * s.classes * s.spatial + (row - n * s.spatial);
 }
 
+// Without a reduction the losses of rows are the result, of the stored type; with one they are summed as they are
+// computed. So are the targets' weights.
+template <class S>
+struct RowResults {
+  Wide<S>* log_sum;
+  S* out;           // null: with a reduction
+  Wide<S>* losses;  // null: without
+  Wide<S>* weights;
+};
+
 // The loss of a row and its target's weight, from L, the sum of weighted scores and that of all weights.
-template <class T>
-__device__ inline void finish_row(const ClassLoss& s, int64_t row, const T* v, T l, T weighted, T all, T* log_sum,
-                                  T* losses, T* weights, unsigned long long* fault) {
-  const T* w = static_cast<const T*>(s.weight);
-  log_sum[row] = l;
+template <class S, class T = Wide<S>>
+__device__ inline void finish_row(const ClassLoss& s, int64_t row, const S* v, T l, T weighted, T all,
+                                  const RowResults<S>& r, unsigned long long* fault) {
+  const S* w = static_cast<const S*>(s.weight);
+  r.log_sum[row] = l;
   const int64_t t = s.target[row];
   T loss = T(0), weight = T(0);
   if (t != s.ignore) {
     if (t < 0 || t >= s.classes) {
       complain(fault, row);
     } else {
-      weight = w ? w[t] : T(1);
-      loss = weight * (l - v[t * s.spatial]);
+      weight = w ? wide(w[t]) : T(1);
+      loss = weight * (l - wide(v[t * s.spatial]));
       if (s.smoothing != 0) {
         const T e = static_cast<T>(s.smoothing);
         loss = (T(1) - e) * loss + e / static_cast<T>(s.classes) * (l * all - weighted);
       }
     }
   }
-  losses[row] = loss;
-  weights[row] = weight;
+  if (r.out) {
+    r.out[row] = static_cast<S>(loss);
+  } else {
+    r.losses[row] = loss;
+  }
+  r.weights[row] = weight;
+}
+
+// A row of 16-bit scores that lie side by side, wherever it begins: single ones up to a multiple of 16 bytes, groups,
+// and the rest. Both ends are shorter than a group, and than a warp.
+template <class S>
+struct RowOfGroups {
+  int64_t head, groups, tail;  // tail: the first of the rest
+  __device__ RowOfGroups(const S* row, int64_t n)
+      : head(min(n, static_cast<int64_t>((16 - reinterpret_cast<uintptr_t>(row) % 16) % 16 / sizeof(S)))),
+        groups((n - head) / kGroup<S>),
+        tail(head + groups * kGroup<S>) {}
+};
+// f(class, score) for the classes of a row that thread `first` of `step` takes.
+template <class S, class F>
+__device__ inline void each_class(const ClassLoss& s, const S* v, int first, int step, F f) {
+  if constexpr (sizeof(S) == 2) {
+    if (s.spatial == 1) {
+      const RowOfGroups<S> r(v, s.classes);
+      if (first < r.head) f(first, wide(v[first]));
+      for (int64_t i = first; i < r.groups; i += step) {
+        const GroupValues<S> g = wide(reinterpret_cast<const Group<S>*>(v + r.head)[i]);
+#pragma unroll
+        for (int k = 0; k < kGroup<S>; ++k) f(r.head + i * kGroup<S> + k, g.v[k]);
+      }
+      if (r.tail + first < s.classes) f(r.tail + first, wide(v[r.tail + first]));
+      return;
+    }
+  }
+  for (int64_t c = first; c < s.classes; c += step) f(c, wide(v[c * s.spatial]));
+}
+// to[class] = f(class, score) for all of them.
+template <class S, class F>
+__device__ inline void map_classes(const ClassLoss& s, const S* v, S* to, F f) {
+  const int first = threadIdx.x, step = blockDim.x;
+  if constexpr (sizeof(S) == 2) {
+    if (s.spatial == 1 && (reinterpret_cast<uintptr_t>(v) - reinterpret_cast<uintptr_t>(to)) % 16 == 0) {
+      const RowOfGroups<S> r(v, s.classes);
+      const auto single = [&](int64_t c) { to[c] = static_cast<S>(f(c, wide(v[c]))); };
+      if (first < r.head) single(first);
+      for (int64_t i = first; i < r.groups; i += step) {
+        GroupValues<S> g = wide(reinterpret_cast<const Group<S>*>(v + r.head)[i]);
+#pragma unroll
+        for (int k = 0; k < kGroup<S>; ++k) g.v[k] = f(r.head + i * kGroup<S> + k, g.v[k]);
+        reinterpret_cast<Group<S>*>(to + r.head)[i] = rounded<S>(g);
+      }
+      if (r.tail + first < s.classes) single(r.tail + first);
+      return;
+    }
+  }
+  for (int64_t c = first; c < s.classes; c += step) to[c * s.spatial] = static_cast<S>(f(c, wide(v[c * s.spatial])));
 }
 
 constexpr int kWarpRows = 8;  // of a block whose warps have a row each
 
 // A block shares a row, or a warp.
-template <class T, bool Warp>
-__global__ void cross_entropy_rows(const ClassLoss s, const T* x, T* log_sum, T* losses, T* weights,
-                                   unsigned long long* fault) {
+template <class S, bool Warp>
+__global__ void cross_entropy_rows(const ClassLoss s, const S* x, const RowResults<S> r, unsigned long long* fault) {
   begin_early();
+  using T = Wide<S>;
   const int64_t row = Warp ? blockIdx.x * int64_t{kWarpRows} + threadIdx.x / 32 : blockIdx.x;
   if (row >= s.batch * s.spatial) return;
   const int first = Warp ? threadIdx.x % 32 : threadIdx.x, step = Warp ? 32 : blockDim.x;
   const auto total = [](T part) { return Warp ? warp_sum(part) : block_sum(part); };
-  const T* v = x + scores_of(s, row);
-  const T* w = static_cast<const T*>(s.weight);
+  const S* v = x + scores_of(s, row);
+  const S* w = static_cast<const S*>(s.weight);
   T m = T(-INFINITY);
-  for (int64_t c = first; c < s.classes; c += step) m = fmax(m, v[c * s.spatial]);
+  each_class(s, v, first, step, [&](int64_t, T value) { m = fmax(m, value); });
   m = Warp ? warp_max(m) : block_max(m, T(-INFINITY));
   T sum = T(0), weighted = T(0), all = T(0);
-  for (int64_t c = first; c < s.classes; c += step) {
-    const T value = v[c * s.spatial], wc = w ? w[c] : T(1);
+  each_class(s, v, first, step, [&](int64_t c, T value) {
+    const T wc = w ? wide(w[c]) : T(1);
     sum += exp(value - m);
     weighted += wc * value;
     all += wc;
-  }
+  });
   sum = total(sum);
   if (s.smoothing != 0) weighted = total(weighted), all = total(all);
-  if (first == 0) finish_row(s, row, v, m + log(sum), weighted, all, log_sum, losses, weights, fault);
+  if (first == 0) finish_row(s, row, v, m + log(sum), weighted, all, r, fault);
 }
 // A thread a row: few classes, or rows beside each other in memory.
-template <class T>
-__global__ void cross_entropy_threads(const ClassLoss s, const T* x, T* log_sum, T* losses, T* weights,
-                                      unsigned long long* fault) {
+template <class S>
+__global__ void cross_entropy_threads(const ClassLoss s, const S* x, const RowResults<S> r, unsigned long long* fault) {
   begin_early();
+  using T = Wide<S>;
   const int64_t row = blockIdx.x * int64_t{blockDim.x} + threadIdx.x;
   if (row >= s.batch * s.spatial) return;
-  const T* v = x + scores_of(s, row);
-  const T* w = static_cast<const T*>(s.weight);
+  const S* v = x + scores_of(s, row);
+  const S* w = static_cast<const S*>(s.weight);
   T m = T(-INFINITY);
 #pragma unroll 4
-  for (int64_t c = 0; c < s.classes; ++c) m = fmax(m, v[c * s.spatial]);
+  for (int64_t c = 0; c < s.classes; ++c) m = fmax(m, wide(v[c * s.spatial]));
   T sum = T(0), weighted = T(0), all = T(0);
 #pragma unroll 4
   for (int64_t c = 0; c < s.classes; ++c) {
-    const T value = v[c * s.spatial], wc = w ? w[c] : T(1);
+    const T value = wide(v[c * s.spatial]), wc = w ? wide(w[c]) : T(1);
     sum += exp(value - m);
     weighted += wc * value;
     all += wc;
   }
-  finish_row(s, row, v, m + log(sum), weighted, all, log_sum, losses, weights, fault);
+  finish_row(s, row, v, m + log(sum), weighted, all, r, fault);
 }
 
-template <class T>
-__global__ void nll_rows(const ClassLoss s, const T* x, T* losses, T* weights, unsigned long long* fault) {
+template <class S>
+__global__ void nll_rows(const ClassLoss s, const S* x, const RowResults<S> r, unsigned long long* fault) {
+  using T = Wide<S>;
   const int64_t rows = s.batch * s.spatial;
   for (int64_t row = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; row < rows;
        row += int64_t{gridDim.x} * blockDim.x) {
@@ -107,26 +172,30 @@ __global__ void nll_rows(const ClassLoss s, const T* x, T* losses, T* weights, u
       if (t < 0 || t >= s.classes) {
         complain(fault, row);
       } else {
-        weight = s.weight ? static_cast<const T*>(s.weight)[t] : T(1);
-        loss = -weight * x[(row / s.spatial * s.classes + t) * s.spatial + row % s.spatial];
+        weight = s.weight ? wide(static_cast<const S*>(s.weight)[t]) : T(1);
+        loss = -weight * wide(x[(row / s.spatial * s.classes + t) * s.spatial + row % s.spatial]);
       }
     }
-    losses[row] = loss;
-    weights[row] = weight;
+    if (r.out) {
+      r.out[row] = static_cast<S>(loss);
+    } else {
+      r.losses[row] = loss;
+    }
+    r.weights[row] = weight;
   }
 }
 
-// The sums of losses and weights: each block adds up a part, the last one the parts, in an order that the number of
-// rows fixes.
-template <class T>
-__global__ void collect(int64_t rows, const T* losses, const T* weights, bool reduce, bool mean, T* parts,
-                        unsigned* ticket, T* out, T* total_weight) {
+// The sums of losses (null: none wanted) and weights: each block adds up a part, the last one the parts, in an order
+// that the number of rows fixes.
+template <class S, class T = Wide<S>>
+__global__ void collect(int64_t rows, const T* losses, const T* weights, bool mean, T* parts, unsigned* ticket, S* out,
+                        T* total_weight) {
   begin_early();
   T loss = T(0), weight = T(0);
   const int64_t end = rows * (blockIdx.x + 1) / gridDim.x;
 #pragma unroll 4
   for (int64_t i = rows * blockIdx.x / gridDim.x + threadIdx.x; i < end; i += blockDim.x)
-    loss += losses[i], weight += weights[i];
+    loss += losses ? losses[i] : T(0), weight += weights[i];
   block_sum_both(loss, weight);
   if (gridDim.x > 1) {
     if (threadIdx.x == 0) parts[2 * blockIdx.x] = loss, parts[2 * blockIdx.x + 1] = weight;
@@ -138,28 +207,30 @@ __global__ void collect(int64_t rows, const T* losses, const T* weights, bool re
   }
   if (threadIdx.x != 0) return;
   *total_weight = weight;
-  if (reduce) *out = mean ? loss / weight : loss;
+  if (losses) *out = static_cast<S>(mean ? loss / weight : loss);
 }
 
 constexpr int kCollectors = 256, kMostParts = 128;
 
 // The memory of a forward pass: losses and weights of all rows, and parts of their sums.
-template <class T>
+template <class S>
 struct RowScratch {
-  explicit RowScratch(const ClassLoss& s, T* out)
+  using T = Wide<S>;
+  RowScratch(const ClassLoss& s, T* log_sum, S* out)
       : rows(s.batch * s.spatial), memory(static_cast<size_t>(2 * rows + 2 * kMostParts) * sizeof(T)) {
-    weights = memory.as<T>();
-    losses = s.reduce ? weights + rows : out;
+    T* weights = memory.as<T>();
+    results = {log_sum, s.reduce ? nullptr : out, s.reduce ? weights + rows : nullptr, weights};
     parts = weights + 2 * rows;
   }
   int64_t rows;
   Scratch memory;
-  T *weights, *losses, *parts;
+  RowResults<S> results;
+  T* parts;
 };
-template <class T>
-void finish(const ClassLoss& s, const RowScratch<T>& r, T* out, T* total_weight) {
+template <class S>
+void finish(const ClassLoss& s, const RowScratch<S>& r, S* out, Wide<S>* total_weight) {
   const auto blocks = static_cast<unsigned>(std::clamp<int64_t>(r.rows / (4 * kCollectors), 1, kMostParts));
-  launch<collect<T>>("loss", blocks, kCollectors, r.rows, r.losses, r.weights, s.reduce, s.mean, r.parts,
+  launch<collect<S>>("loss", blocks, kCollectors, r.rows, r.results.losses, r.results.weights, s.mean, r.parts,
                      blocks > 1 ? tickets() : nullptr, out, total_weight);
 }
 
@@ -169,60 +240,54 @@ bool row_of_thread(const ClassLoss& s) {
 }
 int row_threads(const ClassLoss& s) { return s.classes >= 4096 ? 1024 : 256; }
 
-template <class T>
-int64_t cross_entropy_forward(const ClassLoss& s, const T* x, T* log_sum, T* out, T* total_weight) {
-  const RowScratch<T> r(s, out);
+template <class S>
+void cross_entropy_forward(const ClassLoss& s, const S* x, Wide<S>* log_sum, S* out, Wide<S>* total_weight) {
+  const RowScratch<S> r(s, log_sum, out);
   const auto blocks = [&](int64_t rows) { return static_cast<unsigned>((r.rows + rows - 1) / rows); };
   if (r.rows == 0) {
     // nothing but the sums
   } else if (row_of_thread(s)) {
-    launch<cross_entropy_threads<T>>("cross_entropy", blocks(128), 128, s, x, log_sum, r.losses, r.weights,
-                                     fault_word());
+    launch<cross_entropy_threads<S>>("cross_entropy", blocks(128), 128, s, x, r.results, fault_word());
   } else if (s.classes < 256) {
-    launch<cross_entropy_rows<T, true>>("cross_entropy", blocks(kWarpRows), 32 * kWarpRows, s, x, log_sum, r.losses,
-                                        r.weights, fault_word());
+    launch<cross_entropy_rows<S, true>>("cross_entropy", blocks(kWarpRows), 32 * kWarpRows, s, x, r.results,
+                                        fault_word());
   } else {
-    launch<cross_entropy_rows<T, false>>("cross_entropy", blocks(1), row_threads(s), s, x, log_sum, r.losses, r.weights,
-                                         fault_word());
+    launch<cross_entropy_rows<S, false>>("cross_entropy", blocks(1), row_threads(s), s, x, r.results, fault_word());
   }
   finish(s, r, out, total_weight);
   check_launch("cross_entropy");
-  return -1;
 }
 
-template <class T>
-__global__ void cross_entropy_dx(const ClassLoss s, const T* x, const T* log_sum, const T* grad, const T* total_weight,
-                                 T* dx) {
+template <class S, class T = Wide<S>>
+__global__ void cross_entropy_dx(const ClassLoss s, const S* x, const T* log_sum, const S* grad, const T* total_weight,
+                                 S* dx) {
   begin_early();
   const int64_t row = blockIdx.x, at = scores_of(s, row), t = s.target[row];
-  const T* w = static_cast<const T*>(s.weight);
+  const S* w = static_cast<const S*>(s.weight);
   const bool counts = t != s.ignore && t >= 0 && t < s.classes;
-  T g = counts ? (s.reduce ? *grad : grad[row]) : T(0);
+  T g = counts ? wide(s.reduce ? *grad : grad[row]) : T(0);
   if (counts && s.reduce && s.mean) g /= *total_weight;
-  const T wt = counts ? (w ? w[t] : T(1)) : T(0), l = log_sum[row], e = static_cast<T>(s.smoothing);
+  const T wt = counts ? (w ? wide(w[t]) : T(1)) : T(0), l = log_sum[row], e = static_cast<T>(s.smoothing);
   T all = T(0);
   if (s.smoothing != 0) {
-    for (int64_t c = threadIdx.x; c < s.classes; c += blockDim.x) all += w ? w[c] : T(1);
+    for (int64_t c = threadIdx.x; c < s.classes; c += blockDim.x) all += w ? wide(w[c]) : T(1);
     all = block_sum(all);
   }
   const T scale = (T(1) - e) * wt + e / static_cast<T>(s.classes) * all;
-  for (int64_t c = threadIdx.x; c < s.classes; c += blockDim.x) {
-    T d = T(0);
-    if (counts) {
-      d = scale * exp(x[at + c * s.spatial] - l);
-      if (c == t) d -= (T(1) - e) * wt;
-      if (s.smoothing != 0) d -= e / static_cast<T>(s.classes) * (w ? w[c] : T(1));
-      d *= g;
-    }
-    dx[at + c * s.spatial] = d;
-  }
+  map_classes(s, x + at, dx + at, [&](int64_t c, T value) {
+    if (!counts) return T(0);
+    T d = scale * exp(value - l);
+    if (c == t) d -= (T(1) - e) * wt;
+    if (s.smoothing != 0) d -= e / static_cast<T>(s.classes) * (w ? wide(w[c]) : T(1));
+    return d * g;
+  });
 }
 // An element a thread: few classes, or rows beside each other. `all`: the sum of the weights of all classes.
-template <class T, class Index>
-__global__ void cross_entropy_dx_each(const ClassLoss s, Index n, const T* x, const T* log_sum, const T* grad,
-                                      const T* total_weight, T all, T* dx) {
+template <class S, class Index, class T = Wide<S>>
+__global__ void cross_entropy_dx_each(const ClassLoss s, Index n, const S* x, const T* log_sum, const S* grad,
+                                      const T* total_weight, T all, S* dx) {
   begin_early();
-  const T* w = static_cast<const T*>(s.weight);
+  const S* w = static_cast<const S*>(s.weight);
   const auto spatial = static_cast<Index>(s.spatial), classes = static_cast<Index>(s.classes);
   for (Index i = blockIdx.x * Index{blockDim.x} + threadIdx.x; i < n; i += Index{gridDim.x} * blockDim.x) {
     const Index line = i / spatial, image = line / classes, c = line - image * classes;
@@ -230,62 +295,61 @@ __global__ void cross_entropy_dx_each(const ClassLoss s, Index n, const T* x, co
     const int64_t t = s.target[row];
     T d = T(0);
     if (t != s.ignore && t >= 0 && t < s.classes) {
-      const T wt = w ? w[t] : T(1), e = static_cast<T>(s.smoothing);
-      d = ((T(1) - e) * wt + e / static_cast<T>(s.classes) * all) * exp(x[i] - log_sum[row]);
+      const T wt = w ? wide(w[t]) : T(1), e = static_cast<T>(s.smoothing);
+      d = ((T(1) - e) * wt + e / static_cast<T>(s.classes) * all) * exp(wide(x[i]) - log_sum[row]);
       if (static_cast<int64_t>(c) == t) d -= (T(1) - e) * wt;
-      if (s.smoothing != 0) d -= e / static_cast<T>(s.classes) * (w ? w[c] : T(1));
-      d *= s.reduce ? (s.mean ? *grad / *total_weight : *grad) : grad[row];
+      if (s.smoothing != 0) d -= e / static_cast<T>(s.classes) * (w ? wide(w[c]) : T(1));
+      d *= s.reduce ? (s.mean ? wide(*grad) / *total_weight : wide(*grad)) : wide(grad[row]);
     }
-    dx[i] = d;
+    dx[i] = static_cast<S>(d);
   }
 }
-template <class T>
-void cross_entropy_backward(const ClassLoss& s, const T* x, const T* log_sum, const T* grad, const T* total_weight,
-                            T* dx) {
+template <class S>
+void cross_entropy_backward(const ClassLoss& s, const S* x, const Wide<S>* log_sum, const S* grad,
+                            const Wide<S>* total_weight, S* dx) {
   const int64_t rows = s.batch * s.spatial, n = rows * s.classes;
   if (n == 0) return;
   const bool plain = s.smoothing == 0 || !s.weight;  // the sum of the weights is known
   if (plain && (s.classes < 256 || row_of_thread(s))) {
-    const auto all = static_cast<T>(s.classes);
+    const auto all = static_cast<Wide<S>>(s.classes);
     if (n < int64_t{1} << 30) {
-      launch<cross_entropy_dx_each<T, uint32_t>>("cross_entropy backward", blocks_for(n, kThreads), kThreads, s,
+      launch<cross_entropy_dx_each<S, uint32_t>>("cross_entropy backward", blocks_for(n, kThreads), kThreads, s,
                                                  static_cast<uint32_t>(n), x, log_sum, grad, total_weight, all, dx);
     } else {
-      launch<cross_entropy_dx_each<T, int64_t>>("cross_entropy backward", blocks_for(n, kThreads), kThreads, s, n, x,
+      launch<cross_entropy_dx_each<S, int64_t>>("cross_entropy backward", blocks_for(n, kThreads), kThreads, s, n, x,
                                                 log_sum, grad, total_weight, all, dx);
     }
     return;
   }
-  launch<cross_entropy_dx<T>>("cross_entropy backward", static_cast<unsigned>(rows),
+  launch<cross_entropy_dx<S>>("cross_entropy backward", static_cast<unsigned>(rows),
                               s.classes < 256 ? 32 : row_threads(s), s, x, log_sum, grad, total_weight, dx);
 }
 
-template <class T>
-int64_t nll_forward(const ClassLoss& s, const T* x, T* out, T* total_weight) {
-  const RowScratch<T> r(s, out);
-  if (r.rows) nll_rows<<<blocks_for(r.rows, 128), 128, 0, stream()>>>(s, x, r.losses, r.weights, fault_word());
+template <class S>
+void nll_forward(const ClassLoss& s, const S* x, S* out, Wide<S>* total_weight) {
+  const RowScratch<S> r(s, nullptr, out);
+  if (r.rows) nll_rows<S><<<blocks_for(r.rows, 128), 128, 0, stream()>>>(s, x, r.results, fault_word());
   finish(s, r, out, total_weight);
   check_launch("nll_loss");
-  return -1;
 }
-template <class T>
-__global__ void nll_dx(const ClassLoss s, const T* grad, const T* total_weight, T* dx) {
+template <class S, class T = Wide<S>>
+__global__ void nll_dx(const ClassLoss s, const S* grad, const T* total_weight, S* dx) {
   const int64_t rows = s.batch * s.spatial;
   for (int64_t row = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; row < rows;
        row += int64_t{gridDim.x} * blockDim.x) {
     const int64_t t = s.target[row];
     if (t == s.ignore || t < 0 || t >= s.classes) continue;
-    T g = s.reduce ? *grad : grad[row];
+    T g = wide(s.reduce ? *grad : grad[row]);
     if (s.reduce && s.mean) g /= *total_weight;
     dx[(row / s.spatial * s.classes + t) * s.spatial + row % s.spatial] =
-        -g * (s.weight ? static_cast<const T*>(s.weight)[t] : T(1));
+        static_cast<S>(-g * (s.weight ? wide(static_cast<const S*>(s.weight)[t]) : T(1)));
   }
 }
-template <class T>
-void nll_backward(const ClassLoss& s, const T* grad, const T* total_weight, T* dx) {
+template <class S>
+void nll_backward(const ClassLoss& s, const S* grad, const Wide<S>* total_weight, S* dx) {
   const int64_t rows = s.batch * s.spatial;
   if (rows * s.classes == 0) return;
-  check(cudaMemsetAsync(dx, 0, static_cast<size_t>(rows * s.classes) * sizeof(T), stream()), "nll_loss backward");
+  check(cudaMemsetAsync(dx, 0, static_cast<size_t>(rows * s.classes) * sizeof(S), stream()), "nll_loss backward");
   nll_dx<<<blocks_for(rows, 128), 128, 0, stream()>>>(s, grad, total_weight, dx);
   check_launch("nll_loss backward");
 }
@@ -313,10 +377,35 @@ int64_t outside_unit(int64_t n, const T* x) {
   return -1;
 }
 
+// LossFunctions of the tables' type H, by the functions of the device's; the losses themselves alone.
+template <class H>
+LossFunctions<H> class_losses() {
+  using T = Computed<H>;
+  LossFunctions<H> f = {};
+  f.cross_entropy_forward = [](const ClassLoss& s, const H* x, T* log_sum, H* out, T* total_weight) {
+    cross_entropy_forward(s, on_device(x), log_sum, on_device(out), total_weight);
+    return int64_t{-1};
+  };
+  f.cross_entropy_backward = [](const ClassLoss& s, const H* x, const T* log_sum, const H* grad, const T* total_weight,
+                                H* dx) {
+    cross_entropy_backward(s, on_device(x), log_sum, on_device(grad), total_weight, on_device(dx));
+  };
+  f.nll_forward = [](const ClassLoss& s, const H* x, H* out, T* total_weight) {
+    nll_forward(s, on_device(x), on_device(out), total_weight);
+    return int64_t{-1};
+  };
+  f.nll_backward = [](const ClassLoss& s, const H* grad, const T* total_weight, H* dx) {
+    nll_backward(s, on_device(grad), total_weight, on_device(dx));
+  };
+  return f;
+}
 template <class T>
 LossFunctions<T> functions() {
-  return {cross_entropy_forward<T>, cross_entropy_backward<T>, nll_forward<T>, nll_backward<T>,
-          embedding_forward<T>,     embedding_backward<T>,     outside_unit<T>};
+  LossFunctions<T> f = class_losses<T>();
+  f.embedding_forward = embedding_forward<T>;
+  f.embedding_backward = embedding_backward<T>;
+  f.outside_unit = outside_unit<T>;
+  return f;
 }
 
 }  // namespace
@@ -324,6 +413,8 @@ LossFunctions<T> functions() {
 void fill(LossKernels& k) {
   k.f32 = functions<float>();
   k.f64 = functions<double>();
+  k.bf16 = class_losses<BFloat16>();
+  k.f16 = class_losses<Half>();
 }
 
 }  // namespace tensorgrad::gpu
