@@ -11,6 +11,7 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/strides.h"
 #include "tensorgrad/dtype.h"
+#include "tensorgrad/scalar.h"
 
 namespace tensorgrad {
 
@@ -45,6 +46,24 @@ struct Room {
 struct JoinPart {
   const void* data = nullptr;
   int64_t width = 0;
+};
+
+// What a place outside the input stands for: a value, or an entry inside: mirrored at the edge, the edge, or counted on
+// from the other end.
+enum class Beyond : uint8_t { value, reflect, replicate, wrap };
+// out (dense, of `sizes`): in every dim place i is place i - before of the input; what is mirrored or wraps around does
+// so once.
+struct WindowArgs {
+  int ndim = 0;
+  const int64_t* sizes = nullptr;
+  const int64_t* in_sizes = nullptr;
+  const int64_t* in_strides = nullptr;  // in elements
+  const int64_t* before = nullptr;
+  DType dtype = DType::float32;
+  const void* in = nullptr;
+  void* out = nullptr;
+  Beyond beyond = Beyond::value;
+  Scalar value;
 };
 
 struct IndexKernels {
@@ -93,6 +112,8 @@ struct IndexKernels {
   // serves all. dtype: float32, float64 or int64.
   void (*search)(DType dtype, const void* ordered, int64_t rows, int64_t n, const void* v, int64_t per_row, bool right,
                  int64_t* out) = nullptr;
+  // Padding and rolling in one pass. Null where boxes are copied one by one instead; false: too many dims.
+  bool (*window)(const WindowArgs& args) = nullptr;
 };
 
 namespace cpu {

@@ -21,4 +21,19 @@ inline void copy_box(const Tensor& out, int64_t at, const Tensor& x, IntArrayRef
   kernels(out.device()).pointwise.unary(UnaryOp::copy, args);
 }
 
+// All of `out` from x at once, as WindowArgs says; false: the device has no kernel for it.
+inline bool copy_window(const Tensor& out, const Tensor& x, IntArrayRef before, Beyond beyond,
+                        Scalar value = Scalar()) {
+  const auto window = kernels(out.device()).index.window;
+  if (!window) return false;
+  WindowArgs args;
+  args.ndim = static_cast<int>(out.sizes().size());
+  args.sizes = out.sizes().data(), args.in_sizes = x.sizes().data(), args.in_strides = x.strides().data();
+  args.before = before.data();
+  args.dtype = x.dtype();
+  args.in = x.data_ptr(), args.out = out.data_ptr();
+  args.beyond = beyond, args.value = value;
+  return window(args);
+}
+
 }  // namespace tensorgrad::detail

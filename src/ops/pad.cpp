@@ -11,6 +11,7 @@
 namespace tensorgrad {
 
 using detail::copy_box;
+using detail::copy_window;
 
 namespace {
 // The box of out with these sizes at element `at` is set to value.
@@ -23,6 +24,23 @@ void fill_box(const Tensor& out, int64_t at, IntArrayRef sizes, Scalar value) {
   args.compute = out.dtype();
   args.out = {static_cast<char*>(out.data_ptr()) + at * out.element_size(), out.dtype(), out.strides().data()};
   kernels(out.device()).pointwise.fill(args, value);
+}
+// constant_pad of `inner`, box by box.
+void pad_by_boxes(const Tensor& out, const Tensor& inner, const Shape& before, const Shape& after, Scalar value) {
+  const size_t dims = before.size();
+  Shape box(out.sizes());
+  // Dim by dim the borders: within the inner part of the dims before, along the whole of those behind.
+  int64_t at = 0;
+  for (size_t d = 0; d < dims; ++d) {
+    const int64_t stride = out.strides()[d], n = inner.sizes()[d];
+    box[d] = before[d];
+    fill_box(out, at, box, value);
+    box[d] = after[d];
+    fill_box(out, at + (before[d] + n) * stride, box, value);
+    box[d] = n;
+    at += before[d] * stride;
+  }
+  if (inner.numel() > 0) copy_box(out, at, inner, inner.sizes(), inner.strides().data());
 }
 }  // namespace
 
@@ -47,22 +65,10 @@ Tensor constant_pad(const Tensor& x, IntArrayRef pad, Scalar value) {
     inner = narrow(inner, static_cast<int64_t>(d), std::max<int64_t>(-low, 0), length);
   }
   if (!grows) return clone(inner);
-  Shape sizes(inner.sizes()), box;
+  Shape sizes(inner.sizes());
   for (size_t d = 0; d < dims; ++d) sizes[d] += before[d] + after[d];
   Tensor out = detail::make_empty(sizes, x.dtype(), x.device());
-  // Dim by dim the borders: within the inner part of the dims before, along the whole of those behind.
-  box = sizes;
-  int64_t at = 0;
-  for (size_t d = 0; d < dims; ++d) {
-    const int64_t stride = out.strides()[d], n = inner.sizes()[d];
-    box[d] = before[d];
-    fill_box(out, at, box, value);
-    box[d] = after[d];
-    fill_box(out, at + (before[d] + n) * stride, box, value);
-    box[d] = n;
-    at += before[d] * stride;
-  }
-  if (inner.numel() > 0) copy_box(out, at, inner, inner.sizes(), inner.strides().data());
+  if (!copy_window(out, inner, before, Beyond::value, value)) pad_by_boxes(out, inner, before, after, value);
   if (should_record(inner)) {
     record("ConstantPad", out, inputs(inner), [before, n = Shape(inner.sizes())](const Tensor& g, const Context&) {
       Tensor part = g;
@@ -90,6 +96,30 @@ Border back_border(PadMode mode, int64_t before, int64_t n, int64_t after) {
   if (mode == PadMode::reflect) return {end, after, end - 2, -1};
   if (mode == PadMode::replicate) return {end, after, end - 1, 0};
   return {end, after, before, 1};
+}
+
+Beyond beyond_of(PadMode mode) {
+  return mode == PadMode::reflect ? Beyond::reflect : mode == PadMode::replicate ? Beyond::replicate : Beyond::wrap;
+}
+// edge_pad, box by box: the inside, then borders that come from what is there already.
+void edge_by_boxes(const Tensor& out, const Tensor& x, PadMode mode, const Shape& before, const Shape& after) {
+  const size_t dims = before.size();
+  int64_t at = 0;
+  for (size_t d = 0; d < dims; ++d) at += before[d] * out.strides()[d];
+  copy_box(out, at, x, x.sizes(), x.strides().data());
+  Shape box(x.sizes());
+  for (size_t d = dims; d-- > 0;) {  // along the whole of the dims behind, within the inside of those before
+    const int64_t stride = out.strides()[d], n = box[d];
+    at -= before[d] * stride;
+    for (const Border& b : {front_border(mode, before[d], n), back_border(mode, before[d], n, after[d])}) {
+      if (b.count == 0) continue;
+      Shape strides(out.strides());
+      strides[d] = b.step * stride;
+      box[d] = b.count;
+      copy_box(out, at + b.to * stride, out, box, strides.data(), at + b.first * stride);
+    }
+    box[d] = out.sizes()[d];
+  }
 }
 
 // The gradient of one padded dim: the inside, to which the borders are added where they came from.
@@ -130,24 +160,7 @@ Tensor edge_pad(const Tensor& x, IntArrayRef pad, PadMode mode) {
     sizes[d] += low + high;
   }
   Tensor out = detail::make_empty(sizes, x.dtype(), x.device());
-  if (out.numel() > 0) {
-    int64_t at = 0;
-    for (size_t d = 0; d < dims; ++d) at += before[d] * out.strides()[d];
-    copy_box(out, at, x, x.sizes(), x.strides().data());
-    Shape box(x.sizes());
-    for (size_t d = dims; d-- > 0;) {  // along the whole of the dims behind, within the inside of those before
-      const int64_t stride = out.strides()[d], n = box[d];
-      at -= before[d] * stride;
-      for (const Border& b : {front_border(mode, before[d], n), back_border(mode, before[d], n, after[d])}) {
-        if (b.count == 0) continue;
-        Shape strides(out.strides());
-        strides[d] = b.step * stride;
-        box[d] = b.count;
-        copy_box(out, at + b.to * stride, out, box, strides.data(), at + b.first * stride);
-      }
-      box[d] = sizes[d];
-    }
-  }
+  if (out.numel() > 0 && !copy_window(out, x, before, beyond_of(mode))) edge_by_boxes(out, x, mode, before, after);
   if (should_record(x)) {
     record("EdgePad", out, inputs(x), [before, after, n = Shape(x.sizes()), mode](const Tensor& g, const Context&) {
       Tensor part = g;

@@ -16,6 +16,7 @@
 namespace tensorgrad {
 
 using detail::copy_box;
+using detail::copy_window;
 using detail::wrap_dim;
 
 namespace {
@@ -296,7 +297,7 @@ Tensor roll(const Tensor& x, IntArrayRef shifts, IntArrayRef dims) {
     back.push_back(-shifts[i]);
   }
   Tensor out = detail::make_empty(x.sizes(), x.dtype(), x.device());
-  if (x.numel() > 0) {
+  if (x.numel() > 0 && !copy_window(out, x, shift, Beyond::wrap)) {
     Shape sizes(x.sizes());
     roll_boxes(out, x, shift, 0, sizes, 0, 0);
   }

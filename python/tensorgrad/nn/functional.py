@@ -1,5 +1,6 @@
 """The functions behind the layers: the names of torch.nn.functional."""
 
+import functools
 import math
 import warnings
 
@@ -573,21 +574,25 @@ def pixel_shuffle(input, upscale_factor):
     return x.reshape([*lead, c // (r * r), h * r, w * r])
 
 
+@functools.lru_cache(maxsize=256)
+def _nearest_order(length, out, ratio):
+    """The entries nearest to `out` places `ratio` apart, and how often every entry appears; 0: unequally."""
+    order = [min(int(math.floor(j * ratio)), length - 1) for j in range(out)]
+    times = out // length if length else 0
+    return order, times if order == [j // times for j in range(length * times)] else 0
+
+
 def _nearest(input, sizes, ratios):
     """The nearest entries of dims 2, 3, ..., `ratios` apart."""
-    lengths = list(input.shape[2:])
-    orders = [
-        [min(int(math.floor(j * ratio)), length - 1) for j in range(out)]
-        for length, out, ratio in zip(lengths, sizes, ratios)
-    ]
-    times = [out // length if length else 0 for out, length in zip(sizes, lengths)]
-    whole = all(order == [j // k for j in range(length * k)] for order, length, k in zip(orders, lengths, times))
-    if input.is_cuda and whole and all(times):  # every entry k times: one copy of a view, no positions to upload
-        lead = list(input.shape[:2])
-        apart = [size for length in lengths for size in (length, 1)]
-        repeated = [size for length, k in zip(lengths, times) for size in (length, k)]
-        return input.reshape(lead + apart).expand(lead + repeated).reshape(lead + list(sizes))
-    for i, order in enumerate(orders):
+    lengths = input.shape[2:]
+    orders = [_nearest_order(*found) for found in zip(lengths, sizes, ratios)]
+    if input.is_cuda and all(times for _, times in orders):  # one copy of a view, no positions to upload
+        apart, repeated = list(input.shape[:2]), list(input.shape[:2])
+        for length, (_, times) in zip(lengths, orders):
+            apart += (length, 1)
+            repeated += (length, times)
+        return input.reshape(apart).expand(repeated).reshape([*input.shape[:2], *sizes])
+    for i, (order, _) in enumerate(orders):
         input = input.index_select(i + 2, _positions(order, input))
     return input
 

@@ -298,9 +298,10 @@ void search(DType dtype, const void* ordered, int64_t rows, int64_t n, const voi
 
 }  // namespace
 
-void fill_order(IndexKernels& k);  // sort.cu
-void fill_join(IndexKernels& k);   // join.cu
-void fill_masks(IndexKernels& k);  // mask.cu
+void fill_order(IndexKernels& k);   // sort.cu
+void fill_join(IndexKernels& k);    // join.cu
+void fill_window(IndexKernels& k);  // window.cu
+void fill_masks(IndexKernels& k);   // mask.cu
 
 void fill(IndexKernels& k) {
   k.all_inside = all_inside;
@@ -314,6 +315,7 @@ void fill(IndexKernels& k) {
   k.search = search;
   fill_order(k);
   fill_join(k);
+  fill_window(k);
   fill_masks(k);
 }
 

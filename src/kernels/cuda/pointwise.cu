@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "kernels/cuda/fill.h"
+#include "kernels/cuda/number.h"
 #include "kernels/cuda/pointwise.cuh"
 #include "kernels/cuda/pointwise_parts.h"
 #include "kernels/pointwise.h"
@@ -108,38 +109,11 @@ void run(Op op, const PointwiseArgs& call) {
   check_launch("pointwise operation");
 }
 
-// body(the value in the dtype's own type)
-template <class Body>
-void with_fill_value(DType dtype, Scalar value, Body body) {
-  switch (dtype) {
-    case DType::boolean:
-      return body(value.to<bool>());
-    case DType::uint8:
-      return body(static_cast<uint8_t>(value.to_int()));
-    case DType::int8:
-      return body(static_cast<int8_t>(value.to_int()));
-    case DType::int16:
-      return body(static_cast<int16_t>(value.to_int()));
-    case DType::int32:
-      return body(static_cast<int32_t>(value.to_int()));
-    case DType::int64:
-      return body(value.to_int());
-    case DType::float16:
-      return body(Half(static_cast<float>(value.to_double())));
-    case DType::bfloat16:
-      return body(BFloat16(static_cast<float>(value.to_double())));
-    case DType::float32:
-      return body(static_cast<float>(value.to_double()));
-    default:
-      return body(value.to_double());
-  }
-}
-
 // Dense memory takes the value's bytes; everything else is a copy of a number.
 void fill_value(const PointwiseArgs& args, Scalar value) {
   if (args.numel == 0) return;
   alignas(8) char number[8];
-  with_fill_value(args.out.dtype, value, [&](auto v) { std::memcpy(number, &v, sizeof v); });
+  with_number(args.out.dtype, value, [&](auto v) { std::memcpy(number, &v, sizeof v); });
   if ((args.flat || dense_alike(args, 0)) && fill_words(args.out.data, itemsize(args.out.dtype), args.numel, number))
     return;
   PointwiseArgs a = args;
