@@ -58,7 +58,8 @@ struct ReduceKernels {
   // pass. args.op is not looked at.
   void (*moments)(const ReduceArgs& args, void* mean) = nullptr;
   // Running sums or products along n of a dense array: out[j] = in[0] op ... op in[j]. out may be in. dtype: float32,
-  // float64, int64. max, min: `indices` gets the place of the latest extreme.
+  // float64, int64; sums on other devices than the CPU 16-bit floats too, added up in float32. max, min: `indices` gets
+  // the place of the latest extreme.
   void (*scan)(ScanOp op, DType dtype, const DimShape& shape, const void* in, void* out, int64_t* indices) = nullptr;
   // The first largest (smallest) element along n of a dense array, NaN above (below) all, and its place; values may be
   // null.

@@ -15,20 +15,31 @@ using detail::SpaceValues;
 
 template <class T>
 const PoolFunctions<T>& functions(Device device) {
+  const PoolKernels& k = kernels(device).pool;
   if constexpr (std::is_same_v<T, float>) {
-    return kernels(device).pool.f32;
+    return k.f32;
+  } else if constexpr (std::is_same_v<T, BFloat16>) {
+    return k.bf16;
+  } else if constexpr (std::is_same_v<T, Half>) {
+    return k.f16;
   } else {
-    return kernels(device).pool.f64;
+    return k.f64;
   }
 }
 
-// Calls f with a null pointer of the tensor's type, float or double, and the functions for it.
+// Calls f with a null pointer of the tensor's type and the functions for it.
 template <class F>
 void dispatch(const Tensor& t, F f) {
-  if (t.dtype() == DType::float32) {
-    f(functions<float>(t.device()), static_cast<float*>(nullptr));
-  } else {
-    f(functions<double>(t.device()), static_cast<double*>(nullptr));
+  const auto call = [&](auto* null) { f(functions<std::remove_pointer_t<decltype(null)>>(t.device()), null); };
+  switch (t.dtype()) {
+    case DType::float32:
+      return call(static_cast<float*>(nullptr));
+    case DType::bfloat16:
+      return call(static_cast<BFloat16*>(nullptr));
+    case DType::float16:
+      return call(static_cast<Half*>(nullptr));
+    default:
+      return call(static_cast<double*>(nullptr));
   }
 }
 template <class T>
@@ -45,9 +56,11 @@ struct Pool {
 
 Tensor empty(const Shape& sizes, const Tensor& like) { return detail::make_empty(sizes, like.dtype(), like.device()); }
 
-// Dense and of the compute dtype.
+// Dense and of the compute dtype, or 16-bit floats for a device that has kernels for them.
 Tensor prepared(const Tensor& t) {
-  const DType dtype = detail::compute_dtype(t.dtype());
+  const bool half = t.dtype() == DType::bfloat16 || t.dtype() == DType::float16;
+  const bool as_it_is = half && kernels(t.device()).pool.bf16.max_pool;
+  const DType dtype = as_it_is ? t.dtype() : detail::compute_dtype(t.dtype());
   return contiguous(t.dtype() == dtype ? t : cast(t, dtype));
 }
 Tensor finished(const Tensor& out, DType dtype) { return out.dtype() == dtype ? out : cast(out, dtype); }

@@ -10,8 +10,9 @@ namespace {
 
 Tensor run_scan(ScanOp op, const Tensor& x, int64_t d, DType dtype, Tensor* places = nullptr) {
   const NoGradGuard guard;
-  const DType type =
-      is_floating_point(dtype) ? (dtype == DType::float64 ? DType::float64 : DType::float32) : DType::int64;
+  DType type = is_floating_point(dtype) ? (dtype == DType::float64 ? DType::float64 : DType::float32) : DType::int64;
+  // Devices sum 16-bit floats as they lie, in float32.
+  if (op == ScanOp::sum && !x.device().is_cpu() && (dtype == DType::bfloat16 || dtype == DType::float16)) type = dtype;
   // Through the result's dtype first: a float summed as int64 is truncated element by element.
   const Tensor in = x.detach().to(dtype).to(type).contiguous();
   Tensor out = detail::make_empty(x.sizes(), type, x.device());

@@ -1,9 +1,10 @@
 // Pooling: one thread an output (forward) or an input (backward, which therefore needs no atomics and gives the same
-// bits every run), except the scatter of max pooling, whose windows may overlap.
+// bits every run), except the scatter of max pooling in float32 and float64, whose windows may overlap. 16-bit floats
+// are compared and added up in float32.
 
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/reduce_rows.cuh"
+#include "kernels/cuda/stored.cuh"
 #include "kernels/pool.h"
 
 namespace tensorgrad::gpu {
@@ -29,21 +30,23 @@ __device__ inline Place place(int64_t i, int64_t height, int64_t width) {
   return {i / (height * width), i / width % height, i % width};
 }
 
-template <class T>
-__device__ inline void largest_of(const T* plane, int64_t width, int64_t y0, int64_t y1, int64_t dy, int64_t x0,
-                                  int64_t x1, int64_t dx, T& best, int64_t& index) {
-  best = T(-INFINITY);
+template <class S>
+__device__ inline void largest_of(const S* plane, int64_t width, int64_t y0, int64_t y1, int64_t dy, int64_t x0,
+                                  int64_t x1, int64_t dx, S& largest, int64_t& index) {
+  using T = Wide<S>;
+  T best = T(-INFINITY);
   index = y0 * width + x0;
   for (int64_t y = y0; y < y1; y += dy) {
     for (int64_t x = x0; x < x1; x += dx) {
-      const T v = plane[y * width + x];
+      const T v = wide(plane[y * width + x]);
       if (v > best || v != v) best = v, index = y * width + x;
     }
   }
+  largest = static_cast<S>(best);
 }
 
-template <class T>
-void max_pool(const PoolShape& s, const T* in, T* out, int64_t* indices) {
+template <class S>
+void max_pool(const PoolShape& s, const S* in, S* out, int64_t* indices) {
   over(out_count(s), [=] __device__(int64_t i) {
     const Place p = place(i, s.out_height, s.out_width);
     int64_t y0 = p.y * s.stride_height - s.pad_height, x0 = p.x * s.stride_width - s.pad_width;
@@ -51,7 +54,7 @@ void max_pool(const PoolShape& s, const T* in, T* out, int64_t* indices) {
     const int64_t x1 = min(x0 + (s.kernel_width - 1) * s.dilation_width + 1, s.in_width);
     while (y0 < 0) y0 += s.dilation_height;
     while (x0 < 0) x0 += s.dilation_width;
-    T best;
+    S best;
     int64_t index;
     largest_of(in + p.plane * s.in_height * s.in_width, s.in_width, y0, y1, s.dilation_height, x0, x1, s.dilation_width,
                best, index);
@@ -63,11 +66,11 @@ void max_pool(const PoolShape& s, const T* in, T* out, int64_t* indices) {
 __device__ inline int64_t adaptive_begin(int64_t i, int64_t in, int64_t out) { return i * in / out; }
 __device__ inline int64_t adaptive_end(int64_t i, int64_t in, int64_t out) { return ((i + 1) * in + out - 1) / out; }
 
-template <class T>
-void adaptive_max_pool(const PoolShape& s, const T* in, T* out, int64_t* indices) {
+template <class S>
+void adaptive_max_pool(const PoolShape& s, const S* in, S* out, int64_t* indices) {
   over(out_count(s), [=] __device__(int64_t i) {
     const Place p = place(i, s.out_height, s.out_width);
-    T best;
+    S best;
     int64_t index;
     largest_of(in + p.plane * s.in_height * s.in_width, s.in_width, adaptive_begin(p.y, s.in_height, s.out_height),
                adaptive_end(p.y, s.in_height, s.out_height), 1, adaptive_begin(p.x, s.in_width, s.out_width),
@@ -91,28 +94,31 @@ __device__ inline Window window(const PoolShape& s, const AveragePoolOptions& o,
   return w;
 }
 
-template <class T>
-__device__ inline T sum_of(const T* plane, int64_t width, const Window& w) {
-  T sum = T(0);
+template <class S>
+__device__ inline Wide<S> sum_of(const S* plane, int64_t width, const Window& w) {
+  Wide<S> sum = Wide<S>(0);
   for (int64_t y = w.y0; y < w.y1; ++y) {
-    for (int64_t x = w.x0; x < w.x1; ++x) sum += plane[y * width + x];
+    for (int64_t x = w.x0; x < w.x1; ++x) sum += wide(plane[y * width + x]);
   }
   return sum;
 }
 
-template <class T>
-void avg_pool(const PoolShape& s, const AveragePoolOptions& o, const T* in, T* out) {
+template <class S>
+void avg_pool(const PoolShape& s, const AveragePoolOptions& o, const S* in, S* out) {
+  using T = Wide<S>;
   over(out_count(s), [=] __device__(int64_t i) {
     const Place p = place(i, s.out_height, s.out_width);
     const Window w = window(s, o, p.y, p.x);
-    out[i] = w.y1 <= w.y0 || w.x1 <= w.x0
-                 ? T(0)
-                 : sum_of(in + p.plane * s.in_height * s.in_width, s.in_width, w) / static_cast<T>(w.divisor);
+    const T mean = w.y1 <= w.y0 || w.x1 <= w.x0
+                       ? T(0)
+                       : sum_of(in + p.plane * s.in_height * s.in_width, s.in_width, w) / static_cast<T>(w.divisor);
+    out[i] = static_cast<S>(mean);
   });
 }
 
-template <class T>
-void avg_pool_backward(const PoolShape& s, const AveragePoolOptions& o, const T* g, T* dx) {
+template <class S>
+void avg_pool_backward(const PoolShape& s, const AveragePoolOptions& o, const S* g, S* dx) {
+  using T = Wide<S>;
   over(in_count(s), [=] __device__(int64_t i) {
     const Place p = place(i, s.in_height, s.in_width);
     const int64_t py = p.y + s.pad_height, px = p.x + s.pad_width;
@@ -123,17 +129,18 @@ void avg_pool_backward(const PoolShape& s, const AveragePoolOptions& o, const T*
     T sum = T(0);
     for (int64_t y = y0; y < y1; ++y) {
       for (int64_t x = x0; x < x1; ++x)
-        sum += g[(p.plane * s.out_height + y) * s.out_width + x] / static_cast<T>(window(s, o, y, x).divisor);
+        sum += wide(g[(p.plane * s.out_height + y) * s.out_width + x]) / static_cast<T>(window(s, o, y, x).divisor);
     }
-    dx[i] = sum;
+    dx[i] = static_cast<S>(sum);
   });
 }
 
-// Large windows: Group threads share one, neighbours along its rows; a warp, or a block.
-template <class T, int Group>
-__global__ void __launch_bounds__(kThreads) wide_average_kernel(const PoolShape s, int64_t n, const T* in, T* out) {
+// Large windows: Threads threads share one, neighbours along its rows; a warp, or a block.
+template <class S, int Threads>
+__global__ void __launch_bounds__(kThreads) wide_average_kernel(const PoolShape s, int64_t n, const S* in, S* out) {
   begin_early();
-  const int64_t i = blockIdx.x * int64_t{kThreads / Group} + threadIdx.x / Group;
+  using T = Wide<S>;
+  const int64_t i = blockIdx.x * int64_t{kThreads / Threads} + threadIdx.x / Threads;
   if (i >= n) return;
   const Place p = place(i, s.out_height, s.out_width);
   const int64_t y0 = adaptive_begin(p.y, s.in_height, s.out_height), y1 = adaptive_end(p.y, s.in_height, s.out_height);
@@ -141,33 +148,34 @@ __global__ void __launch_bounds__(kThreads) wide_average_kernel(const PoolShape 
   int height = static_cast<int>(y1 - y0), width = static_cast<int>(x1 - x0);
   const auto count = static_cast<T>((y1 - y0) * (x1 - x0));
   if (width == s.in_width) width *= height, height = 1;  // whole rows lie behind each other
-  int lanes = Group;
+  int lanes = Threads;
   while (lanes / 2 >= width) lanes /= 2;
-  const int lane = threadIdx.x % Group;
-  const T* window = in + (p.plane * s.in_height + y0) * s.in_width + x0;
+  const int lane = threadIdx.x % Threads;
+  const S* window = in + (p.plane * s.in_height + y0) * s.in_width + x0;
   T sum = T(0);
-  for (int y = lane / lanes; y < height; y += Group / lanes) {
-    const T* row = window + y * s.in_width;
+  for (int y = lane / lanes; y < height; y += Threads / lanes) {
+    const S* row = window + y * s.in_width;
 #pragma unroll 4
-    for (int x = lane % lanes; x < width; x += lanes) sum += row[x];
+    for (int x = lane % lanes; x < width; x += lanes) sum += wide(row[x]);
   }
-  if constexpr (Group == 32) {
+  if constexpr (Threads == 32) {
     sum = warp_sum(sum);
   } else {
     sum = block_sum(sum);
   }
-  if (lane == 0) out[i] = sum / count;
+  if (lane == 0) out[i] = static_cast<S>(sum / count);
 }
 
-template <class T>
-void adaptive_avg_pool(const PoolShape& s, const T* in, T* out) {
+template <class S>
+void adaptive_avg_pool(const PoolShape& s, const S* in, S* out) {
+  using T = Wide<S>;
   const int64_t n = out_count(s), area = s.in_height * s.in_width, windows = s.out_height * s.out_width;
   if (n > 0 && area / windows >= 16 && area < INT32_MAX) {
     const bool block = area / windows >= 1024 && n <= int64_t{multiprocessors()} * 64;
     if (block) {
-      launch<wide_average_kernel<T, kThreads>>("pooling", static_cast<unsigned>(n), kThreads, s, n, in, out);
+      launch<wide_average_kernel<S, kThreads>>("pooling", static_cast<unsigned>(n), kThreads, s, n, in, out);
     } else {
-      launch<wide_average_kernel<T, 32>>("pooling", static_cast<unsigned>((n + kThreads / 32 - 1) / (kThreads / 32)),
+      launch<wide_average_kernel<S, 32>>("pooling", static_cast<unsigned>((n + kThreads / 32 - 1) / (kThreads / 32)),
                                          kThreads, s, n, in, out);
     }
     return;
@@ -176,13 +184,14 @@ void adaptive_avg_pool(const PoolShape& s, const T* in, T* out) {
     const Place p = place(i, s.out_height, s.out_width);
     const Window w{adaptive_begin(p.y, s.in_height, s.out_height), adaptive_end(p.y, s.in_height, s.out_height),
                    adaptive_begin(p.x, s.in_width, s.out_width), adaptive_end(p.x, s.in_width, s.out_width), 0};
-    out[i] =
-        sum_of(in + p.plane * s.in_height * s.in_width, s.in_width, w) / static_cast<T>((w.y1 - w.y0) * (w.x1 - w.x0));
+    out[i] = static_cast<S>(sum_of(in + p.plane * s.in_height * s.in_width, s.in_width, w) /
+                            static_cast<T>((w.y1 - w.y0) * (w.x1 - w.x0)));
   });
 }
 
-template <class T>
-void adaptive_avg_pool_backward(const PoolShape& s, const T* g, T* dx) {
+template <class S>
+void adaptive_avg_pool_backward(const PoolShape& s, const S* g, S* dx) {
+  using T = Wide<S>;
   over(in_count(s), [=] __device__(int64_t i) {
     const Place p = place(i, s.in_height, s.in_width);
     T sum = T(0);
@@ -193,34 +202,90 @@ void adaptive_avg_pool_backward(const PoolShape& s, const T* g, T* dx) {
       for (int64_t x = p.x * s.out_width / s.in_width;
            x < s.out_width && adaptive_begin(x, s.in_width, s.out_width) <= p.x; ++x) {
         const int64_t xa = adaptive_begin(x, s.in_width, s.out_width), xb = adaptive_end(x, s.in_width, s.out_width);
-        if (p.x < xb) sum += g[(p.plane * s.out_height + y) * s.out_width + x] / static_cast<T>((yb - ya) * (xb - xa));
+        if (p.x < xb)
+          sum += wide(g[(p.plane * s.out_height + y) * s.out_width + x]) / static_cast<T>((yb - ya) * (xb - xa));
       }
     }
-    dx[i] = sum;
+    dx[i] = static_cast<S>(sum);
+  });
+}
+
+// The windows begin .. end - 1 that an input's row or column at `i` can lie in.
+struct Covering {
+  int64_t begin, end;
+};
+__device__ inline Covering covering(int64_t i, int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad,
+                                    int64_t dilation, bool adaptive) {
+  if (adaptive) return {i * out / in, ((i + 1) * out + in - 1) / in};
+  const int64_t at = i + pad, width = (kernel - 1) * dilation + 1;
+  return {at < width ? 0 : (at - width) / stride + 1, min(at / stride + 1, out)};
+}
+// An input's gradient from the windows that chose it: no sum is rounded on the way.
+template <class S>
+void max_pool_gather(const PoolShape& s, const S* g, const int64_t* indices, S* dx) {
+  // A window of one element that steps by one leaves the sizes as they are.
+  const bool adaptive = s.kernel_height == 1 && s.kernel_width == 1 && s.stride_height == 1 && s.stride_width == 1 &&
+                        (s.out_height != s.in_height || s.out_width != s.in_width);
+  over(in_count(s), [=] __device__(int64_t i) {
+    const Place p = place(i, s.in_height, s.in_width);
+    const Covering rows = covering(p.y, s.in_height, s.out_height, s.kernel_height, s.stride_height, s.pad_height,
+                                   s.dilation_height, adaptive);
+    const Covering columns =
+        covering(p.x, s.in_width, s.out_width, s.kernel_width, s.stride_width, s.pad_width, s.dilation_width, adaptive);
+    const int64_t mine = p.y * s.in_width + p.x;
+    float sum = 0;
+    for (int64_t y = rows.begin; y < rows.end; ++y) {
+      for (int64_t x = columns.begin; x < columns.end; ++x) {
+        const int64_t at = (p.plane * s.out_height + y) * s.out_width + x;
+        if (indices[at] == mine) sum += wide(g[at]);
+      }
+    }
+    dx[i] = static_cast<S>(sum);
   });
 }
 
 // Windows may overlap: atomics add.
-template <class T>
-void max_pool_backward(const PoolShape& s, const T* g, const int64_t* indices, T* dx) {
+template <class S>
+void max_pool_backward(const PoolShape& s, const S* g, const int64_t* indices, S* dx) {
   if (in_count(s) == 0) return;
-  check(cudaMemsetAsync(dx, 0, static_cast<size_t>(in_count(s)) * sizeof(T), stream()), "max_pool backward");
-  const int64_t out_area = s.out_height * s.out_width, in_area = s.in_height * s.in_width;
-  over(out_count(s), [=] __device__(int64_t i) { atomicAdd(dx + i / out_area * in_area + indices[i], g[i]); });
+  if constexpr (sizeof(S) == 2) {
+    max_pool_gather(s, g, indices, dx);
+  } else {
+    check(cudaMemsetAsync(dx, 0, static_cast<size_t>(in_count(s)) * sizeof(S), stream()), "max_pool backward");
+    const int64_t out_area = s.out_height * s.out_width, in_area = s.in_height * s.in_width;
+    over(out_count(s), [=] __device__(int64_t i) { atomicAdd(dx + i / out_area * in_area + indices[i], g[i]); });
+  }
 }
 
-template <class T>
-void take(const PoolShape& s, const T* in, const int64_t* indices, T* out) {
+template <class S>
+void take(const PoolShape& s, const S* in, const int64_t* indices, S* out) {
   const int64_t out_area = s.out_height * s.out_width, in_area = s.in_height * s.in_width;
   over(out_count(s), [=] __device__(int64_t i) { out[i] = in[i / out_area * in_area + indices[i]]; });
 }
 
-template <class T>
-PoolFunctions<T> functions() {
-  return {max_pool<T>,          avg_pool<T>,
-          avg_pool_backward<T>, adaptive_max_pool<T>,
-          adaptive_avg_pool<T>, adaptive_avg_pool_backward<T>,
-          max_pool_backward<T>, take<T>};
+// PoolFunctions of the tables' type H, by the functions of the device's.
+template <class H>
+PoolFunctions<H> functions() {
+  using Shape = const PoolShape&;
+  using Options = const AveragePoolOptions&;
+  PoolFunctions<H> f;
+  f.max_pool = [](Shape s, const H* in, H* out, int64_t* at) { max_pool(s, on_device(in), on_device(out), at); };
+  f.avg_pool = [](Shape s, Options o, const H* in, H* out) { avg_pool(s, o, on_device(in), on_device(out)); };
+  f.avg_pool_backward = [](Shape s, Options o, const H* g, H* dx) {
+    avg_pool_backward(s, o, on_device(g), on_device(dx));
+  };
+  f.adaptive_max_pool = [](Shape s, const H* in, H* out, int64_t* at) {
+    adaptive_max_pool(s, on_device(in), on_device(out), at);
+  };
+  f.adaptive_avg_pool = [](Shape s, const H* in, H* out) { adaptive_avg_pool(s, on_device(in), on_device(out)); };
+  f.adaptive_avg_pool_backward = [](Shape s, const H* g, H* dx) {
+    adaptive_avg_pool_backward(s, on_device(g), on_device(dx));
+  };
+  f.max_pool_backward = [](Shape s, const H* g, const int64_t* at, H* dx) {
+    max_pool_backward(s, on_device(g), at, on_device(dx));
+  };
+  f.take = [](Shape s, const H* in, const int64_t* at, H* out) { take(s, on_device(in), at, on_device(out)); };
+  return f;
 }
 
 }  // namespace
@@ -228,6 +293,8 @@ PoolFunctions<T> functions() {
 void fill(PoolKernels& k) {
   k.f32 = functions<float>();
   k.f64 = functions<double>();
+  k.bf16 = functions<BFloat16>();
+  k.f16 = functions<Half>();
 }
 
 }  // namespace tensorgrad::gpu

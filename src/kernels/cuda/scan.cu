@@ -1,18 +1,19 @@
 // Running sums, products and extremes. A line is scanned by a thread where lines stand side by side or are short, by a
 // warp or a block where it lies along memory. Few long lines are cut into chunks: one pass finds what each chunk makes,
-// the next starts each chunk from what the chunks before it make, combined in order.
+// the next starts each chunk from what the chunks before it make, combined in order. 16-bit floats are added up in
+// float32.
 
-#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/scan.h"
+#include "kernels/cuda/stored.cuh"
 
 namespace tensorgrad::gpu {
 namespace {
 
 template <class T>
 struct Sums {
-  using Value = T;
-  __device__ static Value neutral() { return T(0); }
-  __device__ static Value element(T x, int64_t) { return x; }
+  using Value = Wide<T>;
+  __device__ static Value neutral() { return Value(0); }
+  __device__ static Value element(T x, int64_t) { return wide(x); }
   __device__ Value combine(Value a, Value b) const { return a + b; }
 };
 template <class T>
@@ -52,7 +53,7 @@ struct Scan {
   bool packs;  // rows begin at multiples of a pack of four
 
   __device__ int64_t start(int64_t line) const { return line / inner * n * inner + line % inner; }
-  __device__ void put(int64_t at, T v) const { out[at] = v; }
+  __device__ void put(int64_t at, Wide<T> v) const { out[at] = static_cast<T>(v); }
   __device__ void put(int64_t at, At<T> v) const { out[at] = v.v, indices[at] = v.place; }
 };
 
@@ -190,11 +191,11 @@ __global__ void scan_rows(F f, const __grid_constant__ Scan<T> s, const typename
     for (int e = 1; e < kEach; ++e) v[e] = f.combine(v[e - 1], v[e]);
     const auto before = f.combine(total, before_thread<Threads>(f, v[kEach - 1], all));
     total = f.combine(total, all);
-    if constexpr (std::is_same_v<typename F::Value, T>) {
+    if constexpr (std::is_same_v<typename F::Value, Wide<T>>) {
       if (s.packs && i + kEach <= end) {
         Pack<T, kEach> p;
 #pragma unroll
-        for (int e = 0; e < kEach; ++e) p.v[e] = f.combine(before, v[e]);
+        for (int e = 0; e < kEach; ++e) p.v[e] = static_cast<T>(f.combine(before, v[e]));
         *reinterpret_cast<Pack<T, kEach>*>(s.out + line * s.n + i) = p;
         continue;
       }
@@ -253,10 +254,15 @@ void run(F f, Scan<T>& s) {
 }
 
 template <class T>
-void scan_as(ScanOp op, const DimShape& shape, const void* in, void* out, int64_t* indices) {
+Scan<T> scan_of(const DimShape& shape, const void* in, void* out, int64_t* indices) {
   Scan<T> s{};
   s.lines = shape.outer * shape.inner, s.n = shape.n, s.inner = shape.inner;
   s.in = static_cast<const T*>(in), s.out = static_cast<T*>(out), s.indices = indices;
+  return s;
+}
+template <class T>
+void scan_as(ScanOp op, const DimShape& shape, const void* in, void* out, int64_t* indices) {
+  Scan<T> s = scan_of<T>(shape, in, out, indices);
   switch (op) {
     case ScanOp::sum:
       return run(Sums<T>{}, s);
@@ -268,6 +274,12 @@ void scan_as(ScanOp op, const DimShape& shape, const void* in, void* out, int64_
   }
 }
 
+template <class T>
+void sum_as(const DimShape& shape, const void* in, void* out) {
+  Scan<T> s = scan_of<T>(shape, in, out, nullptr);
+  run(Sums<T>{}, s);
+}
+
 }  // namespace
 
 void scan(ScanOp op, DType dtype, const DimShape& s, const void* in, void* out, int64_t* indices) {
@@ -277,6 +289,12 @@ void scan(ScanOp op, DType dtype, const DimShape& s, const void* in, void* out, 
       return scan_as<float>(op, s, in, out, indices);
     case DType::float64:
       return scan_as<double>(op, s, in, out, indices);
+    case DType::bfloat16:
+      TENSORGRAD_CHECK(op == ScanOp::sum, NotImplementedError, "scan: 16-bit floats are summed only");
+      return sum_as<__nv_bfloat16>(s, in, out);
+    case DType::float16:
+      TENSORGRAD_CHECK(op == ScanOp::sum, NotImplementedError, "scan: 16-bit floats are summed only");
+      return sum_as<__half>(s, in, out);
     default:
       return scan_as<int64_t>(op, s, in, out, indices);
   }
