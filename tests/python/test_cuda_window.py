@@ -119,3 +119,29 @@ def test_nearest_entries(dtype):
         check(lambda x, factor=factor: F.interpolate(x, scale_factor=factor), x)
     check(lambda x: F.interpolate(x[:, :, 0], scale_factor=4), x)
     check(lambda x: F.interpolate(x.transpose(2, 3), scale_factor=2), x)
+
+
+@pytest.mark.parametrize("align", [False, True])
+def test_linear_interpolation(align):
+    for shape, size in (((2, 3, 9), (14,)), ((2, 3, 6, 10), (13, 7)), ((1, 1, 1, 4), (3, 1))):
+        mode = "linear" if len(shape) == 3 else "bilinear"
+        x = numbers(shape)
+        grads, outs = [], []
+        for device in ("cpu", "cuda"):
+            y = x.to(device).requires_grad_()
+            outs.append(F.interpolate(y, size=size, mode=mode, align_corners=align))
+            outs[-1].square().sum().backward()
+            grads.append(y.grad)
+        assert outs[1].device.type == "cuda"
+        for ours, expected in ((outs[1], outs[0]), (grads[1], grads[0])):
+            np.testing.assert_allclose(ours.detach().cpu().numpy(), expected.detach().numpy(), rtol=1e-5, atol=1e-4)
+
+
+def test_interpolation_in_a_graph():
+    x = numbers((2, 3, 6, 10)).cuda()
+    step = tg.cuda.graphed(lambda: (F.interpolate(x, size=(5, 13)), F.interpolate(x, size=(5, 13), mode="bilinear")))
+    for _ in range(3):
+        x.add_(1)
+        ours = [t.cpu().numpy() for t in step()]
+        np.testing.assert_array_equal(ours[0], F.interpolate(x.cpu(), size=(5, 13)).numpy())
+        np.testing.assert_allclose(ours[1], F.interpolate(x.cpu(), size=(5, 13), mode="bilinear").numpy(), rtol=1e-5)

@@ -545,10 +545,6 @@ def _cut(input, pad):
     return input
 
 
-def _positions(order, input):
-    return _C._tensor_from_data(order, _C.int64).to(input.device)
-
-
 def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
     """Windows of (N, C, H, W) as columns: (N, C kh kw, L)."""
     (kh, kw), (dh, dw), (ph, pw), (sh, sw) = pair(kernel_size), pair(dilation), pair(padding), pair(stride)
@@ -593,7 +589,12 @@ def _nearest(input, sizes, ratios):
             repeated += (length, times)
         return input.reshape(apart).expand(repeated).reshape([*input.shape[:2], *sizes])
     for i, (order, _) in enumerate(orders):
-        input = input.index_select(i + 2, _positions(order, input))
+        if input.is_cuda:  # counted there, so that nothing is uploaded
+            at = _C.arange(sizes[i], dtype=_C.float64, device=input.device) * ratios[i]
+            places = at.floor().to(_C.int64).clamp(max=lengths[i] - 1)
+        else:
+            places = _C._tensor_from_data(order, _C.int64)
+        input = input.index_select(i + 2, places)
     return input
 
 
@@ -631,15 +632,15 @@ def interpolate(
         return _nearest(input, sizes, ratios)
     for i, out in enumerate(sizes):
         length, ratio = input.size(i + 2), ratios[i]
+        at = _C.arange(out, dtype=_C.float64, device=input.device)  # no list: nothing is uploaded to a device
         if align_corners:
-            at = [j * ((length - 1) / (out - 1) if out > 1 else 0.0) for j in range(out)]
+            at = at * ((length - 1) / (out - 1) if out > 1 else 0.0)
         else:
-            at = [max((j + 0.5) * ratio - 0.5, 0.0) for j in range(out)]
-        low = [min(int(p), length - 1) for p in at]
-        high = [min(j + 1, length - 1) for j in low]
-        weight = _C._tensor_from_data([p - j for p, j in zip(at, low)], input.dtype).reshape([out] + [1] * (n - 1 - i))
-        a = input.index_select(i + 2, _positions(low, input))
-        b = input.index_select(i + 2, _positions(high, input))
+            at = ((at + 0.5) * ratio - 0.5).clamp(min=0.0)
+        low = at.to(_C.int64).clamp(max=length - 1)
+        weight = (at - low).to(input.dtype).reshape([out] + [1] * (n - 1 - i))
+        a = input.index_select(i + 2, low)
+        b = input.index_select(i + 2, (low + 1).clamp(max=length - 1))
         input = a + (b - a) * weight
     return input
 
