@@ -49,12 +49,18 @@ struct Product {
   // block is stored there. (With a beta the tiles read C, and do all by themselves.)
   bool gelu_later() const { return activation > GemmActivation::relu && (before == nullptr || beta == T(0)); }
   In* stored() const { return gelu_later() && before != nullptr ? before : c; }
-  // s can be read without a copy: its rows lie along k, as whole pairs where those are what is multiplied.
-  bool in_place() const {
-    if constexpr (Format::kGroup == 2) return s_k == 1 && s_row % 2 == 0 && k % 2 == 0;
-    return kPlain && s_k == 1;
-  }
+  // s can be read without a copy: its rows lie along k.
+  bool in_place() const { return (kPlain || Format::kGroup == 2) && s_k == 1; }
 };
+
+// Products of this format are multiplied by pairs (pairs.h).
+#if defined(__AVX512BF16__)
+template <class Format>
+inline constexpr bool kPairs = std::is_same_v<Format, Bf16Format>;
+#else
+template <class Format>
+inline constexpr bool kPairs = false;
+#endif
 
 constexpr TENSORGRAD_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr TENSORGRAD_INLINE int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
@@ -217,7 +223,6 @@ TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, 
   } else {
     s = reinterpret_cast<const T*>(P.s + (b.i0 + row) * P.s_row + b.k0 * P.s_k);
   }
-  const int64_t s_row = P.s_row / Format::kGroup;  // s_k is 1 where there are pairs
   if constexpr (Product<T, Format>::kPlain && Packed) {
     if (b.through) {
       if (t == 0 && cols == kPanel<T>) {
@@ -233,14 +238,24 @@ TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, 
       return copying_kernel<T>(height)(b.kn, s, P.s_row, P.s_k, b.v + j * b.kn, kPanel<T>, o);
     }
   }
-  const int64_t steps = places<Format>(b.kn), packing = b.through ? 1 : 0;  // the tiles that pack have enough to do
+  const int64_t places_of_v = places<Format>(b.kn);
+  int64_t steps = places_of_v;
+  T tail[kMaxRows];
+  if constexpr (!Packed && Format::kGroup == 2) {
+    if (b.kn % 2 != 0) {  // the last element of each row has no neighbour
+      const uint16_t* const at = P.s + (b.i0 + row) * P.s_row + b.k0 + b.kn - 1;
+      for (int i = 0; i < height; ++i) tail[i] = __builtin_bit_cast(T, static_cast<uint32_t>(at[i * P.s_row]));
+      o.tail = tail, --steps;
+    }
+  }
+  const int64_t packing = b.through ? 1 : 0;  // the tiles that pack have enough to do
   if (b.ahead.rows > 0 && t >= packing) {
     const int64_t each = tiles.count - packing, panel = j / kPanel<T>;
     b.ahead.share(panel * each + t - packing, ceil_div(b.cols, kPanel<T>) * each, steps, o);
   }
   const MicroKernel<T> kernel =
       micro_kernel<T, Packed, Format::kGroup>(height, static_cast<int>(ceil_div(cols, kLanes<T>)));
-  kernel(steps, s, s_row, P.s_k, b.through ? b.v : b.v + j * steps, kPanel<T>, o);
+  kernel(steps, s, P.s_row, P.s_k, b.through ? b.v : b.v + j * places_of_v, kPanel<T>, o);
 }
 
 template <class T, class Format, bool Packed>

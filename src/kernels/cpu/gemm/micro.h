@@ -33,6 +33,8 @@ struct Store {
   // A finished tile of bfloat16 pairs: where it goes, rounded, with rows ldc apart, and its bias per column, or null.
   uint16_t* half = nullptr;
   const uint16_t* half_bias = nullptr;
+  // One step more than the loop's, whose values of s stand here, one for each row, or null (pairs read in place).
+  const T* tail = nullptr;
   T* before = nullptr;      // where the tile goes before the activation, with rows ldc apart, or null
   T* panel = nullptr;       // where a kernel that reads v unpacked leaves it packed
   Copy<T>* copy = nullptr;  // what a kernel that copies the next block copies
@@ -192,7 +194,7 @@ TENSORGRAD_INLINE void fetch_tile(const Store<T>& o) {
 }
 
 // tile(i, j) = sum over p < kc of s(i, p) * v(p, j).
-//   s(i, p) = s[i * s_row + p * s_k]; Packed: s_row = 1, s_k = H
+//   s(i, p) = s[i * s_row + p * s_k]; Packed: s_row = 1, s_k = H; of pairs s_row counts elements
 //   v(p, j) = v[p * v_k + j], NV whole vectors a row are read
 // What::pack: v is the matrix itself; its rows are written to o.panel in passing, for the tiles that follow.
 // What::copy: what o.copy says is copied in passing.
@@ -243,7 +245,11 @@ __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int6
 #pragma GCC unroll 16
       for (int i = 0; i < H; ++i) {
         T value;
-        __builtin_memcpy(&value, Packed ? s + i : s + i * s_row, sizeof(T));  // a pair may lie at any even address
+        if constexpr (Packed || Group == 1) {
+          value = Packed ? s[i] : s[i * s_row];
+        } else {  // a pair may lie at any even address
+          __builtin_memcpy(&value, reinterpret_cast<const uint16_t*>(s) + i * s_row, sizeof(T));
+        }
         const Vec<T> x(value);
 #pragma GCC unroll 4
         for (int j = 0; j < NV; ++j) acc[i][j] = multiply_add<Group>(x, row[j], acc[i][j]);
@@ -261,6 +267,15 @@ __attribute__((noinline)) void micro(int64_t kc, const T* s, int64_t s_row, int6
     if (kc > 32) fetch_tile<T, H, NV, Group>(o);
   }
   if constexpr (What == Passing::copy) o.copy->until = until;
+  if constexpr (Group == 2 && !Packed) {
+    if (o.tail != nullptr) {
+#pragma GCC unroll 16
+      for (int i = 0; i < H; ++i) {
+#pragma GCC unroll 4
+        for (int j = 0; j < NV; ++j) acc[i][j] = multiply_add<Group>(Vec<T>(o.tail[i]), load(v + j * L), acc[i][j]);
+      }
+    }
+  }
 #if defined(__AVX512BF16__)
   if constexpr (Group == 2) {
     if (o.half != nullptr) return store_half<H, NV>(acc, o);

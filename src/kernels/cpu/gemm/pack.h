@@ -29,6 +29,10 @@ struct PlainFormat {
     return *p;
   }
   template <class T>
+  static TENSORGRAD_INLINE void write_one(T* p, T x) {
+    *p = x;
+  }
+  template <class T>
   static TENSORGRAD_INLINE void write(T* p, Vec<T> x) {
     store(p, x);
   }
@@ -56,7 +60,12 @@ struct Bf16Format {
   }
   template <class T>
   static TENSORGRAD_INLINE float read_one(const uint16_t* p) {
-    return load_bf16_n(p, 1)[0];
+    return __builtin_bit_cast(float, static_cast<uint32_t>(*p) << 16);
+  }
+  // Keeps subnormal values.
+  template <class T>
+  static TENSORGRAD_INLINE void write_one(uint16_t* p, float x) {
+    *p = simd_detail::to_bf16(Vec<float>(x))[0];
   }
   template <class T>
   static TENSORGRAD_INLINE void write(uint16_t* p, Vec<float> x) {
@@ -109,7 +118,11 @@ struct F16Format {
   }
   template <class T>
   static TENSORGRAD_INLINE float read_one(const uint16_t* p) {
-    return load_f16_n(p, 1)[0];
+    return simd_detail::from_f16(simd_detail::RawU16{*p})[0];
+  }
+  template <class T>
+  static TENSORGRAD_INLINE void write_one(uint16_t* p, float x) {
+    *p = simd_detail::to_f16(Vec<float>(x))[0];
   }
   template <class T>
   static TENSORGRAD_INLINE void write(uint16_t* p, Vec<float> x) {

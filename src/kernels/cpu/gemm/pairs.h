@@ -55,7 +55,7 @@ inline void pack_pair_panel(float* dst, const uint16_t* src, int64_t p_stride, i
         const int64_t n = cols - j < 2 * L ? cols - j : 2 * L;
         const Words a = words_n(even + j, n), b = words_n(even + (both ? p_stride : 0) + j, both ? n : 0);
         store(dst + p * width + j, zip<0>(a, b));
-        store(dst + p * width + j + L, zip<16>(a, b));
+        if (n > L) store(dst + p * width + j + L, zip<16>(a, b));  // or no kernel reads it
       }
     }
     return;

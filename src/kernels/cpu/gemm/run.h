@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/gemm/private_v.h"
 #include "kernels/cpu/gemm/small.h"
+#include "kernels/cpu/gemm/tiny.h"
 #include "kernels/cpu/gemm/vector.h"
 #include "kernels/gemm.h"
 
@@ -67,6 +68,17 @@ void blocked(const Product<T, Format>& P) {
   shared_v(P);
 }
 
+// About how many instructions a product of 16-bit floats takes whose operands are packed where they have to be:
+// multiply-adds of whole vectors, and for each element what packing it takes in hundredths.
+template <class T, class Format>
+int64_t packed_cost(const Product<T, Format>& P, int64_t group, bool in_place) {
+  const auto packing = [](int64_t along, int64_t across) { return along == 1 || across == 1 ? 20 : 400; };
+  const int64_t s = in_place && P.nv <= 256 ? 0 : packing(P.s_k, P.s_row) * P.ms * P.k;
+  const int64_t v = packing(P.v_col, P.v_k) * round_up(P.nv, kLanes<T>) * P.k;
+  const int64_t result = (P.c_v == 1 ? 5 : 30) * P.ms * P.nv;
+  return P.ms * ceil_div(P.nv, kLanes<T>) * ceil_div(P.k, group) + (s + v + result) / 100;
+}
+
 // Chooses the way through memory and which operand's elements are broadcast.
 template <class T, class Format>
 void run(const Product<T, Format>& P) {
@@ -77,6 +89,14 @@ void run(const Product<T, Format>& P) {
   // A large operand whose rows lie along k is best read in place, with the small one packed.
   const bool few_rows = P.ms <= 256 && P.nv >= P.ms && turned.in_place();
   const bool few_cols = P.nv <= 256 && P.ms >= P.nv && P.in_place();
+  if constexpr (!Product<T, Format>::kPlain) {
+    // Less than a vector of columns: as rows of s they leave no lane idle.
+    constexpr int64_t kGroup = kPairs<Format> ? 2 : 1;
+    const auto cost = [](const Product<T, Format>& q) { return packed_cost(q, kGroup, kGroup == 2 && q.s_k == 1); };
+    const int64_t as_is = cost(P), other = cost(turned);
+    if (P.nv < kLanes<T> && 4 * other < 3 * as_is) return blocked(turned);
+    if (P.ms < kLanes<T> && 4 * as_is < 3 * other) return blocked(P);
+  }
   if (few_rows && !(few_cols && P.direct())) return blocked(turned);
   if (few_cols) return blocked(P);
   blocked(P.c_v != 1 && turned.c_v == 1 ? turned : P);
@@ -135,6 +155,18 @@ bool dots(const GemmArgs& g, Product<T, PlainFormat> P) {
   return true;
 }
 
+// A batch of products of a few elements.
+template <class T, class Format>
+void tiny_batch(const GemmArgs& g, int64_t problems) {
+  const T alpha = static_cast<T>(g.alpha), beta = static_cast<T>(g.beta);
+  parallel_for(0, problems, kWorthThreads / 16 / (g.m * g.n * g.k), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const Pointers<T, Format> at(g, t);
+      tiny_product<T, Format>(g, at.a, at.b, at.c, alpha, beta);
+    }
+  });
+}
+
 // A batch of small products, `grain` of them or more for a thread: decided once for all of them.
 template <class T, class Format>
 bool small_batch(const GemmArgs& g, int64_t problems, int64_t grain) {
@@ -188,6 +220,7 @@ void product(const GemmArgs& args) {
   const int64_t problems = g.batch * g.outer, work = g.m * g.n * g.k;
   if (problems > 1 && (problems >= 4 * get_num_threads() || work < 4 * kWorthThreads)) {  // threads over the batch
     const int64_t grain = max_of(1, kWorthThreads / 4 / max_of(work, 512));
+    if (fits_tiny(g)) return tiny_batch<T, Format>(g, problems);
     if (small_batch<T, Format>(g, problems, grain)) return;
     parallel_for(0, problems, grain, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) one_product<T, Format>(g, t);

@@ -200,7 +200,8 @@ TENSORGRAD_INLINE void short_rows(const Product<T, Format>& P, int64_t i) {
   };
   int64_t j = 0;
   if constexpr (Plain && !Format::kPlain) {  // two vectors with one store
-    for (; j + 2 * L <= P.nv; j += 2 * L) {
+    for (; j < P.nv && P.nv >= 2 * L; j += 2 * L) {
+      j = min_of(j, P.nv - 2 * L);  // the last ones once more rather than a part of a vector
       Vec<T> v[K], w[K];
 #pragma GCC unroll 4
       for (int p = 0; p < K; ++p) {
@@ -220,7 +221,12 @@ TENSORGRAD_INLINE void short_rows(const Product<T, Format>& P, int64_t i) {
     }
   }
   for (; j + L <= P.nv; j += L) columns(j, L, std::true_type{});
-  if (j < P.nv) columns(j, P.nv - j, std::false_type{});
+  if (j >= P.nv) return;
+  if (Plain && P.nv >= L) {
+    columns(P.nv - L, L, std::true_type{});
+  } else {
+    columns(j, P.nv - j, std::false_type{});
+  }
 }
 
 template <class T, class Format, int K>
@@ -252,9 +258,7 @@ template <class T, class Format>
 TENSORGRAD_INLINE bool fits_short(const Product<T, Format>& P) {
   // Outer products of 16-bit floats always: no other way keeps their subnormal results.
   const bool wide = P.nv >= 2 * kLanes<T> || (!Product<T, Format>::kPlain && P.k == 1);
-#if defined(__AVX512BF16__)  // tiles have an instruction for two steps
-  if (std::is_same_v<Format, Bf16Format> && P.k > 1 && P.ms >= kMaxRows / 2) return false;
-#endif
+  if (kPairs<Format> && P.k > 1 && P.ms >= kMaxRows / 2) return false;  // tiles have an instruction for two steps
   return P.pack == nullptr && P.k >= 1 && P.k <= kShortDepth && P.v_col == 1 && P.c_v == 1 && wide;
 }
 
