@@ -313,6 +313,24 @@ TEST_CASE("small and short products, alone and in batches") {
   });
 }
 
+TEST_CASE("batches of products of a few elements") {
+  each_level([&](tensorgrad::cpu::Level level) {
+    GemmKernels table;
+    tensorgrad::cpu::fill_cpu(table, level);
+    for (int i = 0; i < 200; ++i) {
+      Case t{pick(1, 4), pick(1, 4), pick(1, 9), pick(2, 70)};
+      if (i % 5 == 0) t.m = t.n = 1, t.k = pick(1, 40);
+      if (i % 3 == 0) t.alpha = 0.5, t.beta = i % 2 == 0 ? 1 : -0.25;
+      t.bias_n = i % 7 == 0;
+      t.share_b = i % 4 == 0;
+      check_case(table, kF32, t);
+      check_case(table, kF64, t);
+      check_case(table, kBf16, t);
+      check_case(table, kF16, t);
+    }
+  });
+}
+
 TEST_CASE("two threads of a program multiply at once") {
   GemmKernels table;
   tensorgrad::cpu::fill_cpu(table);
@@ -348,7 +366,19 @@ TEST_CASE("bfloat16 through the AVX-512 BF16 instruction and through float32") {
     GemmKernels table;
     tensorgrad::cpu::fill_cpu(table, tensorgrad::cpu::machine_level(), instruction);
     for (int i = 0; i < 60; ++i) check_case(table, kBf16, random_case(300));
-    for (const int64_t k : {15, 16, 17, 31, 33, 255, 513, 1025, 2047}) {
+    for (const int64_t k : {1, 2, 15, 16, 17, 31, 33, 255, 513, 1025, 2047}) {
+      // Rows along k and rows along the columns, beside few columns or rows: read in place, turned over or gathered.
+      for (const auto& [m, n] : {std::array<int64_t, 2>{150, 7}, {7, 150}, {600, 3}, {150, 13}}) {
+        for (int way = 0; way < 8; ++way) {
+          const Case t{m, n, k, way / 4 + 1};
+          Layouts at(t);
+          const int64_t gap = way % 2;  // rows of an odd length begin at odd elements
+          at.a = way % 4 < 2 ? Layout{k + gap, 1, m * (k + gap), gap} : Layout{1, m, m * k, gap};
+          at.b = way % 3 == 0 ? Layout{1, k, n * k, gap} : Layout{n, 1, n * k, gap};
+          check_case(table, kBf16, t, at);
+          check_case(table, kF16, t, at);
+        }
+      }
       check_case(table, kBf16, {70, 90, k});
       check_case(table, kBf16, {20, 600, k, 1, 0.5, 1, true});
       check_case(table, kBf16, {600, 20, k, 2, 1, 0, false, true, false, GemmActivation::relu});

@@ -37,6 +37,7 @@ struct Product {
   void (*pack)(const void*, void*, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t);
   const void* pack_context;
   int64_t pack_problem;
+  bool one_of_many = false;  // of a batch whose problems the threads share: no threads for itself
 
   static constexpr bool kPlain = sizeof(In) == sizeof(T);
   bool direct() const { return kPlain && c_v == 1; }  // tiles can be stored where they belong

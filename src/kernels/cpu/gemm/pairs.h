@@ -64,12 +64,22 @@ inline void pack_pair_panel(float* dst, const uint16_t* src, int64_t p_stride, i
     for (int64_t j = 0; j < cols; j += L) {
       for (int64_t p = 0; p < steps; p += L) {
         const int64_t left = kn - 2 * p < 2 * L ? kn - 2 * p : 2 * L, np = (left + 1) / 2;
+        const uint16_t* const at = src + j * j_stride + 2 * p;
+        float* const to = dst + p * width + j;
         Vec<float> square[L];
+        if (left == 2 * L && cols - j >= L) {
+#pragma GCC unroll 16
+          for (int64_t i = 0; i < L; ++i) square[i] = Vec<float>((Raw<float>)_mm512_loadu_si512(at + i * j_stride));
+          transpose(square);
+#pragma GCC unroll 16
+          for (int64_t i = 0; i < L; ++i) store(to + i * width, square[i]);
+          continue;
+        }
         for (int64_t i = 0; i < L; ++i) {
-          square[i] = j + i < cols ? pairs_along_k(src + (j + i) * j_stride + 2 * p, left) : Vec<float>(0.0f);
+          square[i] = j + i < cols ? pairs_along_k(at + i * j_stride, left) : Vec<float>(0.0f);
         }
         transpose(square);
-        for (int64_t i = 0; i < np; ++i) store(dst + (p + i) * width + j, square[i]);
+        for (int64_t i = 0; i < np; ++i) store(to + i * width, square[i]);
       }
     }
     return;

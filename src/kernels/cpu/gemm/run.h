@@ -39,7 +39,8 @@ template <class To, class T, class Format>
 Product<T, To> with_format(const Product<T, Format>& P) {
   return {P.ms,     P.nv,     P.k,          P.s,      P.s_row, P.s_k,          P.v,
           P.v_k,    P.v_col,  P.c,          P.c_s,    P.c_v,   P.alpha,        P.beta,
-          P.bias_s, P.bias_v, P.activation, P.before, P.pack,  P.pack_context, P.pack_problem};
+          P.bias_s, P.bias_v, P.activation, P.before, P.pack,  P.pack_context, P.pack_problem,
+          P.one_of_many};
 }
 #endif
 
@@ -138,8 +139,9 @@ Product<T, Format> problem(const GemmArgs& g, int64_t t) {
 }
 
 template <class T, class Format>
-void one_product(const GemmArgs& g, int64_t t) {
-  const Product<T, Format> P = problem<T, Format>(g, t);
+void one_product(const GemmArgs& g, int64_t t, bool one_of_many) {
+  Product<T, Format> P = problem<T, Format>(g, t);
+  P.one_of_many = one_of_many;
   if (split_k(P, [](const Product<T, Format>& part) { run(part); })) return;
   run(P);
 }
@@ -220,14 +222,14 @@ void product(const GemmArgs& args) {
   const int64_t problems = g.batch * g.outer, work = g.m * g.n * g.k;
   if (problems > 1 && (problems >= 4 * get_num_threads() || work < 4 * kWorthThreads)) {  // threads over the batch
     const int64_t grain = max_of(1, kWorthThreads / 4 / max_of(work, 512));
-    if (fits_tiny(g)) return tiny_batch<T, Format>(g, problems);
+    if (fits_tiny<Format>(g)) return tiny_batch<T, Format>(g, problems);
     if (small_batch<T, Format>(g, problems, grain)) return;
     parallel_for(0, problems, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) one_product<T, Format>(g, t);
+      for (int64_t t = begin; t < end; ++t) one_product<T, Format>(g, t, true);
     });
     return;
   }
-  for (int64_t t = 0; t < problems; ++t) one_product<T, Format>(g, t);
+  for (int64_t t = 0; t < problems; ++t) one_product<T, Format>(g, t, false);
 }
 
 }  // namespace

@@ -124,7 +124,9 @@ void small_product(const Product<T, PlainFormat>& P, bool threads) {
 // A product of 16-bit floats of which all is packed at once, without blocks.
 template <class T, class Format>
 bool small_packed(const Product<T, Format>& P) {
-  if (P.ms * P.nv * P.k > kWorthThreads || P.k > kSmallDepth) return false;
+  constexpr int64_t kItem = sizeof(typename Product<T, Format>::In);
+  const int64_t most = P.one_of_many && P.nv * P.k * kItem <= kPrivateBytes ? kSmallWork : kWorthThreads;
+  if (P.ms * P.nv * P.k > most || P.k > kSmallDepth) return false;
   const Tiling tiles(P.ms);
   const int64_t ld = round_up(P.nv, kPanel<T>);
   T* const v = scratch_of<T>(ScratchSlot::gemm_v, places<Format>(P.k) * ld);

@@ -11,8 +11,9 @@ namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm {
 inline constexpr int64_t kTinyWork = 32;  // multiply-adds at most
 
 // Whether each product of the batch is computed value by value.
-inline bool fits_tiny(const GemmArgs& g) {
-  if (g.m * g.n == 1 && g.k > 4 && g.a_col == 1 && g.b_row == 1) return false;  // a dot product by vectors
+template <class Format>
+bool fits_tiny(const GemmArgs& g) {
+  if (Format::kPlain && g.m * g.n == 1 && g.k > 4 && g.a_col == 1 && g.b_row == 1) return false;  // batch_of_dots
   return g.m * g.n * g.k <= kTinyWork && g.k > 0 && g.pack_b == nullptr && g.bias_m == nullptr && g.bias_n == nullptr &&
          g.activation == GemmActivation::none && g.before_activation == nullptr;
 }
@@ -20,21 +21,12 @@ inline bool fits_tiny(const GemmArgs& g) {
 // The sum of k products of values that lie x_step and y_step apart, k at least 1.
 template <class T, class Format, class In>
 TENSORGRAD_INLINE T tiny_sum(const In* x, int64_t x_step, const In* y, int64_t y_step, int64_t k) {
-  const auto term = [&](int64_t p) __attribute__((always_inline)) {
-    return Format::template read_one<T>(x + p * x_step) * Format::template read_one<T>(y + p * y_step);
-  };
-  if (k > 4 && k <= kLanes<T> && x_step == 1 && y_step == 1) {
-    return reduce_add(Format::template read_n<T>(x, k) * Format::template read_n<T>(y, k));
+  T sum = Format::template read_one<T>(x) * Format::template read_one<T>(y);
+  for (int64_t p = 1; p < k; ++p) {
+    x += x_step, y += y_step;
+    sum += Format::template read_one<T>(x) * Format::template read_one<T>(y);
   }
-  T first = term(0);
-  int64_t p = 1;
-  if (k >= 8) {  // two sums, of which none waits for the other
-    T second = term(1);
-    for (p = 2; p + 2 <= k; p += 2) first += term(p), second += term(p + 1);
-    first += second;
-  }
-  for (; p < k; ++p) first += term(p);
-  return first;
+  return sum;
 }
 
 // c = alpha * a . b + beta * c.
