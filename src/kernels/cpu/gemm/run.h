@@ -37,9 +37,9 @@ Product<T, Format> transposed(const Product<T, Format>& P) {
 #if defined(__AVX512BF16__)
 template <class To, class T, class Format>
 Product<T, To> with_format(const Product<T, Format>& P) {
-  return {P.ms,     P.nv,     P.k,          P.s,      P.s_row, P.s_k,          P.v,
-          P.v_k,    P.v_col,  P.c,          P.c_s,    P.c_v,   P.alpha,        P.beta,
-          P.bias_s, P.bias_v, P.activation, P.before, P.pack,  P.pack_context, P.pack_problem,
+  return {P.ms,         P.nv,     P.k,          P.s,      P.s_row, P.s_k,          P.v,
+          P.v_k,        P.v_col,  P.c,          P.c_s,    P.c_v,   P.alpha,        P.beta,
+          P.bias_s,     P.bias_v, P.activation, P.before, P.pack,  P.pack_context, P.pack_problem,
           P.one_of_many};
 }
 #endif

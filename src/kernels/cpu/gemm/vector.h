@@ -361,8 +361,8 @@ bool vector_product(const Product<T, Format>& P, const Product<T, Format>& turne
     const Product<T, Format>& other = q == &P ? turned : P;
     const bool small = Product<T, Format>::kPlain ? fits_small(other) : q->ms * q->nv * q->k <= kWorthThreads;
     if (small && 3 * kLanes<T> * q->nv > 6 * q->k + 40 && q->nv > 2) continue;
-    // Pairs read in place take an instruction for two steps of k, however many columns there are; here each column takes
-    // one for a vector of them and some for putting the lanes together.
+    // Pairs read in place take an instruction for two steps of k, however many columns there are; here each column
+    // takes one for a vector of them and some for putting the lanes together.
     constexpr int64_t L = kLanes<T>;
     if (kPairs<Format> && q->nv > 1 && q->ms > kMaxRows && q->nv * (q->k / L + 3) + q->k / 8 > q->k / 2 + 10) continue;
     // Columns that would have to be gathered for a few rows: a tile reads them as they are, or packs them by rows.
