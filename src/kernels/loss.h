@@ -48,7 +48,7 @@ struct LossFunctions {
 struct LossKernels {
   LossFunctions<float> f32;
   LossFunctions<double> f64;
-  LossFunctions<BFloat16> bf16 = {};  // a device may lack these two, or the embeddings of them
+  LossFunctions<BFloat16> bf16 = {};  // a device may lack these two
   LossFunctions<Half> f16 = {};
 };
 

@@ -13,7 +13,7 @@ Tensor table_gradient(const Tensor& up, const Tensor& index, int64_t rows, int64
   const int64_t count = index.numel(), size = up.size(-1);
   const Tensor g = packed(up);
   Tensor out = detail::make_empty({rows, size}, up.dtype(), up.device());
-  dispatch_float(up.dtype(), "embedding", [&](auto t) {
+  dispatch_stored(up.dtype(), "embedding", [&](auto t) {
     using T = decltype(t);
     functions_of<T>(kernels(up.device()).loss)
         .embedding_backward(count, rows, size, pointer<T>(g), pointer<const int64_t>(index), padding, by_frequency,
@@ -66,7 +66,7 @@ Tensor embedding(const Tensor& indices, const Tensor& weight, std::optional<int6
                      " is not a row of a table of ", rows);
     padding = *padding_idx < 0 ? *padding_idx + rows : *padding_idx;
   }
-  if (is_half(weight.dtype())) {
+  if (is_half(weight.dtype()) && !kernels(weight.device()).loss.bf16.embedding_forward) {
     return embedding(indices, weight.to(float32), padding_idx, scale_grad_by_freq).to(weight.dtype());
   }
   const Tensor index = packed(indices.to(int64)), table = packed(weight);
@@ -74,7 +74,7 @@ Tensor embedding(const Tensor& indices, const Tensor& weight, std::optional<int6
   sizes.resize(sizes.size() + 1);
   sizes[sizes.size() - 1] = size;
   Tensor out = detail::make_empty(sizes, weight.dtype(), weight.device());
-  dispatch_float(weight.dtype(), "embedding", [&](auto t) {
+  dispatch_stored(weight.dtype(), "embedding", [&](auto t) {
     using T = decltype(t);
     const int64_t bad = functions_of<T>(kernels(weight.device()).loss)
                             .embedding_forward(index.numel(), rows, size, pointer<T>(table),

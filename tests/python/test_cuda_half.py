@@ -210,7 +210,23 @@ SUMS = {
     "cumsum of a transposed view": (lambda x: x.t().cumsum(1), [(40, 12)]),
     "cumsum off the boundary of a pack": (lambda x: x[1:].reshape(4, 64).cumsum(1), [(257,)]),
 }
-CASES = {**SOFTMAX, **NORMS, **LOSSES, **POOLS, **SUMS}
+
+
+def rows_of_a_table(count, rows, **options):
+    index = tg.arange(count) ** 2 % (rows + 3) % rows
+    return lambda w: F.embedding(index.to(w.device), w, **options)
+
+
+# Sums of runs within chunks of 64 entries, over their borders, and of one row alone.
+TABLES = {
+    **{
+        f"embedding of {count} in {rows} x {size}": (rows_of_a_table(count, rows), [(rows, size)])
+        for count, rows, size in [(1, 1, 1), (7, 5, 3), (64, 9, 40), (1000, 3, 33), (300, 500, 256), (130, 40, 7)]
+    },
+    "embedding with padding": (rows_of_a_table(50, 9, padding_idx=2), [(9, 16)]),
+    "embedding by frequency": (rows_of_a_table(500, 9, scale_grad_by_freq=True), [(9, 16)]),
+}
+CASES = {**SOFTMAX, **NORMS, **LOSSES, **POOLS, **SUMS, **TABLES}
 
 
 def leaves(shapes, dtype, seed):

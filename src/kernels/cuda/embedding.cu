@@ -1,12 +1,13 @@
 // Tables of rows. The gradient of a table is summed in an order that the index alone decides: its entries are sorted,
-// stably, and the runs of equal ones are added up chunk by chunk. A run within a chunk is a row of the result; what
-// lies on both sides of a chunk's border is added in a second pass.
+// stably, and the runs of equal ones are added up chunk by chunk, 16-bit floats in float32. A run within a chunk is a
+// row of the result; what lies on both sides of a chunk's border is added in a second pass.
 
 #include <algorithm>
 
 #include "kernels/cuda/embedding.h"
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/order.cuh"
+#include "kernels/cuda/stored.cuh"
 
 namespace tensorgrad::gpu {
 namespace {
@@ -44,8 +45,8 @@ struct Runs {
 
 // Block (x, y): chunk x, columns from y * threads. partial: two rows a chunk, for the run that came from the chunk
 // before and for the one that goes on behind it.
-template <class T>
-__global__ void chunk_kernel(Runs runs, const T* grad, T* dweight, T* partial) {
+template <class S, class T = Wide<S>>
+__global__ void chunk_kernel(Runs runs, const S* grad, S* dweight, T* partial) {
   begin_early();
   __shared__ uint32_t keys[kChunk + 2], places[kChunk];  // keys with a neighbour on both sides
   const int64_t first = blockIdx.x * int64_t{kChunk};
@@ -64,7 +65,7 @@ __global__ void chunk_kernel(Runs runs, const T* grad, T* dweight, T* partial) {
 #pragma unroll
     for (int u = 0; u < kBatch; ++u) {
       const int i = base + u;
-      v[u] = i < n && keys[i + 1] < runs.rows ? grad[int64_t{places[i]} * runs.size + c] : T(0);
+      v[u] = i < n && keys[i + 1] < runs.rows ? wide(grad[int64_t{places[i]} * runs.size + c]) : T(0);
     }
 #pragma unroll
     for (int u = 0; u < kBatch; ++u) {
@@ -79,7 +80,7 @@ __global__ void chunk_kernel(Runs runs, const T* grad, T* dweight, T* partial) {
           partial[(blockIdx.x * int64_t{2} + (before ? 0 : 1)) * runs.size + c] = sum;
         } else {
           dweight[int64_t{key} * runs.size + c] =
-              runs.by_frequency ? sum * (T(1) / static_cast<T>(i + 1 - begin)) : sum;
+              static_cast<S>(runs.by_frequency ? sum * (T(1) / static_cast<T>(i + 1 - begin)) : sum);
         }
       }
       begin = i + 1;
@@ -88,8 +89,8 @@ __global__ void chunk_kernel(Runs runs, const T* grad, T* dweight, T* partial) {
   }
 }
 // Adds up the run that begins in chunk x and goes on behind it, if there is one.
-template <class T>
-__global__ void border_kernel(Runs runs, const T* partial, T* dweight) {
+template <class S, class T = Wide<S>>
+__global__ void border_kernel(Runs runs, const T* partial, S* dweight) {
   begin_early();
   const int64_t first = blockIdx.x * int64_t{kChunk}, behind = first + kChunk;
   if (behind >= runs.count) return;
@@ -102,7 +103,7 @@ __global__ void border_kernel(Runs runs, const T* partial, T* dweight) {
 #pragma unroll 8
   for (int64_t chunk = blockIdx.x + 1; chunk <= last; ++chunk) sum += partial[chunk * 2 * runs.size + c];
   if (runs.by_frequency) sum *= T(1) / static_cast<T>(end - runs.lower_bound(key));
-  dweight[int64_t{key} * runs.size + c] = sum;
+  dweight[int64_t{key} * runs.size + c] = static_cast<S>(sum);
 }
 
 }  // namespace
@@ -118,11 +119,12 @@ int64_t embedding_forward(int64_t count, int64_t rows, int64_t size, const T* we
   return -1;
 }
 
-template <class T>
-void embedding_backward(int64_t count, int64_t rows, int64_t size, const T* grad, const int64_t* index, int64_t padding,
-                        bool by_frequency, T* dweight) {
+template <class S>
+void embedding_backward(int64_t count, int64_t rows, int64_t size, const S* grad, const int64_t* index, int64_t padding,
+                        bool by_frequency, S* dweight) {
+  using T = Wide<S>;
   if (rows * size == 0) return;
-  check(cudaMemsetAsync(dweight, 0, static_cast<size_t>(rows * size) * sizeof(T), stream()), "embedding backward");
+  check(cudaMemsetAsync(dweight, 0, static_cast<size_t>(rows * size) * sizeof(S), stream()), "embedding backward");
   if (count == 0) return;
   TENSORGRAD_CHECK(count < UINT32_MAX && rows < UINT32_MAX, NotImplementedError,
                    "embedding backward: no CUDA kernel for 2^32 entries or rows");
@@ -137,15 +139,18 @@ void embedding_backward(int64_t count, int64_t rows, int64_t size, const T* grad
   const Runs runs{count, rows, size, sorted.keys, sorted.places, by_frequency};
   const unsigned threads = size > 128 ? 256 : size > 64 ? 128 : size > 32 ? 64 : 32;
   const dim3 grid(static_cast<unsigned>(chunks), static_cast<unsigned>((size + threads - 1) / threads));
-  launch<chunk_kernel<T>>("embedding backward", grid, threads, runs, grad, dweight, partial);
+  launch<chunk_kernel<S>>("embedding backward", grid, threads, runs, grad, dweight, partial);
   if (chunks > 1) {
-    launch<border_kernel<T>>("embedding backward", grid, threads, runs, static_cast<const T*>(partial), dweight);
+    launch<border_kernel<S>>("embedding backward", grid, threads, runs, static_cast<const T*>(partial), dweight);
   }
 }
 
-template int64_t embedding_forward(int64_t, int64_t, int64_t, const float*, const int64_t*, float*);
-template int64_t embedding_forward(int64_t, int64_t, int64_t, const double*, const int64_t*, double*);
-template void embedding_backward(int64_t, int64_t, int64_t, const float*, const int64_t*, int64_t, bool, float*);
-template void embedding_backward(int64_t, int64_t, int64_t, const double*, const int64_t*, int64_t, bool, double*);
+#define TENSORGRAD_EMBEDDING(T)                                                                \
+  template int64_t embedding_forward(int64_t, int64_t, int64_t, const T*, const int64_t*, T*); \
+  template void embedding_backward(int64_t, int64_t, int64_t, const T*, const int64_t*, int64_t, bool, T*);
+TENSORGRAD_EMBEDDING(float)
+TENSORGRAD_EMBEDDING(double)
+TENSORGRAD_EMBEDDING(__nv_bfloat16)
+TENSORGRAD_EMBEDDING(__half)
 
 }  // namespace tensorgrad::gpu

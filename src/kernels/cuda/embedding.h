@@ -1,6 +1,6 @@
 #pragma once
 
-// LossFunctions::embedding_forward and embedding_backward; for float and double.
+// LossFunctions::embedding_forward and embedding_backward, of the stored type T.
 
 #include <cstdint>
 

@@ -377,9 +377,9 @@ int64_t outside_unit(int64_t n, const T* x) {
   return -1;
 }
 
-// LossFunctions of the tables' type H, by the functions of the device's; the losses themselves alone.
+// LossFunctions of the tables' type H, by the functions of the device's.
 template <class H>
-LossFunctions<H> class_losses() {
+LossFunctions<H> functions() {
   using T = Computed<H>;
   LossFunctions<H> f = {};
   f.cross_entropy_forward = [](const ClassLoss& s, const H* x, T* log_sum, H* out, T* total_weight) {
@@ -397,14 +397,14 @@ LossFunctions<H> class_losses() {
   f.nll_backward = [](const ClassLoss& s, const H* grad, const T* total_weight, H* dx) {
     nll_backward(s, on_device(grad), total_weight, on_device(dx));
   };
-  return f;
-}
-template <class T>
-LossFunctions<T> functions() {
-  LossFunctions<T> f = class_losses<T>();
-  f.embedding_forward = embedding_forward<T>;
-  f.embedding_backward = embedding_backward<T>;
-  f.outside_unit = outside_unit<T>;
+  f.embedding_forward = [](int64_t count, int64_t rows, int64_t size, const H* weight, const int64_t* index, H* out) {
+    return embedding_forward(count, rows, size, on_device(weight), index, on_device(out));
+  };
+  f.embedding_backward = [](int64_t count, int64_t rows, int64_t size, const H* grad, const int64_t* index,
+                            int64_t padding, bool by_frequency, H* dweight) {
+    embedding_backward(count, rows, size, on_device(grad), index, padding, by_frequency, on_device(dweight));
+  };
+  if constexpr (sizeof(H) > 2) f.outside_unit = outside_unit<H>;
   return f;
 }
 
@@ -413,8 +413,8 @@ LossFunctions<T> functions() {
 void fill(LossKernels& k) {
   k.f32 = functions<float>();
   k.f64 = functions<double>();
-  k.bf16 = class_losses<BFloat16>();
-  k.f16 = class_losses<Half>();
+  k.bf16 = functions<BFloat16>();
+  k.f16 = functions<Half>();
 }
 
 }  // namespace tensorgrad::gpu
