@@ -263,11 +263,24 @@ def test_norms_of_rows(shape, dtype):
         ((1, 2, 3, 3), 5),
         ((8, 64, 56, 56), 1),
         ((9000, 1, 33, 32), 1),
+        ((2, 3, 112, 112), 7),
+        ((2, 1, 90, 61), (4, 13)),
+        ((1, 2, 3, 700), (1, 5)),
     ],
 )
 def test_adaptive_averages(shape, size, dtype):
     x = tg.randn(*shape, dtype=getattr(tg, dtype))
     agree_with_gradients(lambda a: F.adaptive_avg_pool2d(a, size), [x], TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shape", [(2, 3, 31, 17), (1, 2, 3, 33000), (1, 1, 32770, 3)], ids=str)
+def test_largest_of_windows(shape, dtype):
+    x = tg.randn(*shape, dtype=getattr(tg, dtype))
+    x[..., 1, 1] = float("nan")
+    for options in ({"kernel_size": 3}, {"kernel_size": (2, 3), "stride": (1, 2), "padding": 1, "dilation": (1, 2)}):
+        for ours, expected in zip(*(F.max_pool2d(t, **options, return_indices=True) for t in (x.cuda(), x))):
+            np.testing.assert_array_equal(ours.cpu().numpy(), expected.numpy())
 
 
 @pytest.mark.parametrize("factor", [2, 3, (2, 4), 1.5])

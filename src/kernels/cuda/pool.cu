@@ -30,41 +30,61 @@ __device__ inline Place place(int64_t i, int64_t height, int64_t width) {
   return {i / (height * width), i / width % height, i % width};
 }
 
-template <class S>
-__device__ inline void largest_of(const S* plane, int64_t width, int64_t y0, int64_t y1, int64_t dy, int64_t x0,
-                                  int64_t x1, int64_t dx, S& largest, int64_t& index) {
+// I holds every place in a plane: int where planes are small, which halves what a step costs.
+template <class I, class S>
+__device__ inline void largest_of(const S* plane, I width, I y0, I y1, I dy, I x0, I x1, I dx, S& largest,
+                                  int64_t& index) {
   using T = Wide<S>;
   T best = T(-INFINITY);
-  index = y0 * width + x0;
-  for (int64_t y = y0; y < y1; y += dy) {
-    for (int64_t x = x0; x < x1; x += dx) {
-      const T v = wide(plane[y * width + x]);
-      if (v > best || v != v) best = v, index = y * width + x;
+  I found = y0 * width + x0;
+  for (I y = y0; y < y1; y += dy) {
+    const I row = y * width;
+    for (I x = x0; x < x1; x += dx) {
+      const T v = wide(plane[row + x]);
+      if (v > best || v != v) best = v, found = row + x;
     }
   }
-  largest = static_cast<S>(best);
+  largest = static_cast<S>(best), index = found;
 }
 
-template <class S>
-void max_pool(const PoolShape& s, const S* in, S* out, int64_t* indices) {
+template <class I, class S>
+void max_pool_in(const PoolShape& s, const S* in, S* out, int64_t* indices) {
   over(out_count(s), [=] __device__(int64_t i) {
     const Place p = place(i, s.out_height, s.out_width);
-    int64_t y0 = p.y * s.stride_height - s.pad_height, x0 = p.x * s.stride_width - s.pad_width;
-    const int64_t y1 = min(y0 + (s.kernel_height - 1) * s.dilation_height + 1, s.in_height);
-    const int64_t x1 = min(x0 + (s.kernel_width - 1) * s.dilation_width + 1, s.in_width);
-    while (y0 < 0) y0 += s.dilation_height;
-    while (x0 < 0) x0 += s.dilation_width;
+    const I height = static_cast<I>(s.in_height), width = static_cast<I>(s.in_width),
+            dy = static_cast<I>(s.dilation_height), dx = static_cast<I>(s.dilation_width);
+    I y0 = static_cast<I>(p.y * s.stride_height - s.pad_height),
+      x0 = static_cast<I>(p.x * s.stride_width - s.pad_width);
+    const I y1 = min(y0 + static_cast<I>(s.kernel_height - 1) * dy + 1, height);
+    const I x1 = min(x0 + static_cast<I>(s.kernel_width - 1) * dx + 1, width);
+    while (y0 < 0) y0 += dy;
+    while (x0 < 0) x0 += dx;
     S best;
     int64_t index;
-    largest_of(in + p.plane * s.in_height * s.in_width, s.in_width, y0, y1, s.dilation_height, x0, x1, s.dilation_width,
-               best, index);
+    largest_of(in + p.plane * s.in_height * s.in_width, width, y0, y1, dy, x0, x1, dx, best, index);
     out[i] = best;
     if (indices) indices[i] = index;
   });
 }
+template <class S>
+void max_pool(const PoolShape& s, const S* in, S* out, int64_t* indices) {
+  const auto extent = [](int64_t size, int64_t kernel, int64_t dilation, int64_t pad) {
+    return size + (kernel - 1) * dilation + 2 * pad + 1;
+  };
+  const int64_t height = extent(s.in_height, s.kernel_height, s.dilation_height, s.pad_height),
+                width = extent(s.in_width, s.kernel_width, s.dilation_width, s.pad_width);
+  if (height < (1 << 15) && width < (1 << 15)) return max_pool_in<int>(s, in, out, indices);
+  max_pool_in<int64_t>(s, in, out, indices);
+}
 
-__device__ inline int64_t adaptive_begin(int64_t i, int64_t in, int64_t out) { return i * in / out; }
-__device__ inline int64_t adaptive_end(int64_t i, int64_t in, int64_t out) { return ((i + 1) * in + out - 1) / out; }
+// a / b of numbers that are not negative.
+__device__ inline int64_t divided(int64_t a, int64_t b) {
+  return (a | b) <= INT32_MAX ? static_cast<int64_t>(static_cast<uint32_t>(a) / static_cast<uint32_t>(b)) : a / b;
+}
+__device__ inline int64_t adaptive_begin(int64_t i, int64_t in, int64_t out) { return divided(i * in, out); }
+__device__ inline int64_t adaptive_end(int64_t i, int64_t in, int64_t out) {
+  return divided((i + 1) * in + out - 1, out);
+}
 
 template <class S>
 void adaptive_max_pool(const PoolShape& s, const S* in, S* out, int64_t* indices) {
@@ -72,9 +92,10 @@ void adaptive_max_pool(const PoolShape& s, const S* in, S* out, int64_t* indices
     const Place p = place(i, s.out_height, s.out_width);
     S best;
     int64_t index;
-    largest_of(in + p.plane * s.in_height * s.in_width, s.in_width, adaptive_begin(p.y, s.in_height, s.out_height),
-               adaptive_end(p.y, s.in_height, s.out_height), 1, adaptive_begin(p.x, s.in_width, s.out_width),
-               adaptive_end(p.x, s.in_width, s.out_width), 1, best, index);
+    largest_of<int64_t>(in + p.plane * s.in_height * s.in_width, s.in_width,
+                        adaptive_begin(p.y, s.in_height, s.out_height), adaptive_end(p.y, s.in_height, s.out_height), 1,
+                        adaptive_begin(p.x, s.in_width, s.out_width), adaptive_end(p.x, s.in_width, s.out_width), 1,
+                        best, index);
     out[i] = best;
     if (indices) indices[i] = index;
   });
@@ -153,10 +174,18 @@ __global__ void __launch_bounds__(kThreads) wide_average_kernel(const PoolShape 
   const int lane = threadIdx.x % Threads;
   const S* window = in + (p.plane * s.in_height + y0) * s.in_width + x0;
   T sum = T(0);
-  for (int y = lane / lanes; y < height; y += Threads / lanes) {
-    const S* row = window + y * s.in_width;
+  const int first = lane % lanes, in_width = static_cast<int>(s.in_width);
+  if (width <= lanes) {  // one of every row: several rows under way
+    if (first < width) {
+#pragma unroll 8
+      for (int y = lane / lanes; y < height; y += Threads / lanes) sum += wide(window[y * in_width + first]);
+    }
+  } else {
+    for (int y = lane / lanes; y < height; y += Threads / lanes) {
+      const S* row = window + y * in_width;
 #pragma unroll 4
-    for (int x = lane % lanes; x < width; x += lanes) sum += wide(row[x]);
+      for (int x = first; x < width; x += lanes) sum += wide(row[x]);
+    }
   }
   if constexpr (Threads == 32) {
     sum = warp_sum(sum);
