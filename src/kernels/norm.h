@@ -48,6 +48,9 @@ struct NormKernels {
   NormFunctions<double> f64;
   NormFunctions<BFloat16> bf16 = {};  // a device may lack these two
   NormFunctions<Half> f16 = {};
+  // Whether batch_* walk along the channels of (rows, channels, 1): images whose channels lie last in memory then go
+  // through them as that, and are not rearranged into planes first.
+  bool takes_channels_last = false;
 };
 
 namespace cpu {

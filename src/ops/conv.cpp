@@ -7,6 +7,7 @@
 
 #include "autograd/record.h"
 #include "core/autocast.h"
+#include "ops/channels_last.h"
 #include "ops/conv_args.h"
 #include "ops/dim_args.h"
 #include "tensorgrad/ops/copy.h"
@@ -32,19 +33,6 @@ Tensor prepared(const Tensor& t, DType dtype) {
   return contiguous(t.dtype() == dtype ? t : cast(t, dtype));
 }
 
-// Strides of a dense (N, C, H, W) whose channels lie last in memory.
-Shape last_strides(IntArrayRef sizes) {
-  return Shape{sizes[1] * sizes[2] * sizes[3], 1, sizes[3] * sizes[1], sizes[1]};
-}
-bool lies_channels_last(const Tensor& t) {
-  if (t.dim() != 4) return false;
-  const Shape strides = last_strides(t.sizes());
-  for (int64_t i = 0; i < 4; ++i) {
-    if (t.size(i) != 1 && t.stride(i) != strides[static_cast<size_t>(i)]) return false;
-  }
-  return true;
-}
-
 // Dense with the channels last, or in the order of the sizes.
 Tensor ordered(bool last, const Tensor& t) {
   if (!last) return contiguous(t);
@@ -64,7 +52,7 @@ bool weight_is_last(const ConvGeometry& q, const Tensor& like) {
 }
 // Whether x lies with the channels last, and its device computes the shape so.
 bool stays_channels_last(const ConvGeometry& q, const Tensor& x) {
-  if (!lies_channels_last(x) || x.is_contiguous()) return false;
+  if (x.dim() != 4 || !lies_channels_last(x) || x.is_contiguous()) return false;
   const auto& conv = kernels(x.device()).conv;
   if (is_half(x.dtype())) return conv.half.takes_channels_last && conv.half.takes_channels_last(x.dtype(), q.shape);
   const auto takes = x.dtype() == DType::float32   ? conv.f32.takes_channels_last

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "core/autocast.h"
+#include "ops/channels_last.h"
 #include "ops/dim_args.h"
 #include "tensorgrad/ops/pointwise.h"
 #include "tensorgrad/ops/reduce.h"
@@ -152,16 +153,41 @@ std::vector<int64_t> all_but_channels(int64_t dims) {
   return over;
 }
 
-// Of x, and of weight and bias, which have the dtype `affine`.
+// Of x, which is dense, and of weight and bias, which have the dtype `affine`.
 Grads<3> empty_gradients(const Context& c, const Tensor& x, int64_t channels, DType affine) {
-  const auto made = [&](bool needed, IntArrayRef sizes, DType dtype) {
-    Tensor t = needed ? detail::make_empty(sizes, dtype, x.device()) : Tensor();
+  const auto made = [&](bool needed, IntArrayRef sizes, IntArrayRef strides, DType dtype) {
+    Tensor t = needed ? detail::make_empty_strided(sizes, strides, dtype, x.device()) : Tensor();
     if (needed && x.numel() == 0) t.zero_();
     return t;
   };
-  return {made(c.needs(0), x.sizes(), x.dtype()), made(c.needs(1), {channels}, affine),
-          made(c.needs(2), {channels}, affine)};
+  const int64_t one = 1;
+  return {made(c.needs(0), x.sizes(), x.strides(), x.dtype()), made(c.needs(1), {channels}, one, affine),
+          made(c.needs(2), {channels}, one, affine)};
 }
+
+// How batch norm goes through its input: in rows of channels where they lie last in memory and the device's kernels
+// walk along them, or else in planes, packed.
+struct BatchOrder {
+  ChannelShape shape;  // as the kernels see it
+  bool last;
+
+  BatchOrder(const Tensor& x, ChannelShape s) : shape(s) {
+    last = kernels(x.device()).norm.takes_channels_last && lies_channels_last(x) && !x.is_contiguous();
+    if (last) shape = {s.batch * s.spatial, s.channels, 1};
+  }
+  Tensor ordered(const Tensor& t) const {
+    if (!last) return packed(t);
+    if (lies_channels_last(t)) return t;
+    const NoGradGuard guard;
+    const Tensor copy = empty_like(t);
+    Tensor(copy).copy_(t);
+    return copy;
+  }
+  Tensor empty_like(const Tensor& t) const {
+    if (!last) return detail::make_empty(t.sizes(), t.dtype(), t.device());
+    return detail::make_empty_strided(t.sizes(), last_strides(t.sizes()), t.dtype(), t.device());
+  }
+};
 
 }  // namespace
 
@@ -252,9 +278,9 @@ Tensor batch_norm_of(const Tensor& input, const ChannelShape& s, const Tensor& r
                                 std::pair("running_mean", &running_mean), std::pair("running_var", &running_var)}) {
     check_affine("batch_norm", name, *t, input, {s.channels}, kept);
   }
-  const Tensor x = packed(input), w = packed(weight), b = packed(bias);
-  Tensor out = detail::make_empty(x.sizes(), x.dtype(), x.device());
-  Tensor mean, rstd;
+  const BatchOrder order(input, s);
+  const Tensor x = order.ordered(input), w = packed(weight), b = packed(bias);
+  Tensor out = order.empty_like(x), mean, rstd;
   const auto& table = kernels(x.device()).norm;
   if (training) {
     mean = detail::make_empty({s.channels}, kept, x.device());
@@ -272,16 +298,17 @@ Tensor batch_norm_of(const Tensor& input, const ChannelShape& s, const Tensor& r
       using T = decltype(t);
       using C = Computed<T>;
       const auto& f = functions_of<T>(table);
+      const auto [batch, channels, spatial] = order.shape;
       if (training) {
-        f.batch_stats(s.batch, s.channels, s.spatial, pointer<T>(x), eps, momentum, pointer<C>(running_mean),
+        f.batch_stats(batch, channels, spatial, pointer<T>(x), eps, momentum, pointer<C>(running_mean),
                       pointer<C>(running_var), pointer<C>(mean), pointer<C>(rstd));
       }
-      f.batch_apply(s.batch, s.channels, s.spatial, pointer<T>(x), pointer<C>(mean), pointer<C>(rstd), pointer<C>(w),
+      f.batch_apply(batch, channels, spatial, pointer<T>(x), pointer<C>(mean), pointer<C>(rstd), pointer<C>(w),
                     pointer<C>(b), pointer<T>(out));
     });
   }
   if (!should_record(input, weight, bias)) return out;
-  const auto gradient = [sx = Saved(input), sw = Saved(weight), mean, rstd, s, training, eps](
+  const auto gradient = [sx = Saved(input), sw = Saved(weight), mean, rstd, order, training, eps](
                             const Tensor& up, const Context& c) -> Grads<3> {
     const Tensor xs = sx(c), ws = sw.defined() ? sw(c) : Tensor();
     const int64_t dims = xs.dim();
@@ -298,16 +325,16 @@ Tensor batch_norm_of(const Tensor& input, const ChannelShape& s, const Tensor& r
       return {c.needs(0) ? f.dx().to(xs.dtype()) : Tensor(), c.needs(1) ? (u * f.normal).sum(over) : Tensor(),
               c.needs(2) ? u.sum(over) : Tensor()};
     }
-    const Tensor g = packed(up), xp = packed(xs), wp = packed(ws);
-    Grads<3> d = empty_gradients(c, xp, s.channels, mean.dtype());
+    const Tensor g = order.ordered(up), xp = order.ordered(xs), wp = packed(ws);
+    const auto [batch, channels, spatial] = order.shape;
+    Grads<3> d = empty_gradients(c, xp, channels, mean.dtype());
     if (xp.numel() == 0) return d;
     dispatch_stored(xp.dtype(), "batch_norm", [&](auto t) {
       using T = decltype(t);
       using C = Computed<T>;
       functions_of<T>(kernels(xp.device()).norm)
-          .batch_backward(s.batch, s.channels, s.spatial, pointer<T>(g), pointer<T>(xp), pointer<C>(mean),
-                          pointer<C>(rstd), pointer<C>(wp), training, pointer<T>(d[0]), pointer<C>(d[1]),
-                          pointer<C>(d[2]));
+          .batch_backward(batch, channels, spatial, pointer<T>(g), pointer<T>(xp), pointer<C>(mean), pointer<C>(rstd),
+                          pointer<C>(wp), training, pointer<T>(d[0]), pointer<C>(d[1]), pointer<C>(d[2]));
     });
     return d;
   };

@@ -210,9 +210,24 @@ TEST_CASE("batch norm") {
         check_batch<double>(k, 5, 19, spatial, affine);
       }
       check_batch<float>(k, 300, 40, 1, affine);
+      // Rows of channels: of fewer and more than registers, one register, blocks of rows and a shorter row at the end.
+      for (int64_t channels : {1, 3, 8, 17, 64, 130, 1100}) {
+        check_batch<float>(k, 7, channels, 1, affine);
+        check_batch<float>(k, 37, channels, 1, affine);
+        check_batch<double>(k, 1025, channels, 1, affine);
+      }
+      check_batch<float>(k, 20011, 5, 1, affine);
       check_batch<float>(k, 150, 35, 16, affine);
       check_batch<double>(k, 3, 9, 31, affine);
       check_batch<float>(k, 3, 4, 9000, affine);
     }
+  });
+}
+
+TEST_CASE("batch norm of rows of channels that leave the caches") {
+  each_level([](cpu::Level level) {
+    NormKernels k;
+    cpu::fill_norm(k, level);
+    check_batch<float>(k, 41001, 128, 1, true);
   });
 }

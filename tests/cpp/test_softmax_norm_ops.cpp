@@ -111,6 +111,26 @@ TEST_CASE("batch_norm") {
     };
     check_gradients(evaluate, {leaf(sizes), leaf({3}), leaf({3})});
   }
+  // Channels that lie last in memory stay there, forward and backward, and change no value.
+  for (const Shape& sizes : {Shape{2, 5, 3, 4}, Shape{2, 3, 4, 2, 3}}) {
+    const Tensor x = values(sizes).movedim(1, -1).contiguous().movedim(-1, 1), w = values({sizes[1]});
+    for (const bool training : {true, false}) {
+      const Tensor mean = values({sizes[1]}), var = values({sizes[1]}).square() + Scalar(1.0);
+      const Tensor rows = x.contiguous().requires_grad_(), last = x.detach().requires_grad_();
+      const Tensor want = batch_norm(rows, mean.clone(), var.clone(), w, {}, training);
+      const Tensor y = batch_norm(last, mean.clone(), var.clone(), w, {}, training);
+      CHECK(allclose(y, want));
+      CHECK(y.strides() == x.strides());
+      const Tensor g = values(sizes);
+      want.backward(g), y.backward(g);
+      CHECK(allclose(last.grad(), rows.grad()));
+      CHECK(last.grad().strides() == x.strides());
+    }
+    const auto train = [](const Tensors& t) {
+      return Tensors{batch_norm(t[0].movedim(-1, 1), {}, {}, t[1], {}, true)};
+    };
+    check_gradients(train, {leaf(x.movedim(1, -1).sizes()), leaf({sizes[1]})});
+  }
   CHECK_THROWS_AS(batch_norm(zeros({1, 3}), {}, {}, {}, {}, true), ValueError);
   CHECK_THROWS_AS(batch_norm(zeros({2, 3}), {}, {}), ValueError);
 }

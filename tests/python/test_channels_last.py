@@ -1,4 +1,5 @@
-"""Convolutions of inputs whose channels lie last in memory: values, memory order and gradients as PyTorch's."""
+"""Convolutions and batch norm of inputs whose channels lie last in memory: values, memory order and gradients as
+PyTorch's."""
 
 import numpy as np
 import pytest
@@ -83,3 +84,40 @@ def test_a_row_major_upstream_gradient():
         grads.append([t.grad.numpy() for t in (x, weight, bias)])
     for a, b in zip(*grads, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+BATCH_CASES = [(4, 5, 7, 6), (3, 64, 9, 8), (2, 3, 9, 31), (2, 130, 3, 3), (2, 7, 3, 4, 5), (6, 16, 1, 1), (3, 1, 4, 4)]
+
+
+def normalise(lib, sizes, dtype, training):
+    """Results by name, and the strides of the output and of the input's gradient."""
+    rng = np.random.default_rng(6)
+    channels, dims = sizes[1], (0, len(sizes) - 1, *range(1, len(sizes) - 1))
+
+    def last(scale, shift):
+        memory = (rng.standard_normal((sizes[0], *sizes[2:], channels)) * scale + shift).astype("float32")
+        return lib.from_numpy(memory).to(getattr(lib, dtype)).permute(*dims)
+
+    def row():
+        return lib.from_numpy(rng.standard_normal(channels).astype("float32") ** 2 + 0.5).to(getattr(lib, dtype))
+
+    x, g = last(2, 5).requires_grad_(), last(1, 0)
+    weight, bias, mean, var = row().requires_grad_(), row().requires_grad_(), row(), row()
+    out = lib.nn.functional.batch_norm(x, mean, var, weight, bias, training)
+    out.backward(g)
+    named = {"out": out, "x": x.grad, "weight": weight.grad, "bias": bias.grad, "mean": mean, "var": var}
+    return {k: t.detach().float().numpy() for k, t in named.items()}, tuple(out.stride()), tuple(x.grad.stride())
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("sizes", BATCH_CASES, ids=str)
+def test_batch_norm_keeps_the_order_of_its_input(sizes, dtype, training):
+    ours, order, grad_order = normalise(tg, sizes, dtype, training)
+    theirs, expected, grad_expected = normalise(torch, sizes, dtype, training)
+    tolerance = {"float32": 1e-4, "float64": 1e-6, "bfloat16": 0.05}[dtype]  # compared as float32
+    for name, b in theirs.items():
+        np.testing.assert_allclose(ours[name], b, rtol=tolerance, atol=tolerance * np.abs(b).max(), err_msg=name)
+    if 1 not in sizes:  # one channel or one pixel lies both ways
+        assert order == expected
+        assert grad_order == grad_expected

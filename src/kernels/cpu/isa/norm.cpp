@@ -6,6 +6,8 @@
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/simd.h"
+// behind simd.h
+#include "kernels/cpu/batch_columns.h"
 #include "tensorgrad/parallel.h"
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA {
@@ -409,67 +411,20 @@ void group_backward(int64_t batch, int64_t channels, int64_t spatial, int64_t gr
 
 // ---- batch norm ---------------------------------------------------------------------------------------------------
 
-// For spatial = 1 the channels are the contiguous dimension: body(first channel, count <= kLanes) in parallel.
-template <class T, class Body>
-void channel_strips(int64_t batch, int64_t channels, Body body) {
-  const int64_t strips = (channels + kLanes<T> - 1) / kLanes<T>;
-  parallel_sweep(0, strips, grain_of(batch * kLanes<T>), [&](int64_t b, int64_t e) {
-    for (int64_t i = b; i < e; ++i) {
-      const int64_t c = i * kLanes<T>;
-      body(c, channels - c < kLanes<T> ? channels - c : int64_t{kLanes<T>});
-    }
-  });
-}
-// Sum of term(row) over the rows, in blocks: long chains of additions would lose digits.
-template <class T, class Term>
-TENSORGRAD_INLINE Vec<T> strip_sum(int64_t rows, Term term) {
-  Vec<T> total = T(0);
-  for (int64_t start = 0; start < rows; start += 128) {
-    const int64_t end = rows - start < 128 ? rows : start + 128;
-    Vec<T> s = T(0);
-    for (int64_t r = start; r < end; ++r) s += term(r);
-    total += s;
-  }
-  return total;
-}
-
-template <class T>
-void update_running(T* running, T value, double momentum) {
-  if (running)
-    *running = static_cast<T>((1 - momentum) * static_cast<double>(*running) + momentum * static_cast<double>(value));
-}
-
 template <class T>
 void batch_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, double eps, double momentum,
                  T* running_mean, T* running_var, T* mean, T* rstd) {
-  const double count = static_cast<double>(batch * spatial);
-  const auto finish = [=](int64_t c, double m, double var) {
-    mean[c] = static_cast<T>(m);
-    rstd[c] = inverse_sqrt<T>((var > 0 || var != var ? var : 0) + eps);
-    if (running_mean) update_running(running_mean + c, static_cast<T>(m), momentum);
-    if (running_var) update_running(running_var + c, static_cast<T>(var * count / (count - 1)), momentum);
-  };
   if (batch * spatial == 0) return;
-  if (spatial == 1) {
-    channel_strips<T>(batch, channels, [=](int64_t c, int64_t lanes) {
-      const Vec<T> m = strip_sum<T>(batch, [&](int64_t r) { return load_n(x + r * channels + c, lanes); }) *
-                       static_cast<T>(1 / count);
-      const Vec<T> q = strip_sum<T>(batch, [&](int64_t r) {
-        const Vec<T> d = load_n(x + r * channels + c, lanes) - m;
-        return d * d;
-      });
-      for (int64_t k = 0; k < lanes; ++k)
-        finish(c + k, static_cast<double>(m[static_cast<int>(k)]), static_cast<double>(q[static_cast<int>(k)]) / count);
-    });
-    return;
-  }
+  const double count = static_cast<double>(batch * spatial);
+  const BatchStatistics<T> to{count, eps, momentum, running_mean, running_var, mean, rstd};
+  if (spatial == 1) return column_stats(batch, channels, x, to);
   parallel_sweep(0, channels, grain_of(batch * spatial), [=](int64_t b, int64_t e) {
     for (int64_t c = b; c < e; ++c) {
       const T shift = x[c * spatial];
       double sum = 0, square = 0;
       add_moments(x + c * spatial, shift, batch, spatial, channels * spatial, sum, square);
       const double shifted = sum / count;
-      finish(c, static_cast<double>(shift) + shifted, square / count - shifted * shifted);
+      to.put(c, static_cast<double>(shift) + shifted, square / count - shifted * shifted);
     }
   });
 }
@@ -477,43 +432,13 @@ void batch_stats(int64_t batch, int64_t channels, int64_t spatial, const T* x, d
 template <class T>
 void batch_apply(int64_t batch, int64_t channels, int64_t spatial, const T* x, const T* mean, const T* rstd,
                  const T* weight, const T* bias, T* y) {
-  if (spatial == 1) {
-    channel_strips<T>(batch, channels, [=](int64_t c, int64_t lanes) {
-      const Vec<T> m = load_n(mean + c, lanes);
-      Vec<T> scale = load_n(rstd + c, lanes), shift = T(0);
-      if (weight) scale = scale * load_n(weight + c, lanes);
-      if (bias) shift = load_n(bias + c, lanes);
-      for (int64_t r = 0; r < batch; ++r)
-        store_n(y + r * channels + c, lanes, fma(load_n(x + r * channels + c, lanes) - m, scale, shift));
-    });
-    return;
-  }
+  if (spatial == 1) return column_apply(batch, channels, x, mean, rstd, weight, bias, y);
   parallel_sweep(0, batch * channels, grain_of(spatial), [=](int64_t b, int64_t e) {
     for (int64_t i = b; i < e; ++i) {
       const int64_t c = i % channels;
       scale_run(x + i * spatial, mean[c], weight ? rstd[c] * weight[c] : rstd[c], bias ? bias[c] : T(0),
                 y + i * spatial, spatial);
     }
-  });
-}
-
-template <class T>
-void batch_backward_rows(int64_t batch, int64_t channels, const T* g, const T* x, const T* mean, const T* rstd,
-                         const T* weight, bool batch_statistics, T* dx, T* dweight, T* dbias) {
-  channel_strips<T>(batch, channels, [=](int64_t c, int64_t lanes) {
-    const auto at = [&](const T* p, int64_t r) { return load_n(p + r * channels + c, lanes); };
-    const Vec<T> m = load_n(mean + c, lanes), s = load_n(rstd + c, lanes);
-    const Vec<T> sum_g = strip_sum<T>(batch, [&](int64_t r) { return at(g, r); });
-    const Vec<T> sum_gx = strip_sum<T>(batch, [&](int64_t r) { return at(g, r) * (at(x, r) - m); }) * s;
-    if (dweight) store_n(dweight + c, lanes, sum_gx);
-    if (dbias) store_n(dbias + c, lanes, sum_g);
-    if (!dx) return;
-    const Vec<T> a = weight ? s * load_n(weight + c, lanes) : s;
-    const T inverse = T(1) / static_cast<T>(batch);
-    const Vec<T> b = batch_statistics ? -(a * s * sum_gx * inverse) : Vec<T>(T(0));
-    const Vec<T> d = batch_statistics ? -(a * sum_g * inverse) : Vec<T>(T(0));
-    for (int64_t r = 0; r < batch; ++r)
-      store_n(dx + r * channels + c, lanes, fma(at(g, r), a, fma(at(x, r) - m, b, d)));
   });
 }
 
@@ -559,7 +484,7 @@ template <class T>
 void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const T* g, const T* x, const T* mean,
                     const T* rstd, const T* weight, bool batch_statistics, T* dx, T* dweight, T* dbias) {
   if (spatial == 1)
-    return batch_backward_rows(batch, channels, g, x, mean, rstd, weight, batch_statistics, dx, dweight, dbias);
+    return column_backward(batch, channels, g, x, mean, rstd, weight, batch_statistics, dx, dweight, dbias);
   const double count = static_cast<double>(batch * spatial);
   const int64_t strips = spatial <= kFewRegisters * kLanes<T> ? channels / kLanes<T> : 0,
                 strip_end = strips * kLanes<T>;
@@ -605,6 +530,7 @@ void fill(NormFunctions<T>& f) {
 void fill(NormKernels& kernels) {
   fill(kernels.f32);
   fill(kernels.f64);
+  kernels.takes_channels_last = true;
 }
 
 }  // namespace tensorgrad::cpu::TENSORGRAD_ISA
