@@ -32,9 +32,12 @@ from bench.peers import Peer, PeerError, take_turns, until_stopped
 from bench.report import markdown
 
 
-def all_cases() -> list[OpCase]:
+def all_cases(device: str = "cpu") -> list[OpCase]:
     import bench.ops_layers  # noqa: F401  (registers its cases)
     from bench.ops_cases import CASES
+
+    if device != "cpu":
+        import bench.ops_half  # noqa: F401
 
     return CASES
 
@@ -130,7 +133,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    cases = [case for case in all_cases() if re.search(args.only, case.key)]
+    cases = [case for case in all_cases(args.device) if re.search(args.only, case.key)]
     if args.again:
         recorded = [row for path in args.again for row in json.loads(path.read_text())["rows"]]
         slow = {f"{row['module']}: {row['inputs']}" for row in recorded if row.get("ratio", math.inf) >= args.above}

@@ -33,6 +33,14 @@ class Kit:
             return self.keep(self.rng.integers(-50, 51, shape).astype(dtype), False)
         return self.keep(self.rng.standard_normal(shape, dtype=np.float32).astype(dtype), grad)
 
+    def bfloat16(self, *shape: int, grad: bool = True) -> Any:
+        """Standard normal numbers, rounded."""
+        array = self.rng.standard_normal(shape, dtype=np.float32)
+        tensor = self.lib.from_numpy(array).to(self.device).to(self.lib.bfloat16)
+        if grad:
+            self.leaves.append(tensor.requires_grad_())
+        return tensor
+
     def uniform(self, low: float, high: float, *shape: int, dtype: str = "float32", grad: bool = True) -> Any:
         return self.keep((self.rng.random(shape, dtype=np.float32) * (high - low) + low).astype(dtype), grad)
 
@@ -103,7 +111,10 @@ class OpRun:
             tensors = tensors + [leaf.grad for leaf in self.kit.leaves if leaf.grad is not None]
         found = []
         for tensor in tensors:
-            some = tensor.detach().reshape(-1)[:: max(1, tensor.numel() // 1000)].cpu().numpy()
-            values = [repr(float(v)) for v in some.astype(np.float64)]
-            found.append([list(tensor.shape), str(some.dtype), values])
+            some = tensor.detach().reshape(-1)[:: max(1, tensor.numel() // 1000)].cpu()
+            half = some.dtype in (self.lib.bfloat16, self.lib.float16)  # NumPy may have no such type
+            array = (some.float() if half else some).numpy()
+            values = [repr(float(v)) for v in array.astype(np.float64)]
+            kind = str(some.dtype).rpartition(".")[2] if half else str(array.dtype)
+            found.append([list(tensor.shape), kind, values])
         return found

@@ -251,7 +251,7 @@ class Worker:
 
         self.op = None  # the last case's tensors go first
         gc.collect()
-        self.op = OpRun(self.lib, next(case for case in all_cases() if case.key == key), self.device)
+        self.op = OpRun(self.lib, next(case for case in all_cases(self.device) if case.key == key), self.device)
         return {"samples": self.op.samples()}
 
     def measure_op(self, direction: str, seconds: float, least: int) -> dict[str, Any]:

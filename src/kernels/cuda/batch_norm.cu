@@ -192,11 +192,12 @@ void with_parts(int64_t batch, int64_t channels, int64_t spatial, std::initializ
   const Scratch scratch(parts > 1 ? static_cast<size_t>(channels * parts * 2) * sizeof(T) : 1);
   const Parts<T> p{parts, parts > 1 ? scratch.as<T>() : nullptr, parts > 1 ? tickets() : nullptr};
   constexpr int kWide = 16 / sizeof(S);
-  if (spatial % kWide == 0 && at_16_bytes(pointers)) {
-    body(std::integral_constant<int, kWide>(), spatial / kWide, grid, p);
-  } else {
-    body(std::integral_constant<int, 1>(), spatial, grid, p);
+  const bool aligned = at_16_bytes(pointers);
+  if (aligned && spatial % kWide == 0) return body(std::integral_constant<int, kWide>(), spatial / kWide, grid, p);
+  if constexpr (sizeof(S) == 2) {  // planes of 14 x 14
+    if (aligned && spatial % 4 == 0) return body(std::integral_constant<int, 4>(), spatial / 4, grid, p);
   }
+  body(std::integral_constant<int, 1>(), spatial, grid, p);
 }
 
 template <bool Centre, class S>
