@@ -36,7 +36,8 @@ TENSORGRAD_INLINE void copy_row(Copy<T>& c) {
   }
   const char* const soon = reinterpret_cast<const char*>(c.soon);
   for (int64_t at = 0; at < kBytes * c.spread; at += 64) __builtin_prefetch(soon + at, 0, 2);
-  __builtin_prefetch(soon + kBytes * c.spread - 1, 0, 2);  // one more line where rows do not begin at one
+  // The line behind: a row ends there unless it begins at a line, and then it is the first of the panel that follows.
+  __builtin_prefetch(soon + kBytes * c.spread, 0, 2);
   c.from += c.row, c.soon += c.row, c.to += NV * L;
   if (--c.soon_left == 0) c.soon += c.soon_jump;
 }
