@@ -27,6 +27,17 @@ TENSORGRAD_INLINE int64_t adaptive_first(int64_t i, int64_t in, int64_t out) {
 TENSORGRAD_INLINE int64_t adaptive_last(int64_t i, int64_t in, int64_t out) {
   return (i + 1) / out * in + ((i + 1) % out * in + out - 1) / out;
 }
+// The plain pool that an adaptive one is where its windows are alike and do not overlap.
+inline bool is_plain(const PoolShape& s, PoolShape& plain) {
+  if (s.out_height <= 0 || s.out_width <= 0 || s.in_height % s.out_height != 0 || s.in_width % s.out_width != 0)
+    return false;
+  plain = s;
+  plain.kernel_height = plain.stride_height = s.in_height / s.out_height;
+  plain.kernel_width = plain.stride_width = s.in_width / s.out_width;
+  plain.pad_height = plain.pad_width = 0;
+  plain.dilation_height = plain.dilation_width = 1;
+  return plain.kernel_height > 0 && plain.kernel_width > 0;
+}
 
 template <class T, int... I>
 TENSORGRAD_INLINE Vec<T> even_lanes(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {

@@ -36,32 +36,29 @@ inline T divisor(const AveragePoolOptions& o, const AverageWindow& y, const Aver
 // sums[j] = the column j of rows [first, last) added up.
 template <class T>
 TENSORGRAD_INLINE void sum_columns(const T* plane, int64_t width, int64_t first, int64_t last, T* sums) {
-  int64_t j = 0;
-  for (; j + kLanes<T> <= width; j += kLanes<T>) {
+  constexpr int64_t L = kLanes<T>;
+  const auto sum_at = [=](int64_t j, auto load_one) __attribute__((always_inline)) {
     Vec<T> sum(T(0));
-    for (int64_t i = first; i < last; ++i) sum += load(plane + i * width + j);
-    store(sums + j, sum);
-  }
-  for (; j < width; ++j) {
-    T sum(0);
-    for (int64_t i = first; i < last; ++i) sum += plane[i * width + j];
-    sums[j] = sum;
-  }
+    for (int64_t i = first; i < last; ++i) sum += load_one(plane + i * width + j);
+    return sum;
+  };
+  const auto whole = [](const T* p) __attribute__((always_inline)) { return load(p); };
+  int64_t j = 0;
+  for (; j + L <= width; j += L) store(sums + j, sum_at(j, whole));
+  if (j == width) return;
+  if (width > L) return store(sums + width - L, sum_at(width - L, whole));  // some again
+  store_n(sums + j, width - j,
+          sum_at(
+              j, [=](const T* p) __attribute__((always_inline)) { return load_n(p, width - j); }));
 }
 
-// The window's columns are added up first (sums: room for an input row), then its width.
+// Output row y from its window's columns, added up.
 template <class T>
-void avg_pool_row(const PoolShape& s, const AveragePoolOptions& o, const T* plane, int64_t y, Inside columns, T* sums,
-                  T* output) {
-  const AverageWindow rows = average_window(y, s.in_height, s.kernel_height, s.stride_height, s.pad_height);
+TENSORGRAD_INLINE void average_columns(const PoolShape& s, const AveragePoolOptions& o, const AverageWindow& rows,
+                                       Inside columns, const T* row, T* output) {
   if (rows.last <= rows.first) {
     for (int64_t x = 0; x < s.out_width; ++x) output[x] = T(0);
     return;
-  }
-  const T* row = plane + rows.first * s.in_width;
-  if (rows.last - rows.first > 1) {
-    sum_columns(plane, s.in_width, rows.first, rows.last, sums);
-    row = sums;
   }
   const auto edge = [&](int64_t x) {
     const AverageWindow w = average_window(x, s.in_width, s.kernel_width, s.stride_width, s.pad_width);
@@ -82,17 +79,37 @@ void avg_pool_row(const PoolShape& s, const AveragePoolOptions& o, const T* plan
   for (x = greatest(columns.first, columns.last); x < s.out_width; ++x) edge(x);
 }
 
+// Reading a row of sums right after it was written would wait for it: those of so many output rows are made together.
+constexpr int64_t kRows = 16;
+
+// The window's columns are added up first (sums: room for kRows input rows), then its width.
+template <class T>
+void average_plane(const PoolShape& s, const AveragePoolOptions& o, const T* plane, Inside columns, T* sums,
+                   T* output) {
+  for (int64_t y0 = 0; y0 < s.out_height; y0 += kRows) {
+    const int64_t n = least(kRows, s.out_height - y0);
+    AverageWindow rows[kRows];
+    for (int64_t r = 0; r < n; ++r) {
+      rows[r] = average_window(y0 + r, s.in_height, s.kernel_height, s.stride_height, s.pad_height);
+      if (rows[r].last - rows[r].first > 1)
+        sum_columns(plane, s.in_width, rows[r].first, rows[r].last, sums + r * s.in_width);
+    }
+    for (int64_t r = 0; r < n; ++r) {
+      const bool one = rows[r].last - rows[r].first == 1;
+      average_columns(s, o, rows[r], columns, one ? plane + rows[r].first * s.in_width : sums + r * s.in_width,
+                      output + (y0 + r) * s.out_width);
+    }
+  }
+}
+
 template <class T>
 void avg_pool(const PoolShape& s, const AveragePoolOptions& o, const T* input, T* output) {
   const Inside columns = inside(s.in_width, s.out_width, s.kernel_width, s.stride_width, s.pad_width);
   const int64_t work = s.out_height * s.kernel_height * s.in_width + out_plane(s) * s.kernel_width;
   parallel_sweep(0, s.planes, plane_grain(work), [&](int64_t begin, int64_t end) {
-    T* sums = scratch_of<T>(ScratchSlot::item, s.in_width);
-    for (int64_t p = begin; p < end; ++p) {
-      for (int64_t y = 0; y < s.out_height; ++y) {
-        avg_pool_row(s, o, input + p * in_plane(s), y, columns, sums, output + p * out_plane(s) + y * s.out_width);
-      }
-    }
+    T* sums = scratch_of<T>(ScratchSlot::item, least(kRows, s.out_height) * s.in_width);
+    for (int64_t p = begin; p < end; ++p)
+      average_plane(s, o, input + p * in_plane(s), columns, sums, output + p * out_plane(s));
   });
 }
 
@@ -186,7 +203,6 @@ struct Spread {
   const T *row_shares, *column_shares;
   bool wide;  // windows are too far apart for WindowsOf
 };
-constexpr int64_t kRows = 16;  // of sums, made together: reading each right after it was written would wait for it
 
 // Columns [begin, end) of one plane's gradient, `pitch` sums a row.
 template <int kCount, class T>
@@ -268,8 +284,12 @@ T sum_row(const T* p, int64_t n) {
   return total;
 }
 
+constexpr int64_t kNarrow = 8;  // wider windows are summed one by one
+
 template <class T>
 void adaptive_avg_pool(const PoolShape& s, const T* input, T* output) {
+  PoolShape plain;
+  if (is_plain(s, plain) && plain.kernel_width <= kNarrow) return avg_pool(plain, {}, input, output);
   parallel_sweep(0, s.planes, plane_grain(in_plane(s) + out_plane(s)), [&](int64_t begin, int64_t end) {
     T* sums = scratch_of<T>(ScratchSlot::item, s.in_width);
     for (int64_t p = begin; p < end; ++p) {
@@ -296,6 +316,8 @@ void adaptive_avg_pool(const PoolShape& s, const T* input, T* output) {
 
 template <class T>
 void adaptive_avg_pool_backward(const PoolShape& s, const T* grad_output, T* grad_input) {
+  PoolShape plain;
+  if (is_plain(s, plain) && plain.kernel_width <= kNarrow) return avg_pool_backward(plain, {}, grad_output, grad_input);
   parallel_sweep(0, s.planes, plane_grain(in_plane(s) + out_plane(s)), [&](int64_t begin, int64_t end) {
     T* row = scratch_of<T>(ScratchSlot::item, s.in_width);
     for (int64_t p = begin; p < end; ++p) {

@@ -26,6 +26,38 @@ TENSORGRAD_INLINE void max_of(const T* plane, int64_t width, int64_t y, int64_t 
   if (index) *index = at;
 }
 
+// The same in steps of one, x_end - x being at least a register: every lane keeps the largest value of its own and
+// where it lies.
+template <class T>
+TENSORGRAD_INLINE void max_of_wide(const T* plane, int64_t width, int64_t y, int64_t y_end, int64_t x, int64_t x_end,
+                                   T* output, int64_t* index) {
+  using I = IndexOf<T>;
+  constexpr int64_t L = kLanes<T>;
+  Vec<T> best = load(plane + y * width + x);
+  Vec<I> place = iota<I>() + Vec<I>(static_cast<I>(y * width + x));
+  const auto compare = [&](int64_t at) __attribute__((always_inline)) {
+    const Vec<T> v = load(plane + at);
+    const Mask<T> larger = (v > best) | is_nan(v);
+    best = select(larger, v, best);
+    place = select(Mask<I>(larger.v), iota<I>() + Vec<I>(static_cast<I>(at)), place);
+  };
+  for (int64_t i = y; i < y_end; ++i) {
+    int64_t j = x;
+    for (; j + L <= x_end; j += L) compare(i * width + j);
+    if (j < x_end) compare(i * width + x_end - L);  // some again, which changes nothing
+  }
+  // Among equals the first is meant, among NaN the last, as where they come one after the other.
+  T most = best[0];
+  int64_t at = place[0];
+  for (int k = 1; k < L; ++k) {
+    const bool nan = best[k] != best[k], had = most != most;
+    const bool takes = nan ? !had || place[k] > at : !had && (best[k] > most || (best[k] == most && place[k] < at));
+    if (takes) most = best[k], at = place[k];
+  }
+  *output = most;
+  if (index) *index = at;
+}
+
 struct Window {
   int64_t first, last;  // inside the input, in steps of the dilation
 };
@@ -315,15 +347,21 @@ void take(const PoolShape& s, const T* input, const int64_t* indices, T* output)
 
 template <class T>
 void adaptive_max_pool(const PoolShape& s, const T* input, T* output, int64_t* indices) {
+  constexpr int64_t kNarrow = 8, kPlaces = int64_t{1} << 31;  // wider windows are gone through one by one
+  PoolShape plain;
+  if (is_plain(s, plain) && plain.kernel_width <= kNarrow && out_plane(s) > 1)
+    return max_pool(plain, input, output, indices);
   parallel_sweep(0, s.planes, plane_grain(in_plane(s) + out_plane(s)), [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      for (int64_t o = 0; o < out_plane(s); ++o) {
-        const int64_t y = o / s.out_width;
-        const int64_t x = o % s.out_width;
-        const int64_t at = p * out_plane(s) + o;
-        max_of(input + p * in_plane(s), s.in_width, adaptive_first(y, s.in_height, s.out_height),
-               adaptive_last(y, s.in_height, s.out_height), 1, adaptive_first(x, s.in_width, s.out_width),
-               adaptive_last(x, s.in_width, s.out_width), 1, output + at, indices ? indices + at : nullptr);
+    for (int64_t o = begin * out_plane(s); o < end * out_plane(s); ++o) {
+      const T* plane = input + o / out_plane(s) * in_plane(s);
+      int64_t* const index = indices ? indices + o : nullptr;
+      const int64_t in = o % out_plane(s), y = in / s.out_width, x = in % s.out_width;
+      const int64_t y0 = adaptive_first(y, s.in_height, s.out_height), x0 = adaptive_first(x, s.in_width, s.out_width);
+      const int64_t y1 = adaptive_last(y, s.in_height, s.out_height), x1 = adaptive_last(x, s.in_width, s.out_width);
+      if (x1 - x0 >= kLanes<T> && y1 > y0 && in_plane(s) < kPlaces) {
+        max_of_wide(plane, s.in_width, y0, y1, x0, x1, output + o, index);
+      } else {
+        max_of(plane, s.in_width, y0, y1, 1, x0, x1, 1, output + o, index);
       }
     }
   });
