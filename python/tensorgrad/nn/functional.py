@@ -570,30 +570,54 @@ def pixel_shuffle(input, upscale_factor):
     return x.reshape([*lead, c // (r * r), h * r, w * r])
 
 
-@functools.lru_cache(maxsize=256)
+def _resized(lengths, size, scale_factor, recompute):
+    """The sizes that `lengths` are resized to, and how far apart their places are."""
+    n = len(lengths)
+    factors = [None] * n
+    if size is None:
+        factors = list(scale_factor) if isinstance(scale_factor, (tuple, list)) else [scale_factor] * n
+        sizes = [int(math.floor(lengths[i] * factors[i])) for i in range(n)]
+    else:
+        sizes = list(size) if isinstance(size, (tuple, list)) else [size] * n
+    return sizes, [
+        lengths[i] / sizes[i] if factors[i] is None or recompute else 1.0 / factors[i] for i in range(n)
+    ]  # fmt: skip
+
+
 def _nearest_order(length, out, ratio):
-    """The entries nearest to `out` places `ratio` apart, and how often every entry appears; 0: unequally."""
-    order = [min(int(math.floor(j * ratio)), length - 1) for j in range(out)]
-    times = out // length if length else 0
-    return order, times if order == [j // times for j in range(length * times)] else 0
+    """The entries nearest to `out` places `ratio` apart."""
+    return [min(int(math.floor(j * ratio)), length - 1) for j in range(out)]
 
 
-def _nearest(input, sizes, ratios):
-    """The nearest entries of dims 2, 3, ..., `ratios` apart."""
+@functools.lru_cache(maxsize=256)
+def _repeats(lengths, size, scale_factor, recompute):
+    """Where all entries are repeated equally often: the dims with one of 1 behind each, those repeated, and merged."""
+    sizes, ratios = _resized(lengths, size, scale_factor, recompute)
+    apart, repeated = [], []
+    for length, out, ratio in zip(lengths, sizes, ratios):
+        times = out // length if length else 0
+        if times == 0 or _nearest_order(length, out, ratio) != [j // times for j in range(length * times)]:
+            return None
+        apart += (length, 1)
+        repeated += (length, times)
+    return apart, repeated, sizes
+
+
+def _nearest(input, size, scale_factor, recompute):
+    """The nearest entries of dims 2, 3, ..."""
     lengths = input.shape[2:]
-    orders = [_nearest_order(*found) for found in zip(lengths, sizes, ratios)]
-    if input.is_cuda and all(times for _, times in orders):  # one copy of a view, no positions to upload
-        apart, repeated = list(input.shape[:2]), list(input.shape[:2])
-        for length, (_, times) in zip(lengths, orders):
-            apart += (length, 1)
-            repeated += (length, times)
-        return input.reshape(apart).expand(repeated).reshape([*input.shape[:2], *sizes])
-    for i, (order, _) in enumerate(orders):
+    if input.is_cuda:  # where possible one copy of a view
+        size, scale_factor = (tuple(v) if isinstance(v, list) else v for v in (size, scale_factor))
+        found = _repeats(tuple(lengths), size, scale_factor, recompute)
+        if found is not None:
+            lead = list(input.shape[:2])
+            return input.reshape(lead + found[0]).expand(lead + found[1]).reshape(lead + found[2])
+    for i, (out, ratio) in enumerate(zip(*_resized(lengths, size, scale_factor, recompute))):
         if input.is_cuda:  # counted there, so that nothing is uploaded
-            at = _C.arange(sizes[i], dtype=_C.float64, device=input.device) * ratios[i]
+            at = _C.arange(out, dtype=_C.float64, device=input.device) * ratio
             places = at.floor().to(_C.int64).clamp(max=lengths[i] - 1)
         else:
-            places = _C._tensor_from_data(order, _C.int64)
+            places = _C._tensor_from_data(_nearest_order(lengths[i], out, ratio), _C.int64)
         input = input.index_select(i + 2, places)
     return input
 
@@ -608,28 +632,18 @@ def interpolate(
     antialias=False,
 ):
     """Resizes the spatial dimensions of (N, C, *): nearest, linear or bilinear."""
-    n = input.dim() - 2
     if (size is None) == (scale_factor is None):
         raise ValueError(
             "only one of size or scale_factor should be defined"
             if size
             else "either size or scale_factor should be defined"
         )
-    if mode not in ("nearest", "linear", "bilinear"):
-        raise NotImplementedError(f"interpolate: mode {mode!r} is not supported")
-    factors = [None] * n
-    if size is None:
-        factors = list(scale_factor) if isinstance(scale_factor, (tuple, list)) else [scale_factor] * n
-        sizes = [int(math.floor(input.size(i + 2) * factors[i])) for i in range(n)]
-    else:
-        sizes = list(size) if isinstance(size, (tuple, list)) else [size] * n
-
-    def ratio_of(i):
-        return input.size(i + 2) / sizes[i] if factors[i] is None or recompute_scale_factor else 1.0 / factors[i]
-
-    ratios = [ratio_of(i) for i in range(n)]
     if mode == "nearest":
-        return _nearest(input, sizes, ratios)
+        return _nearest(input, size, scale_factor, recompute_scale_factor)
+    if mode not in ("linear", "bilinear"):
+        raise NotImplementedError(f"interpolate: mode {mode!r} is not supported")
+    n = input.dim() - 2
+    sizes, ratios = _resized(input.shape[2:], size, scale_factor, recompute_scale_factor)
     for i, out in enumerate(sizes):
         length, ratio = input.size(i + 2), ratios[i]
         at = _C.arange(out, dtype=_C.float64, device=input.device)  # no list: nothing is uploaded to a device

@@ -4,9 +4,11 @@
 // an output (row_kernel); where they are kept, threads stand side by side over the outputs and a block's rows of
 // threads share what is reduced (column_kernel). Both read up to 16 bytes at a time where sizes and strides allow, and
 // a thread has several such loads under way where one stride says where the next lies (Form). Many short rows go
-// through a block's memory (reduce_tile.cuh). Few outputs of many elements are split into fixed parts, whose results
-// the last block to finish combines in order: the same bits every run.
+// through a block's memory (reduce_tile.cuh), the columns of narrow matrices have a way of their own
+// (reduce_cycle.cuh). Few outputs of many elements are split into fixed parts, whose results the last block to finish
+// combines in order: the same bits every run.
 
+#include "kernels/cuda/reduce_cycle.cuh"
 #include "kernels/cuda/reduce_parts.cuh"
 #include "kernels/cuda/reduce_tile.cuh"
 
@@ -166,40 +168,6 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename R::Value) > 8 ? 3 : 
 }
 
 // ---- neighbours are kept
-
-// Every `rows`-th pack of one column of packs from row i to `end`, `from` + row * stride(row): several loads under way.
-template <class R, class T, class At>
-__device__ inline void down(const Job& j, typename R::Value (&v)[kPack<T>], const typename R::In (&center)[kPack<T>],
-                            int64_t i, int64_t end, int rows, At at) {
-  using A = typename R::In;
-  constexpr int N = kPack<T>, kAtOnce = N > 4 ? 4 : 8;
-  Pack<T, N> p[kAtOnce];
-  for (; i + (kAtOnce - 1) * rows < end; i += kAtOnce * rows) {
-#pragma unroll
-    for (int k = 0; k < kAtOnce; ++k) p[k] = at(i + k * rows);
-#pragma unroll
-    for (int e = 0; e < N; ++e) {
-      A x[kAtOnce];
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) x[k] = static_cast<A>(widen(p[k].v[e]));
-      R::include(j, v[e], x, center[e], i, rows);
-    }
-  }
-  if (i >= end) return;
-#pragma unroll
-  for (int k = 0; k < kAtOnce - 1; ++k) {
-    if (i + k * rows < end) p[k] = at(i + k * rows);
-  }
-#pragma unroll
-  for (int k = 0; k < kAtOnce - 1; ++k) {
-    if (i + k * rows >= end) break;
-#pragma unroll
-    for (int e = 0; e < N; ++e) {
-      const A one[1] = {static_cast<A>(widen(p[k].v[e]))};
-      R::include(j, v[e], one, center[e], i + k * rows, 0);
-    }
-  }
-}
 
 // j.group() threads side by side, each with an output, or with as many neighbouring ones as a pack has (j.packs); the
 // block's rows of such threads share the reduced elements.
@@ -377,7 +345,7 @@ void run_columns(Job& j) {
 template <class R, class T>
 void run_as(Job& j) {
   if constexpr (kPack < T >> 1) {
-    if (run_tile<R, T>(j)) return;
+    if (run_tile<R, T>(j) || run_cycle<R, T>(j)) return;
   }
   const int64_t kept_step = j.kept.ndim > 0 ? j.kept.step() : INT64_MAX, reduced_step = j.reduced.step();
   // Where one element is repeated neighbours read the same: then threads side by side are enough.

@@ -3,6 +3,8 @@
 // What reductions are described by and what they are made of: dims, elements, how two values become one, how a result
 // is stored.
 
+#include <numeric>
+
 #include "kernels/cuda/pointwise.cuh"
 #include "kernels/cuda/reduce_rows.cuh"
 #include "kernels/reduce.h"
@@ -145,8 +147,14 @@ struct ExtremeOf : Elements<ExtremeOf<A>, A> {
   using Value = A;
   __device__ static Value neutral(const Job&) { return lowest<A>(); }
   __device__ static Value mapped(const Job& j, A x, A) {
-    if ((j.op == ReduceOp::max_abs || j.op == ReduceOp::min_abs) && x < A(0)) x = -x;
-    return j.largest ? x : reversed(x);
+    const bool size = j.op == ReduceOp::max_abs || j.op == ReduceOp::min_abs;
+    if constexpr (std::is_same_v<A, float>) {  // one instruction
+      const unsigned sign = 1u << 31, bits = __float_as_uint(x) & (size ? ~sign : ~0u);
+      return __uint_as_float(bits ^ (j.largest ? 0u : sign));
+    } else {
+      if (size && x < A(0)) x = -x;
+      return j.largest ? x : reversed(x);
+    }
   }
   __device__ static Value combine(const Job&, Value a, Value b) { return larger(a, b); }
   __device__ static Value result(const Job& j, Value v) { return j.largest ? v : reversed(v); }
@@ -376,6 +384,42 @@ __device__ inline typename R::Value group_combined(const Job& j, typename R::Val
     for (int w = 1; w < warps; ++w) v = R::combine(j, v, parts[threadIdx.x / 32 + w]);
   }
   return v;
+}
+
+// ---- one column of packs
+
+// Every `rows`-th pack of one column of packs from row i to `end`, `from` + row * stride(row): several loads under way.
+template <class R, class T, class At>
+__device__ inline void down(const Job& j, typename R::Value (&v)[kPack<T>], const typename R::In (&center)[kPack<T>],
+                            int64_t i, int64_t end, int rows, At at) {
+  using A = typename R::In;
+  constexpr int N = kPack<T>, kAtOnce = N > 4 ? 4 : 8;
+  Pack<T, N> p[kAtOnce];
+  for (; i + (kAtOnce - 1) * rows < end; i += kAtOnce * rows) {
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) p[k] = at(i + k * rows);
+#pragma unroll
+    for (int e = 0; e < N; ++e) {
+      A x[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) x[k] = static_cast<A>(widen(p[k].v[e]));
+      R::include(j, v[e], x, center[e], i, rows);
+    }
+  }
+  if (i >= end) return;
+#pragma unroll
+  for (int k = 0; k < kAtOnce - 1; ++k) {
+    if (i + k * rows < end) p[k] = at(i + k * rows);
+  }
+#pragma unroll
+  for (int k = 0; k < kAtOnce - 1; ++k) {
+    if (i + k * rows >= end) break;
+#pragma unroll
+    for (int e = 0; e < N; ++e) {
+      const A one[1] = {static_cast<A>(widen(p[k].v[e]))};
+      R::include(j, v[e], one, center[e], i + k * rows, 0);
+    }
+  }
 }
 
 }  // namespace tensorgrad::gpu

@@ -299,9 +299,8 @@ __global__ void __launch_bounds__(kPartThreads)
 #else
 #define TENSORGRAD_CLUSTER(n) __cluster_dims__(n, 1, 1)
 #endif
-constexpr int kHeld = 16, kHeldByBlock = kHeld * kPartThreads;  // elements of a thread, of a block
-
-template <class S, bool Log, int Cluster>
+// Held: elements of a thread.
+template <class S, bool Log, int Cluster, int Held>
 __global__ void TENSORGRAD_CLUSTER(Cluster) __launch_bounds__(kPartThreads, sizeof(Wide<S>) == 4 ? 2 : 1)
     cluster_forward(const S* x, S* y, int n) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
@@ -314,14 +313,14 @@ __global__ void TENSORGRAD_CLUSTER(Cluster) __launch_bounds__(kPartThreads, size
   const int64_t begin = int64_t{n} * rank / Cluster, end = int64_t{n} * (rank + 1) / Cluster;
   const int count = static_cast<int>(end - begin), first = static_cast<int>(threadIdx.x);
   x += blockIdx.x / Cluster * int64_t{n} + begin, y += blockIdx.x / Cluster * int64_t{n} + begin;
-  T v[kHeld], m = lowest<T>(), sum = T(0);
+  T v[Held], m = lowest<T>(), sum = T(0);
 #pragma unroll
-  for (int i = 0; i < kHeld; ++i) v[i] = first + i * kPartThreads < count ? wide(x[first + i * kPartThreads]) : m;
+  for (int i = 0; i < Held; ++i) v[i] = first + i * kPartThreads < count ? wide(x[first + i * kPartThreads]) : m;
 #pragma unroll
-  for (int i = 0; i < kHeld; ++i) m = v[i] > m || v[i] != v[i] ? v[i] : m;
+  for (int i = 0; i < Held; ++i) m = v[i] > m || v[i] != v[i] ? v[i] : m;
   m = block_max(m, lowest<T>());
 #pragma unroll
-  for (int i = 0; i < kHeld; ++i) sum += v[i] == lowest<T>() ? T(0) : fast_exp(v[i] - m);
+  for (int i = 0; i < Held; ++i) sum += v[i] == lowest<T>() ? T(0) : fast_exp(v[i] - m);
   sum = block_sum(sum);
   cluster.barrier_wait(std::move(started));
   if (first < Cluster) {
@@ -333,25 +332,28 @@ __global__ void TENSORGRAD_CLUSTER(Cluster) __launch_bounds__(kPartThreads, size
   for (int i = 1; i < Cluster; ++i) join(m, sum, parts[i][0], parts[i][1]);
   const T scale = Log ? fast_log(sum) : T(1) / sum;
 #pragma unroll
-  for (int i = 0; i < kHeld; ++i) {
+  for (int i = 0; i < Held; ++i) {
     const T away = v[i] - m;
     if (first + i * kPartThreads < count)
       y[first + i * kPartThreads] = static_cast<S>(Log ? away - scale : fast_exp(away) * scale);
   }
 #endif
 }
-// Whether rows of n elements go that way. More blocks to a row than it needs where the rows are few.
+// Whether rows of n elements go that way. Clusters as large as let all blocks be on the card at once, where they can.
 template <class S, bool Log>
 bool forward_by_clusters(int64_t rows, int64_t n, const S* x, S* y) {
-  if (n < 4096 || n > 8 * kHeldByBlock || rows > (int64_t{1} << 27) || !has_clusters()) return false;
-  const auto go = [&](auto cluster) {
-    launch<cluster_forward<S, Log, cluster.value>>("softmax", static_cast<unsigned>(rows * cluster.value), kPartThreads,
-                                                   x, y, static_cast<int>(n));
+  if (n < 4096 || n > 65536 || rows > (int64_t{1} << 27) || !has_clusters()) return false;
+  const auto go = [&](auto cluster, auto held) {
+    static_assert(kPartThreads * 16 * 8 == 65536);
+    launch<cluster_forward<S, Log, cluster.value, held.value>>("softmax", static_cast<unsigned>(rows * cluster.value),
+                                                               kPartThreads, x, y, static_cast<int>(n));
   };
-  if (n > 2 * kHeldByBlock || rows <= 132) {
-    go(std::integral_constant<int, 8>());
+  if (rows * 8 <= 132 * 3) {
+    go(std::integral_constant<int, 8>(), std::integral_constant<int, 16>());
+  } else if (n <= 2 * 16 * kPartThreads) {
+    go(std::integral_constant<int, 2>(), std::integral_constant<int, 16>());
   } else {
-    go(std::integral_constant<int, 2>());
+    go(std::integral_constant<int, 4>(), std::integral_constant<int, 32>());
   }
   return true;
 }

@@ -13,7 +13,9 @@
 namespace tensorgrad::gpu {
 namespace {
 
-constexpr int kAtOnce = 4;  // words that a thread has on their way
+constexpr int kAtOnce = 2;  // packs that a thread has on their way
+template <class Word>
+inline constexpr int kNeighbours = sizeof(Word) == 1 ? 8 : 16 / sizeof(Word);
 
 struct Window {
   int ndim;
@@ -25,53 +27,91 @@ struct Window {
   alignas(16) char value[16];
 };
 
-// I: int32_t where all counts and offsets are small.
+// A place of out: how far its inner dim is, and what the others say.
+template <class I>
+struct Spot {
+  I inner, at;
+  bool inside;
+};
+// The place of the input that place r of `n` stands for. False: none.
+template <Beyond E, class I>
+__device__ inline bool fold(I& r, I n) {
+  if constexpr (E == Beyond::value) {
+    return r >= 0 && r < n;
+  } else if constexpr (E == Beyond::reflect) {
+    r = r < 0 ? -r : r >= n ? 2 * n - 2 - r : r;
+  } else if constexpr (E == Beyond::replicate) {
+    r = max(min(r, n - 1), I(0));
+  } else {
+    r = r < 0 ? r + n : r >= n ? r - n : r;
+  }
+  return true;
+}
+template <Beyond E, class I>
+__device__ inline Spot<I> spot_of(const Window& a, int64_t place) {
+  I rest = static_cast<I>(place);
+  Spot<I> s{0, 0, true};
+  for (int d = a.ndim - 1; d >= 0; --d) {
+    I q = 0;
+    if (d > 0) {
+      if constexpr (sizeof(I) == 4) {
+        q = static_cast<I>(a.dividers[d].quotient(static_cast<uint32_t>(rest)));
+      } else {
+        q = rest / a.sizes[d];
+      }
+    }
+    I r = rest - q * static_cast<I>(a.sizes[d]);
+    rest = q;
+    if (d == a.ndim - 1) {
+      s.inner = r;
+      continue;
+    }
+    r -= static_cast<I>(a.before[d]);
+    s.inside = fold<E>(r, static_cast<I>(a.in_sizes[d])) && s.inside;
+    s.at += r * static_cast<I>(a.in_strides[d]);
+  }
+  return s;
+}
+
+// I: int32_t where all counts and offsets are small. A thread takes as many neighbours as 16 bytes hold.
 template <class Word, Beyond E, class I>
 __global__ void window_kernel(const __grid_constant__ Window a) {
   begin_early();
+  constexpr int N = kNeighbours<Word>;
   const auto* in = static_cast<const Word*>(a.in);
+  const int last = a.ndim - 1;
+  const I size = static_cast<I>(a.sizes[last]), n = static_cast<I>(a.in_sizes[last]),
+          stride = static_cast<I>(a.in_strides[last]), before = static_cast<I>(a.before[last]);
   Word value;
   memcpy(&value, a.value, sizeof(Word));
-  const auto read = [&](int64_t place) {
-    I rest = static_cast<I>(place), at = 0;
-    bool inside = true;
-    for (int d = a.ndim - 1; d >= 0; --d) {
-      I q = 0;
-      if (d > 0) {
-        if constexpr (sizeof(I) == 4) {
-          q = static_cast<I>(a.dividers[d].quotient(static_cast<uint32_t>(rest)));
-        } else {
-          q = rest / a.sizes[d];
-        }
-      }
-      const I n = static_cast<I>(a.in_sizes[d]);
-      I r = rest - q * static_cast<I>(a.sizes[d]) - static_cast<I>(a.before[d]);
-      rest = q;
-      if constexpr (E == Beyond::value) {
-        inside = inside && r >= 0 && r < n;
-      } else if constexpr (E == Beyond::reflect) {
-        r = r < 0 ? -r : r >= n ? 2 * n - 2 - r : r;
-      } else if constexpr (E == Beyond::replicate) {
-        r = max(min(r, n - 1), I(0));
-      } else {
-        r = r < 0 ? r + n : r >= n ? r - n : r;
-      }
-      at += r * static_cast<I>(a.in_strides[d]);
-    }
-    return inside ? in[at] : value;
+  const auto read = [&](const Spot<I>& s) {
+    I r = s.inner - before;
+    const bool inside = fold<E>(r, n) && s.inside;
+    return inside ? in[s.at + r * stride] : value;
   };
-  const int64_t step = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t first = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; first < a.count; first += kAtOnce * step) {
-    Word words[kAtOnce];
+  const int64_t packs = a.count / N, step = int64_t{gridDim.x} * blockDim.x,
+                first = blockIdx.x * int64_t{blockDim.x} + threadIdx.x;
+  for (int64_t p = first; p < packs; p += kAtOnce * step) {
+    Pack<Word, N> words[kAtOnce];
 #pragma unroll
     for (int u = 0; u < kAtOnce; ++u) {
-      if (first + u * step < a.count) words[u] = read(first + u * step);
+      if (p + u * step >= packs) continue;
+      const int64_t place = (p + u * step) * N;
+      Spot<I> s = spot_of<E, I>(a, place);
+#pragma unroll
+      for (int e = 0; e < N; ++e) {
+        if (s.inner == size) s = spot_of<E, I>(a, place + e);  // of the next row
+        words[u].v[e] = read(s);
+        ++s.inner;
+      }
     }
 #pragma unroll
     for (int u = 0; u < kAtOnce; ++u) {
-      if (first + u * step < a.count) static_cast<Word*>(a.out)[first + u * step] = words[u];
+      if (p + u * step < packs) static_cast<Pack<Word, N>*>(a.out)[p + u * step] = words[u];
     }
   }
+  if (packs * N + first < a.count)
+    static_cast<Word*>(a.out)[packs * N + first] = read(spot_of<E, I>(a, packs * N + first));
 }
 
 // Dims of `args` in elements, neighbours that are whole made one; false: more than a Window has.
@@ -110,7 +150,7 @@ int64_t word_of(const Window& a, int64_t item) {
 
 template <class Word, Beyond E>
 void run(const Window& a, bool small) {
-  const unsigned blocks = blocks_for(a.count, kThreads * kAtOnce);
+  const unsigned blocks = blocks_for(a.count, kThreads * kAtOnce * kNeighbours<Word>);
   if (small) return launch<window_kernel<Word, E, int32_t>>("padding", blocks, kThreads, a);
   launch<window_kernel<Word, E, int64_t>>("padding", blocks, kThreads, a);
 }
@@ -132,6 +172,11 @@ bool window(const WindowArgs& args) {
   Window a{};
   if (!merge_dims(args, a)) return false;
   if (a.count == 0) return true;
+  if (reinterpret_cast<uintptr_t>(args.out) % 16 != 0) return false;
+  if (a.ndim == 0) {
+    a.sizes[0] = a.in_sizes[0] = a.in_strides[0] = 1, a.before[0] = 0;
+    a.ndim = 1;
+  }
   a.in = args.in, a.out = args.out;
   const int64_t item = itemsize(args.dtype), word = word_of(a, item), packed = word / item;
   with_number(args.dtype, args.value, [&](auto v) {
