@@ -42,6 +42,9 @@ void add_matmul_ops(Ops& ops) {
                [](Args& a) -> Result { return linear(a.t(0), a.t(1), a.opt(2)); });
   ops.function("_linear_activation(Tensor input, Tensor weight, Tensor? bias, str activation)",
                [](Args& a) -> Result { return detail::linear_activation(a.t(0), a.t(1), a.opt(2), a.text(3)); });
+  ops.function(
+      "_linear_gelu_linear(Tensor input, Tensor weight, Tensor? bias, Tensor weight2, Tensor? bias2)",
+      [](Args& a) -> Result { return detail::linear_gelu_linear(a.t(0), a.t(1), a.opt(2), a.t(3), a.opt(4)); });
 }
 
 }  // namespace tensorgrad::python

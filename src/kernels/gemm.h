@@ -9,7 +9,8 @@
 namespace tensorgrad {
 
 // What is applied to a product before it is stored.
-enum class GemmActivation : uint8_t { none, relu, gelu, gelu_tanh };
+// gelu_tanh_backward: the product times gelu_tanh's slope at what is stored in before_activation.
+enum class GemmActivation : uint8_t { none, relu, gelu, gelu_tanh, gelu_tanh_backward };
 
 // C = activation(alpha * A·B + beta * C + bias), for each of `outer` * `batch` problems.
 //
@@ -34,6 +35,7 @@ struct GemmArgs {
   const void* bias_m = nullptr;  // m values of C's type, added to every column
   GemmActivation activation = GemmActivation::none;
   // What the activation is applied to, stored as well, laid out as C: the gradient of gelu needs it. Null: not wanted.
+  // Read for gelu_tanh_backward.
   void* before_activation = nullptr;
   // m values of C's type that become the sums of A's rows, sum over k of A[i][k]: with A an upstream gradient
   // transposed, a bias's gradient beside its weight's. One problem only (batch and outer 1). Null: not wanted.
@@ -58,7 +60,8 @@ struct GemmKernels {
   // Whether the floating functions take gelu and gelu_tanh (with before_activation), and sum_a; no activation and relu
   // they all take.
   bool gelu = false, sum_a = false;
-  bool wants_dense = false;  // whether operands without a dense dim are copied first
+  bool gelu_backward = false;  // whether they take gelu_tanh_backward
+  bool wants_dense = false;    // whether operands without a dense dim are copied first
   // out[c] = sum over r < rows of x[r * row + c * col], c < cols, all of `dtype` (a floating one): a bias's gradient.
   // Null where a product with a row of ones is as good.
   void (*sum_rows)(DType dtype, int64_t rows, int64_t cols, const void* x, int64_t row, int64_t col,

@@ -343,7 +343,16 @@ Tensor Sequential::forward(const Tensor& x) {
     // A Linear and the activation behind it in one product.
     const char* const activation = i + 1 < children.size() ? epilogue_of(*children[i + 1].second) : nullptr;
     const auto* const layer = activation != nullptr ? exactly<Linear>(*children[i].second) : nullptr;
-    if (layer != nullptr) {
+    // And the Linear behind them, unless that has an activation of its own to be one product with.
+    const auto* const next = layer != nullptr && i + 2 < children.size() &&
+                                     std::string_view(activation) == "gelu_tanh" &&
+                                     (i + 3 == children.size() || epilogue_of(*children[i + 3].second) == nullptr)
+                                 ? exactly<Linear>(*children[i + 2].second)
+                                 : nullptr;
+    if (next != nullptr) {
+      y = detail::linear_gelu_linear(y, layer->weight, layer->bias, next->weight, next->bias);
+      i += 2;
+    } else if (layer != nullptr) {
       y = detail::linear_activation(y, layer->weight, layer->bias, activation);
       ++i;
     } else {

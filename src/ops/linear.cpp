@@ -39,7 +39,9 @@ void check_linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
 
 // With g (..., out), x (..., in), w (out, in), rows = everything but the last dim:
 //   grad x = g·w        grad w = gᵀ·x        grad bias = sum over the rows of g
-Grads<3> linear_gradients(const Tensor& grad, const Saved& saved_x, const Saved& saved_w, const Context& c) {
+// `before`, not where gradients are recorded: x is gelu(before) by tanh, and the first gradient that of `before`.
+Grads<3> linear_gradients(const Tensor& grad, const Saved& saved_x, const Saved& saved_w, const Context& c,
+                          const Tensor* before = nullptr) {
   Grads<3> out;
   if (grad_mode()) {  // differentiable again
     if (c.needs(0)) out[0] = matmul(grad, saved_w(c));
@@ -60,7 +62,9 @@ Grads<3> linear_gradients(const Tensor& grad, const Saved& saved_x, const Saved&
     Shape sizes(g.sizes());
     sizes.back() = w.sizes()[1];
     out[0] = make_empty(sizes, g.dtype(), g.device());
-    detail::multiply("linear", out[0], {}, rows, detail::matrices(w));
+    detail::ProductOptions options;
+    if (before != nullptr) options.activation = GemmActivation::gelu_tanh_backward, options.before_activation = before;
+    detail::multiply("linear", out[0], {}, rows, detail::matrices(w), options);
   }
   if (c.needs(1)) {
     Tensor x = saved_x(c);
@@ -170,6 +174,38 @@ Tensor linear_activation(const Tensor& x, const Tensor& weight, const Tensor& bi
   if (recording || !is_floating_point(y.dtype())) return gelu(y, is_tanh ? "tanh" : "none");
   pointwise::unary_into("gelu", is_tanh ? UnaryOp::gelu_tanh : UnaryOp::gelu, y, pointwise::floating);
   return y;
+}
+
+Tensor linear_gelu_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& weight2,
+                          const Tensor& bias2) {
+  if (autocasting()) [[unlikely]] {
+    if (const AutocastCall cast{AutocastRule::lower, {&x, &weight, &bias, &weight2, &bias2}})
+      return linear_gelu_linear(cast[0], cast[1], cast[2], cast[3], cast[4]);
+  }
+  const bool recording = should_record(x, weight, bias);  // else there is no gradient of gelu
+  if (!recording || weight.dim() != 2 || weight2.dim() != 2 || !is_floating_point(x.dtype()) ||
+      !kernels(x.device()).gemm.gelu_backward)
+    return linear(linear_activation(x, weight, bias, "gelu_tanh"), weight2, bias2);
+  Tensor before;
+  const Tensor hidden = forward(x, weight, bias, GemmActivation::gelu_tanh, &before);
+  record_linear("Linear", before, x, weight, bias, [](const Tensor& g, const Context&) { return g; });
+  Tensor out = forward(hidden, weight2, bias2, GemmActivation::none);
+  const auto formula = [h = Saved(hidden), b = Saved(before), w = Saved(weight2)](const Tensor& g,
+                                                                                  const Context& c) -> Grads<3> {
+    const Tensor pre = b(c);
+    if (!grad_mode()) return linear_gradients(g, h, w, c, &pre);
+    // Differentiable again: through gelu itself.
+    const Tensor act = gelu(pre, "tanh");
+    Grads<3> grads = linear_gradients(g, Saved(act), w, c);
+    if (c.needs(0)) grads[0] = grad({act}, {pre}, {grads[0]}, true, true)[0];
+    return grads;
+  };
+  if (bias2.defined()) {
+    record("Linear", out, inputs(before, weight2, bias2), formula);
+  } else {
+    record("Linear", out, inputs(before, weight2), formula);
+  }
+  return out;
 }
 
 }  // namespace detail

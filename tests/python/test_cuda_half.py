@@ -476,3 +476,26 @@ def test_a_captured_graph_gives_the_same_bits(dtype):
     replay = tg.cuda.graphed(step)
     for _ in range(2):
         assert bool((replay().cpu() == expected).all())
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("m, k, n", [(256, 64, 256), (130, 72, 96), (13, 20, 35), (1, 8, 8)])
+def test_gelu_between_linears(m, k, n, dtype):
+    """Its gradient is part of a product where cuBLASLt has one: the same as in operations of their own."""
+    wide, ours = leaves([(m, k), (n, k), (n,), (k, n), (k,)], dtype, 7)
+    with tg.no_grad():
+        for tensors in (wide, ours):  # of size 1 throughout, scaled by powers of two
+            tensors[1].mul_(0.125)
+            tensors[3].mul_(0.125)
+
+    def apart(x, w, b, w2, b2):
+        return F.linear(F.gelu(F.linear(x, w, b), approximate="tanh"), w2, b2)
+
+    g = tg.randn(m, k).to(getattr(tg, dtype))
+    expected = apart(*wide)
+    wanted = tg.autograd.grad(expected, wide, g.float())
+    for f in (apart, tg._C._linear_gelu_linear):
+        y = f(*ours)
+        near(y, expected, dtype, 2.0)
+        for a, e in zip(tg.autograd.grad(y, ours, g.to(DEVICE)), wanted, strict=True):
+            near(a, e, dtype, 2.0)

@@ -129,6 +129,17 @@ CASES = {
     "linear of packs": (F.linear, [(128, 64), (256, 64), (256,)]),
     "linear of many rows": (F.linear, [(5000, 24), (16, 24), (16,)]),
     "linear of transposed rows": (lambda a, *w: F.linear(a.transpose(0, 1), *w), [(33, 70), (24, 33), (24,)]),
+    **{
+        f"linear, gelu by tanh and linear of {m} x {k} x {n}": (
+            tg._C._linear_gelu_linear,
+            [(m, k), (n, k), (n,), (k, n), (k,)],
+        )
+        for m, k, n in [(130, 64, 256), (64, 33, 40), (13, 20, 35), (1, 1, 1), (512, 96, 384)]
+    },
+    "linear, gelu by tanh and linear without biases": (
+        lambda x, w, w2: tg._C._linear_gelu_linear(x, w, None, w2, None),
+        [(3, 7, 24), (40, 24), (16, 40)],
+    ),
     "linear gelu": (activated("gelu"), [(130, 64), (96, 64), (96,)]),
     "linear gelu tanh": (activated("gelu_tanh"), [(130, 64), (96, 64), (96,)]),
     "linear gelu tanh without bias": (activated("gelu_tanh"), [(3, 7, 33), (40, 33)]),

@@ -38,9 +38,10 @@ enum DescAttribute : int {
 };
 enum LayoutAttribute : int { kBatchCount = 5, kBatchOffset = 6 };
 enum PreferenceAttribute : int { kMaxWorkspace = 1 };
-// Sums of flags, but kDefault. kGelu is the tanh formula; with kAux its argument is stored as well. kSumB: the sums
-// over k of the second operand's columns go to the bias pointer.
-enum Epilogue : int { kDefault = 1, kRelu = 2, kBias = 4, kGelu = 32, kAux = 128, kSumB = 512 };
+// Sums of flags, but kDefault. kGelu is the tanh formula; with kAux its argument is stored as well. kGeluSlope,
+// with kAux: times its derivative at that argument. kSumB: the sums over k of the second operand's columns go to the
+// bias pointer.
+enum Epilogue : int { kDefault = 1, kRelu = 2, kBias = 4, kGelu = 32, kGeluSlope = 64, kAux = 128, kSumB = 512 };
 
 struct Api {
   int (*Create)(Handle*);

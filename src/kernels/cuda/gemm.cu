@@ -1,5 +1,5 @@
-// Matrix products by cuBLASLt: bias, ReLU, GELU by tanh and the sums of a bias's gradient in the epilogue, the
-// algorithm measured once per shape and kept.
+// Matrix products by cuBLASLt: bias, ReLU, GELU by tanh, its gradient and the sums of a bias's gradient in the
+// epilogue, the algorithm measured once per shape and kept.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -149,6 +149,7 @@ void in_passes(const GemmArgs& g, const Call& call);
 
 int epilogue_of(const GemmArgs& g) {
   if (g.sum_a) return lt::kSumB;  // our A is cuBLASLt's second operand
+  if (g.activation == GemmActivation::gelu_tanh_backward) return lt::kGeluSlope | lt::kAux;
   int epilogue = g.bias_n ? lt::kBias : 0;
   if (g.activation == GemmActivation::relu) epilogue |= lt::kRelu;
   if (g.activation == GemmActivation::gelu_tanh) epilogue |= lt::kGelu | (g.before_activation ? lt::kAux : 0);
@@ -452,11 +453,12 @@ constexpr DType kDTypeOf<__nv_bfloat16> = DType::bfloat16;
 template <class T, class Acc>
 void in_passes(const GemmArgs& g, const Call& call) {
   constexpr DType type = kDTypeOf<T>;
+  const bool backward = g.activation == GemmActivation::gelu_tanh_backward;
   GemmArgs bare = g;
   bare.sum_a = bare.before_activation = nullptr;
   if (is_gelu(g)) {
     bare.activation = GemmActivation::none;
-    if (g.before_activation) bare.c = g.before_activation;
+    if (g.before_activation && !backward) bare.c = g.before_activation;
   }
   products<T, Acc>(bare, call);
   if (g.sum_a) sum_rows(type, g.k, g.m, g.a, g.a_col, g.a_row, g.sum_a);
@@ -468,6 +470,11 @@ void in_passes(const GemmArgs& g, const Call& call) {
   act.compute = type;
   act.out = {g.c, type, strides};
   act.in[0] = {bare.c, type, strides};
+  if (backward) {
+    act.in[1] = {g.before_activation, type, strides};
+    const auto slope = BinaryOp::gelu_tanh_backward;
+    return sizeof(T) == 8 ? run_double(slope, act) : run_float(slope, act);
+  }
   const UnaryOp op = g.activation == GemmActivation::gelu ? UnaryOp::gelu : UnaryOp::gelu_tanh;
   sizeof(T) == 8 ? run_double(op, act) : run_float(op, act);
 }
@@ -491,7 +498,7 @@ void fill(GemmKernels& k) {
   k.i16 = integers<int16_t>;
   k.i8 = integers<int8_t>;
   k.u8 = integers<uint8_t>;
-  k.gelu = k.sum_a = k.wants_dense = true;
+  k.gelu = k.gelu_backward = k.sum_a = k.wants_dense = true;
   k.sum_rows = sum_rows;
 }
 

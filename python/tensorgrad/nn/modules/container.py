@@ -91,19 +91,25 @@ class Sequential(Module):
         return value
 
     def forward(self, input):
-        before = None  # a Linear that waits to see whether it and the activation behind it can be one product
-        for module in self._modules.values():
-            if before is not None:
-                activation = epilogue_of(module)
-                if activation:
-                    input, before = before._forward_then(input, activation), None
+        modules = list(self._modules.values())
+        at = 0
+        while at < len(modules):
+            module = modules[at]
+            # A Linear and the activation behind it are one product.
+            activation = epilogue_of(modules[at + 1]) if takes_epilogue(module) and at + 1 < len(modules) else None
+            if activation == "gelu_tanh" and at + 2 < len(modules) and takes_epilogue(modules[at + 2]):
+                # Unless the next Linear has an activation of its own.
+                if at + 3 == len(modules) or epilogue_of(modules[at + 3]) is None:
+                    input = module._forward_gelu_then(input, modules[at + 2])
+                    at += 3
                     continue
-                input, before = before(input), None
-            if takes_epilogue(module):
-                before = module
+            if activation:
+                input = module._forward_then(input, activation)
+                at += 2
             else:
                 input = module(input)
-        return input if before is None else before(input)
+                at += 1
+        return input
 
 
 class ModuleList(Module):

@@ -46,6 +46,10 @@ class Linear(Module):
         """activation(self(input)) in one product; "relu", "gelu" or "gelu_tanh"."""
         return _C._linear_activation(input, self.weight, self.bias, activation)
 
+    def _forward_gelu_then(self, input, following):
+        """following(gelu(self(input), "tanh")), with gelu's gradient in a product where the device has one."""
+        return _C._linear_gelu_linear(input, self.weight, self.bias, following.weight, following.bias)
+
     def extra_repr(self):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
