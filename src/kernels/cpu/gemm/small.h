@@ -121,7 +121,8 @@ void small_product(const Product<T, PlainFormat>& P, bool threads) {
   parallel_for(0, units, ceil_div(units, get_num_threads()), work);
 }
 
-// A product of 16-bit floats of which all is packed at once, without blocks.
+// A product of 16-bit floats of which all is packed at once, without blocks. k of at most kSmallDepth beside so small a
+// v is one block in the other ways too: whether a product is one of many does not show in the result.
 template <class T, class Format>
 bool small_packed(const Product<T, Format>& P) {
   constexpr int64_t kItem = sizeof(typename Product<T, Format>::In);
