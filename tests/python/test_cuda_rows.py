@@ -37,6 +37,21 @@ def test_softmax_of_long_rows(rows, n, dtype):
     close(F.softmax(shifted, -1), F.softmax(x.double(), -1), dtype, 1e-3)
 
 
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("rows, n", [(40001, 2), (30011, 3), (20003, 5), (20001, 7), (9999, 10), (5003, 15)])
+def test_softmax_of_many_short_rows(rows, n, dtype):
+    x = numbers((rows, n), dtype) * 3
+    x[7, 1] = float("-inf")
+    y = x.cuda()
+    close(F.softmax(y, -1), F.softmax(x.double(), -1), dtype, 1e-3)
+    x[7, 1] = 0
+    close(F.log_softmax(x.cuda(), -1), F.log_softmax(x.double(), -1), dtype, 10)
+    x[9] = float("-inf")
+    x[rows - 1, 0] = float("nan")
+    ours, expected = F.softmax(x.cuda(), -1).double().cpu(), F.softmax(x.double(), -1)
+    np.testing.assert_array_equal(ours.isnan().numpy(), expected.isnan().numpy())
+
+
 @pytest.mark.parametrize("n", [4099, 30001, 50257])
 def test_softmax_of_long_rows_with_infinities(n):
     x = numbers((5, n), "float32")

@@ -355,16 +355,24 @@ void nll_backward(const ClassLoss& s, const S* grad, const Wide<S>* total_weight
 }
 
 // Notes a probability below 0 or above 1.
+constexpr int kUnitQuads = 4;  // that a thread has on their way
 template <class T>
 __global__ void unit_kernel(int64_t n, const T* x, bool quads, unsigned long long* fault) {
   begin_early();
   const int64_t first = blockIdx.x * int64_t{blockDim.x} + threadIdx.x, step = int64_t{gridDim.x} * blockDim.x;
   bool bad = false;
   const int64_t whole = quads ? n / 4 : 0;
-  for (int64_t i = first; i < whole; i += step) {
-    const auto v = reinterpret_cast<const Quad<T>*>(x)[i];
+  for (int64_t i = first; i < whole; i += kUnitQuads * step) {
+    Quad<T> v[kUnitQuads] = {};
 #pragma unroll
-    for (int k = 0; k < 4; ++k) bad |= v.v[k] < T(0) || v.v[k] > T(1);
+    for (int u = 0; u < kUnitQuads; ++u) {
+      if (i + u * step < whole) v[u] = reinterpret_cast<const Quad<T>*>(x)[i + u * step];
+    }
+#pragma unroll
+    for (int u = 0; u < kUnitQuads; ++u) {
+#pragma unroll
+      for (int k = 0; k < 4; ++k) bad |= v[u].v[k] < T(0) || v[u].v[k] > T(1);
+    }
   }
   for (int64_t i = whole * 4 + first; i < n; i += step) bad |= x[i] < T(0) || x[i] > T(1);
   if (bad) *fault = kFaultUnit;
@@ -372,7 +380,7 @@ __global__ void unit_kernel(int64_t n, const T* x, bool quads, unsigned long lon
 template <class T>
 int64_t outside_unit(int64_t n, const T* x) {
   if (n == 0) return -1;
-  launch<unit_kernel<T>>("binary_cross_entropy", blocks_for(n, kThreads * 4), kThreads, n, x,
+  launch<unit_kernel<T>>("binary_cross_entropy", blocks_for(n, kThreads * 4 * kUnitQuads), kThreads, n, x,
                          reinterpret_cast<uintptr_t>(x) % 16 == 0, fault_word());
   return -1;
 }

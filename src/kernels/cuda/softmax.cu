@@ -397,6 +397,66 @@ __global__ void __launch_bounds__(kLaneThreads) lanes_forward(const S* x, S* y, 
     if (row < rows && lane < n) y[row * n + lane] = static_cast<S>(Log ? v[r] - m - fast_log(sum) : e / sum);
   }
 }
+// Many very short rows, of n elements that no lanes divide well: a block copies a stretch of them into its memory, 16
+// bytes at a time, a thread takes a row there, and the stretch is copied back.
+constexpr int kTilePacks = 4;
+template <class S>
+inline constexpr int kTile = kThreads* kTilePacks*(16 / sizeof(S));  // elements of a block
+template <class S, bool Log>
+__global__ void __launch_bounds__(kThreads) tile_forward(const S* x, S* y, int64_t rows, int n, int at_a_time) {
+  begin_early();
+  using T = Wide<S>;
+  constexpr int N = 16 / sizeof(S);
+  __shared__ alignas(16) char memory[kTile<S> * sizeof(S)];
+  S* tile = reinterpret_cast<S*>(memory);
+  const int64_t top = blockIdx.x * int64_t{at_a_time};
+  const int mine = static_cast<int>(min(int64_t{at_a_time}, rows - top)), count = mine * n, packs = count / N;
+  const int t = static_cast<int>(threadIdx.x);
+  x += top * n, y += top * n;
+  Pack<S, N> p[kTilePacks];
+#pragma unroll
+  for (int u = 0; u < kTilePacks; ++u) {
+    if (t + u * kThreads < packs) p[u] = reinterpret_cast<const Pack<S, N>*>(x)[t + u * kThreads];
+  }
+#pragma unroll
+  for (int u = 0; u < kTilePacks; ++u) {
+    if (t + u * kThreads < packs) reinterpret_cast<Pack<S, N>*>(tile)[t + u * kThreads] = p[u];
+  }
+  if (packs * N + t < count) tile[packs * N + t] = x[packs * N + t];
+  __syncthreads();
+  for (int r = t; r < mine; r += kThreads) {
+    S* row = tile + r * n;
+    T m = lowest<T>(), sum = T(0);
+    for (int i = 0; i < n; ++i) {
+      const T v = wide(row[i]);
+      m = v > m || v != v ? v : m;
+    }
+    for (int i = 0; i < n; ++i) sum += fast_exp(wide(row[i]) - m);
+    const T scale = Log ? fast_log(sum) : T(1) / sum;
+    for (int i = 0; i < n; ++i) {
+      const T away = wide(row[i]) - m;
+      row[i] = static_cast<S>(Log ? away - scale : fast_exp(away) * scale);
+    }
+  }
+  __syncthreads();
+#pragma unroll
+  for (int u = 0; u < kTilePacks; ++u) {
+    if (t + u * kThreads < packs)
+      reinterpret_cast<Pack<S, N>*>(y)[t + u * kThreads] = reinterpret_cast<const Pack<S, N>*>(tile)[t + u * kThreads];
+  }
+  if (packs * N + t < count) y[packs * N + t] = tile[packs * N + t];
+}
+template <class S, bool Log>
+bool forward_by_tiles(int64_t rows, int64_t n, const S* x, S* y) {
+  if (n > 15 || n % 4 == 0 || rows * n < (1 << 16) || !at_16_bytes({x, y})) return false;
+  constexpr int N = 16 / sizeof(S);
+  const int at_a_time = kTile<S> / static_cast<int>(n) / N * N;  // so that every stretch begins at 16 bytes
+  const int64_t blocks = (rows + at_a_time - 1) / at_a_time;
+  if (blocks >= int64_t{1} << 31) return false;
+  launch<tile_forward<S, Log>>("softmax", static_cast<unsigned>(blocks), kThreads, x, y, rows, static_cast<int>(n),
+                               at_a_time);
+  return true;
+}
 template <class S, int Lanes, bool Log>
 __global__ void __launch_bounds__(kLaneThreads)
     lanes_backward(const S* y, const S* g, int64_t g_row, int64_t g_n, S* dx, int64_t rows, int n) {
@@ -517,6 +577,7 @@ void forward_as(const DimShape& s, const S* x, S* y) {
   if (s.outer * s.n * s.inner == 0) return;
   const int n = static_cast<int>(s.n);
   if (s.inner == 1) {
+    if (forward_by_tiles<S, Log>(s.outer, s.n, x, y)) return;
     if (with_lanes<S>(s.outer, s.n, [&](auto lanes, unsigned blocks) {
           launch<lanes_forward<S, lanes.value, Log>>("softmax", blocks, kLaneThreads, x, y, s.outer, n);
         }))
