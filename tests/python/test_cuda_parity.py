@@ -71,6 +71,22 @@ ATTENTION_BY_BLOCKS = {
     "or not, causal": (attend_causal, [(1, 2, 1100, 32)] * 3),
 }
 
+# By tiles of 32 queries or keys split over blocks, of 64, and (with this many heads) of 128.
+ATTENTION_BY_TILES = {
+    "of one query and many keys": (attend, [(2, 3, 1, 64), (2, 3, 5000, 64), (2, 3, 5000, 64)]),
+    "of few queries and many keys": (attend, [(1, 2, 17, 40), (1, 2, 3001, 40), (1, 2, 3001, 33)]),
+    "of wide heads, split": (attend, [(1, 2, 40, 128), (1, 2, 2050, 128), (1, 2, 2050, 100)]),
+    "causal, split": (attend_causal, [(1, 1, 1500, 20)] * 3),
+    "with hidden rows, split": (attend_seen, [(1, 1, 9, 24), (1, 1, 1300, 24), (1, 1, 1300, 24)]),
+    "of many heads": (attend, [(70000, 1, 3, 4), (70000, 1, 2, 4), (70000, 1, 2, 4)]),
+    **{
+        f"of heads of {d} {kind}": (f, [(70, 2, 200, d), (70, 2, 140, d), (70, 2, 140, d - 3)])
+        for d in (20, 64, 100)
+        for kind, f in (("", attend), ("causal", attend_causal), ("masked", attend_seen), ("biased", attend_biased))
+    },
+    "of equal lengths, causal": (attend_causal, [(70, 2, 128, 64)] * 3),
+}
+
 # About what a block of threads takes, and a cluster of 2, 4 and 8 blocks.
 LONG_ROWS = [(700, 4096), (3, 4100), (70, 8192), (300, 8200), (40, 16384), (9, 20004), (5, 32768), (4, 32772)]
 
@@ -198,6 +214,7 @@ CASES = {
         for d in (3, 20, 32, 64, 100, 130)
     },
     **{f"attention by blocks {name}": case for name, case in ATTENTION_BY_BLOCKS.items()},
+    **{f"attention by tiles {name}": case for name, case in ATTENTION_BY_TILES.items()},
     "attention of unlike heads": (F.scaled_dot_product_attention, [(2, 3, 70, 18), (2, 3, 90, 18), (2, 3, 90, 35)]),
     **{
         f"layer_norm of {rows} x {n}": (

@@ -10,6 +10,7 @@
 #include "kernels/attention.h"
 #include "kernels/cuda/attention_blocks.h"
 #include "kernels/cuda/attention_parts.cuh"
+#include "kernels/cuda/attention_wide.h"
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/plan_key.h"
 #include "kernels/cuda/reduce_rows.cuh"
@@ -18,28 +19,7 @@
 namespace tensorgrad::gpu {
 namespace {
 
-constexpr int kSide = 16, kRows = 16, kBlock = kSide * kRows;
-
-// tile[r][c] = source[(first + r) * row + c], zero outside, c < D.
-template <class T, int B, int D, int Pitch>
-__device__ inline void load_tile(T* tile, const T* source, int64_t row, int64_t first, int64_t rows, int size) {
-  constexpr int V = kVector<T>, kPerRow = D / V;
-  const bool whole = row % V == 0 && reinterpret_cast<uintptr_t>(source) % 16 == 0;
-  for (int i = threadIdx.y * kSide + threadIdx.x; i < B * kPerRow; i += kBlock) {
-    const int r = i / kPerRow, c = i % kPerRow * V;
-    Pack<T, V> v{};
-    if (first + r < rows) {
-      const T* from = source + (first + r) * row + c;
-      if (whole && c + V <= size) {
-        v = vector_at<V>(from);
-      } else {
-#pragma unroll
-        for (int e = 0; e < V; ++e) v.v[e] = c + e < size ? from[e] : T(0);
-      }
-    }
-    *reinterpret_cast<Pack<T, V>*>(tile + r * Pitch + c) = v;
-  }
-}
+constexpr int kSide = 16, kRows = 16, kTileThreads = kSide * kRows;
 
 // The columns of a tile of width D that a thread owns: packs of kPack neighbours, 16 packs side by side.
 template <class T, int C>
@@ -113,22 +93,8 @@ __device__ inline void product_nn(T (&acc)[R][C], const T* a, const T* b, int de
   }
 }
 
-// Sum or maximum over the 16 threads of a row.
-template <class T>
-__device__ inline T row_sum(T v) {
-#pragma unroll
-  for (int o = kSide / 2; o > 0; o /= 2) v += __shfl_xor_sync(0xffffffffu, v, o, kSide);
-  return v;
-}
-template <class T>
-__device__ inline T row_max(T v) {
-#pragma unroll
-  for (int o = kSide / 2; o > 0; o /= 2) v = fmax(v, __shfl_xor_sync(0xffffffffu, v, o, kSide));
-  return v;
-}
-
 template <class T, int D, int B>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kTileThreads)
     forward_kernel(const AttentionShape s, const T* query, const T* key, const T* value, T* output, T* log_sum) {
   constexpr int R = B / kRows, S = B / kSide, Pitch = D + kVector<T>, ScorePitch = B + kVector<T>;
   using Column = Columns<T, D / kSide>;
@@ -137,7 +103,7 @@ __global__ void __launch_bounds__(kBlock)
   T* tk = tq + B * Pitch;
   T* tv = tk + B * Pitch;
   T* tp = tv + B * Pitch;
-  const int64_t b = blockIdx.y / s.heads, h = blockIdx.y % s.heads, first = blockIdx.x * int64_t{B};
+  const int64_t b = blockIdx.x / s.heads, h = blockIdx.x % s.heads, first = blockIdx.y * int64_t{B};
   const T* q = head(query, s.query, b, h);
   const T* k = head(key, s.key, b, h);
   const T* v = head(value, s.value, b, h);
@@ -164,7 +130,7 @@ __global__ void __launch_bounds__(kBlock)
         score[i][j] = masked(s, score[i][j], b, h, row, k0 + threadIdx.x + kSide * j);
         m = fmax(m, score[i][j]);
       }
-      m = row_max(m);
+      m = row_max<kSide>(m);
       const T base = m == T(-INFINITY) ? T(0) : m;
       const T shrink = exponential(most[i] - base);
       T sum = T(0);
@@ -174,7 +140,7 @@ __global__ void __launch_bounds__(kBlock)
         sum += p;
         tp[(threadIdx.y * R + i) * ScorePitch + threadIdx.x + kSide * j] = p;
       }
-      total[i] = total[i] * shrink + row_sum(sum);
+      total[i] = total[i] * shrink + row_sum<kSide>(sum);
       most[i] = m;
 #pragma unroll
       for (int j = 0; j < D / kSide; ++j) out[i][j] *= shrink;
@@ -234,7 +200,7 @@ __device__ inline void probabilities(const AttentionBackward<T>& a, int64_t b, i
 }
 
 template <class T, int D, int B>
-__global__ void __launch_bounds__(kBlock) key_value_kernel(const AttentionBackward<T> a) {
+__global__ void __launch_bounds__(kTileThreads) key_value_kernel(const AttentionBackward<T> a) {
   constexpr int R = B / kRows, S = B / kSide, Pitch = D + kVector<T>, ScorePitch = B + kVector<T>;
   using Column = Columns<T, D / kSide>;
   extern __shared__ __align__(16) char memory[];
@@ -245,7 +211,7 @@ __global__ void __launch_bounds__(kBlock) key_value_kernel(const AttentionBackwa
   T* tp = tg + B * Pitch;
   T* ts = tp + B * ScorePitch;
   const AttentionShape& s = a.s;
-  const int64_t b = blockIdx.y / s.heads, h = blockIdx.y % s.heads, k0 = blockIdx.x * int64_t{B};
+  const int64_t b = blockIdx.x / s.heads, h = blockIdx.x % s.heads, k0 = blockIdx.y * int64_t{B};
   const int size = static_cast<int>(s.head_size), value_size = static_cast<int>(s.value_size);
   load_tile<T, B, D, Pitch>(tk, head(a.key, s.key, b, h), s.key.row, k0, s.keys, size);
   load_tile<T, B, D, Pitch>(tv, head(a.value, s.value, b, h), s.value.row, k0, s.keys, value_size);
@@ -279,7 +245,7 @@ __global__ void __launch_bounds__(kBlock) key_value_kernel(const AttentionBackwa
 }
 
 template <class T, int D, int B>
-__global__ void __launch_bounds__(kBlock) query_kernel(const AttentionBackward<T> a) {
+__global__ void __launch_bounds__(kTileThreads) query_kernel(const AttentionBackward<T> a) {
   constexpr int R = B / kRows, S = B / kSide, Pitch = D + kVector<T>, ScorePitch = B + kVector<T>;
   using Column = Columns<T, D / kSide>;
   extern __shared__ __align__(16) char memory[];
@@ -289,7 +255,7 @@ __global__ void __launch_bounds__(kBlock) query_kernel(const AttentionBackward<T
   T* tv = tk + B * Pitch;
   T* ts = tv + B * Pitch;
   const AttentionShape& s = a.s;
-  const int64_t b = blockIdx.y / s.heads, h = blockIdx.y % s.heads, q0 = blockIdx.x * int64_t{B};
+  const int64_t b = blockIdx.x / s.heads, h = blockIdx.x % s.heads, q0 = blockIdx.y * int64_t{B};
   const int size = static_cast<int>(s.head_size), value_size = static_cast<int>(s.value_size);
   load_tile<T, B, D, Pitch>(tq, head(a.query, s.query, b, h), s.query.row, q0, s.queries, size);
   load_tile<T, B, D, Pitch>(tg, head(a.grad, a.gs, b, h), a.gs.row, q0, s.queries, value_size);
@@ -356,11 +322,15 @@ constexpr int64_t kMostTiled = 256;  // the widest head that the tiles take
 
 template <class T>
 void forward_by_tiles(const AttentionShape& s, const T* query, const T* key, const T* value, T* output, T* log_sum) {
+  if constexpr (sizeof(T) == 4) {
+    if (takes_wide_attention(s)) return wide_attention(s, query, key, value, output, log_sum);
+  }
   with_size<T>(s, [&](auto d, auto b) {
     constexpr int D = d.value, B = b.value;
+    if constexpr (sizeof(T) == 4 && D <= 128) return;  // taken above
     constexpr size_t bytes = (3 * B * (D + kVector<T>)+B * (B + kVector<T>)) * sizeof(T);
     allow_shared(forward_kernel<T, D, B>, bytes);
-    const dim3 grid(static_cast<unsigned>((s.queries + B - 1) / B), static_cast<unsigned>(s.batch * s.heads));
+    const dim3 grid(static_cast<unsigned>(s.batch * s.heads), static_cast<unsigned>((s.queries + B - 1) / B));
     forward_kernel<T, D, B><<<grid, dim3(kSide, kRows), bytes, stream()>>>(s, query, key, value, output, log_sum);
   });
   check_launch("attention");
@@ -377,12 +347,12 @@ void backward_by_tiles(const AttentionBackward<T>& a) {
     if (s.keys) {
       allow_shared(key_value_kernel<T, D, B>, both);
       key_value_kernel<T, D, B>
-          <<<dim3(static_cast<unsigned>((s.keys + B - 1) / B), heads), dim3(kSide, kRows), both, stream()>>>(a);
+          <<<dim3(heads, static_cast<unsigned>((s.keys + B - 1) / B)), dim3(kSide, kRows), both, stream()>>>(a);
     }
     if (s.queries) {
       allow_shared(query_kernel<T, D, B>, one);
       query_kernel<T, D, B>
-          <<<dim3(static_cast<unsigned>((s.queries + B - 1) / B), heads), dim3(kSide, kRows), one, stream()>>>(a);
+          <<<dim3(heads, static_cast<unsigned>((s.queries + B - 1) / B)), dim3(kSide, kRows), one, stream()>>>(a);
     }
   });
   check_launch("attention backward");

@@ -25,6 +25,42 @@ __device__ inline Pack<T, N> vector_at(const T* p) {
   return *reinterpret_cast<const Pack<T, N>*>(p);
 }
 
+// tile[r][c] = source[(first + r) * row + c], zero outside, c < D.
+template <class T, int B, int D, int Pitch>
+__device__ inline void load_tile(T* tile, const T* source, int64_t row, int64_t first, int64_t rows, int size) {
+  constexpr int V = kVector<T>, kPerRow = D / V;
+  const bool whole = row % V == 0 && reinterpret_cast<uintptr_t>(source) % 16 == 0;
+  const int threads = blockDim.x * blockDim.y;
+  for (int i = threadIdx.y * blockDim.x + threadIdx.x; i < B * kPerRow; i += threads) {
+    const int r = i / kPerRow, c = i % kPerRow * V;
+    Pack<T, V> v{};
+    if (first + r < rows) {
+      const T* from = source + (first + r) * row + c;
+      if (whole && c + V <= size) {
+        v = vector_at<V>(from);
+      } else {
+#pragma unroll
+        for (int e = 0; e < V; ++e) v.v[e] = c + e < size ? from[e] : T(0);
+      }
+    }
+    *reinterpret_cast<Pack<T, V>*>(tile + r * Pitch + c) = v;
+  }
+}
+
+// Sum or maximum over the Side threads of a row.
+template <int Side, class T>
+__device__ inline T row_sum(T v) {
+#pragma unroll
+  for (int o = Side / 2; o > 0; o /= 2) v += __shfl_xor_sync(0xffffffffu, v, o, Side);
+  return v;
+}
+template <int Side, class T>
+__device__ inline T row_max(T v) {
+#pragma unroll
+  for (int o = Side / 2; o > 0; o /= 2) v = fmax(v, __shfl_xor_sync(0xffffffffu, v, o, Side));
+  return v;
+}
+
 // The score's scale and mask; -inf where the key takes no part.
 template <class T>
 __device__ inline T masked(const AttentionShape& s, T score, int64_t b, int64_t h, int64_t q, int64_t k) {
