@@ -83,6 +83,7 @@ double activated(GemmActivation activation, double x) {
     case GemmActivation::gelu_tanh:
       return x * 0.5 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
     case GemmActivation::none:
+    case GemmActivation::gelu_tanh_backward:  // no CPU kernel takes it (GemmKernels::gelu_backward)
       break;
   }
   return x;
@@ -503,6 +504,36 @@ TEST_CASE("the number of threads does not show in the result") {
     }
   }
   tensorgrad::set_num_threads(before);
+}
+
+TEST_CASE("the number of threads does not show in batches of 16-bit floats") {
+  GemmKernels table;
+  tensorgrad::cpu::fill_cpu(table);
+  const int threads_before = tensorgrad::get_num_threads();
+  for (const GemmKernels::Function f : {table.bf16, table.f16}) {
+    for (const auto& [m, n, k] : {std::array<int64_t, 3>{64, 64, 64}, {60, 33, 301}, {5, 500, 259}, {6, 512, 255}}) {
+      const int64_t batch = 5;  // shared by one thread's batch, each cut among seven
+      std::vector<uint16_t> a, b;
+      for (const float x : random_values<float>(batch * m * k, 1))
+        a.push_back(f == table.bf16 ? to_bf16(x) : to_f16(x));
+      for (const float x : random_values<float>(batch * k * n, 2))
+        b.push_back(f == table.bf16 ? to_bf16(x) : to_f16(x));
+      std::vector<uint16_t> first;
+      for (const int threads : {1, 2, 7}) {
+        tensorgrad::set_num_threads(threads);
+        std::vector<uint16_t> c(static_cast<size_t>(batch * m * n));
+        GemmArgs g;
+        g.m = m, g.n = n, g.k = k, g.batch = batch;
+        g.a = a.data(), g.a_row = k, g.a_col = 1, g.a_batch = m * k;
+        g.b = b.data(), g.b_row = 1, g.b_col = k, g.b_batch = k * n;
+        g.c = c.data(), g.c_row = n, g.c_col = 1, g.c_batch = m * n;
+        f(g);
+        if (threads == 1) first = c;
+        CHECK(c == first);
+      }
+    }
+  }
+  tensorgrad::set_num_threads(threads_before);
 }
 
 namespace {
