@@ -176,10 +176,10 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename R::Value) > 8 ? 3 : 
     column_kernel(const __grid_constant__ Job j, typename R::Value* partials, unsigned* tickets) {
   using A = typename R::In;
   using V = typename R::Value;
-  constexpr int N = kPack<T>;
+  constexpr int N = F == Form::single ? 1 : kPack<T>;
   __shared__ V parts[kThreads];
   begin_early();
-  const int width = F == Form::plain || (N > 1 && j.packs) ? N : 1;
+  const int width = F != Form::any || (N > 1 && j.packs) ? N : 1;
   const int x = static_cast<int>(threadIdx.x) & (j.group() - 1), y = static_cast<int>(threadIdx.x) >> j.group_bits;
   const int rows = kThreads >> j.group_bits;
   const int64_t out_step = j.kept.ndim > 0 ? j.kept.out[j.kept.ndim - 1] : 0;
@@ -207,7 +207,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename R::Value) > 8 ? 3 : 
       }
     };
     if (mine) {
-      if constexpr (F == Form::plain) {
+      if constexpr (F != Form::any) {
         in_offset = o, out_offset = o * out_step;
       } else {
         j.kept.offsets(o, in_offset, out_offset);
@@ -218,11 +218,11 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename R::Value) > 8 ? 3 : 
           if (e < width) center[e] = load<A>(j.center, j.in_dtype, out_offset + e * out_step);
       }
       const int64_t begin = blockIdx.y * j.per_split, end = min(j.reduced.count, begin + j.per_split);
-      if constexpr (N > 1) {
-        if (F == Form::plain || j.packs) {
+      if constexpr (F != Form::any || N > 1) {
+        if (F != Form::any || j.packs) {
           const T* from = static_cast<const T*>(j.in) + in_offset;
           const auto at = [&](int64_t row) {
-            const int64_t offset = F == Form::plain ? row * j.reduced.in[0] : j.reduced.offset(row);
+            const int64_t offset = F != Form::any ? row * j.reduced.in[0] : j.reduced.offset(row);
             return *reinterpret_cast<const Pack<T, N>*>(from + offset);
           };
           down<R, T>(j, v, center, begin + y, end, rows, at);
@@ -330,9 +330,12 @@ void run_columns(Job& j) {
   };
   while (j.group() < kThreads && wider()) ++j.group_bits;
   j.groups = (units + j.group() - 1) >> j.group_bits;
-  const int64_t rows = kThreads >> j.group_bits, wanted = std::max<int64_t>(1, 132 * (j.packs ? 4 : 2) / j.groups);
+  const bool single = N > 1 && !j.packs && kept.ndim == 1 && kept.in[0] == 1 && reduced.ndim == 1;
+  const int64_t rows = kThreads >> j.group_bits,
+                wanted = std::max<int64_t>(1, 132 * (j.packs || single ? 4 : 2) / j.groups);
   j.per_split = std::max<int64_t>({(reduced.count + wanted - 1) / wanted, rows * 16, 1});
   if constexpr (N > 1) {
+    if (single) return run_split<R, column_kernel<R, T, Form::single>>(j, j.groups);
     if (j.packs && kept.ndim == 1 && reduced.ndim == 1) {
       const auto at = reinterpret_cast<uintptr_t>(j.out) | reinterpret_cast<uintptr_t>(j.second);
       j.packed_out = at % 16 == 0 && j.out_dtype == j.in_dtype && kept.out[0] == 1;

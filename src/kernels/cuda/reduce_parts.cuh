@@ -83,8 +83,9 @@ struct Job {
   __device__ __host__ int group() const { return 1 << group_bits; }
 };
 
-// Where the packs of an output lie: anywhere that a walk finds; one after another; or in lines of whole packs.
-enum class Form { any, plain, lines };
+// Where the packs of an output lie: anywhere that a walk finds; one after another (down a column: a stride apart); in
+// lines of whole packs; or, down a column, one element each a stride apart.
+enum class Form { any, plain, lines, single };
 
 // An element type that only the dtype says, read as int64: whole numbers that are seldom reduced.
 struct AnyInteger {};
@@ -388,12 +389,12 @@ __device__ inline typename R::Value group_combined(const Job& j, typename R::Val
 
 // ---- one column of packs
 
-// Every `rows`-th pack of one column of packs from row i to `end`, `from` + row * stride(row): several loads under way.
-template <class R, class T, class At>
-__device__ inline void down(const Job& j, typename R::Value (&v)[kPack<T>], const typename R::In (&center)[kPack<T>],
-                            int64_t i, int64_t end, int rows, At at) {
+// Every `rows`-th pack of one column of packs from row i to `end`, at(row): several loads under way.
+template <class R, class T, int N, class At>
+__device__ inline void down(const Job& j, typename R::Value (&v)[N], const typename R::In (&center)[N], int64_t i,
+                            int64_t end, int rows, At at) {
   using A = typename R::In;
-  constexpr int N = kPack<T>, kAtOnce = N > 4 ? 4 : 8;
+  constexpr int kAtOnce = N > 4 ? 4 : 8;
   Pack<T, N> p[kAtOnce];
   for (; i + (kAtOnce - 1) * rows < end; i += kAtOnce * rows) {
 #pragma unroll
