@@ -48,6 +48,11 @@ def attend_biased(q, k, v):
     return attend(q, k, v, attn_mask=((i.reshape(-1, 1) - j) % 7).to(q.dtype))
 
 
+def attend_dropped(q, k, v, **options):
+    tg.manual_seed(5)  # the CPU and the device drop the same elements then
+    return attend(q, k, v, dropout_p=0.3, **options)
+
+
 # Heads above 256 always go by blocks of products, narrower ones where that was faster.
 ATTENTION_BY_BLOCKS = {
     "": (attend, [(2, 3, 150, 260), (2, 3, 171, 260), (2, 3, 171, 270)]),
@@ -67,6 +72,16 @@ ATTENTION_BY_BLOCKS = {
         lambda q, k, v: attend(q, k, v, enable_gqa=True),
         [(2, 4, 150, 260), (2, 2, 130, 260), (2, 2, 130, 260)],
     ),
+    "dropped": (attend_dropped, [(2, 3, 150, 260), (2, 3, 171, 260), (2, 3, 171, 270)]),
+    "dropped, of 1500 keys": (attend_dropped, [(1, 2, 33, 260), (1, 2, 1500, 260), (1, 2, 1500, 7)]),
+    "of few queries, dropped": (attend_dropped, [(1, 2, 17, 40), (1, 2, 3001, 40), (1, 2, 3001, 33)]),
+    "of heads of 200, dropped": (attend_dropped, [(2, 3, 70, 200), (2, 3, 90, 200), (2, 3, 90, 200)]),
+    **{
+        f"of heads of {d}, dropped": (attend_dropped, [(70, 2, 140, d), (70, 2, 192, d), (70, 2, 192, d)])
+        for d in (16, 64, 100)
+    },
+    "causal, dropped": (lambda *t: attend_dropped(*t, is_causal=True), [(3, 5, 77, 24)] * 3),
+    "all dropped": (lambda *t: attend(*t, dropout_p=1.0), [(2, 3, 20, 8)] * 3),
     "or not": (attend, [(2, 3, 300, 64)] * 3),
     "or not, causal": (attend_causal, [(1, 2, 1100, 32)] * 3),
 }
@@ -332,11 +347,25 @@ def test_channels_last_convolution_is_differentiable_twice():
         assert np.abs(a - e).max() <= 5e-3 * np.abs(e).max()
 
 
-def test_attention_keeps_no_matrix_of_scores():
+def test_attention_in_a_graph_drops_others_at_every_replay():
+    q = tg.randn(2, 3, 64, 16, device="cuda")
+    attend(q, q, q, dropout_p=0.5)
+    graph = tg.cuda.CUDAGraph()
+    with tg.cuda.graph(graph):
+        y = attend(q, q, q, dropout_p=0.5)
+    found = []
+    for _ in range(2):
+        graph.replay()
+        found.append(y.cpu().numpy().copy())
+    assert np.isfinite(found).all() and (found[0] != found[1]).mean() > 0.9
+
+
+@pytest.mark.parametrize("dropout_p", [0.0, 0.1])
+def test_attention_keeps_no_matrix_of_scores(dropout_p):
     q = tg.randn(1, 1, 16384, 16, device="cuda", requires_grad=True)
     before = tg.cuda.memory_allocated()
     tg.cuda.reset_peak_memory_stats()
-    attend(q, q, q).sum().backward()
+    attend(q, q, q, dropout_p=dropout_p).sum().backward()
     assert tg.cuda.max_memory_allocated() - before < 16384 * 16384 * 4 // 8
 
 

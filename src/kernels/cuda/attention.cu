@@ -19,8 +19,6 @@
 namespace tensorgrad::gpu {
 namespace {
 
-constexpr int kSide = 16, kRows = 16, kTileThreads = kSide * kRows;
-
 // The columns of a tile of width D that a thread owns: packs of kPack neighbours, 16 packs side by side.
 template <class T, int C>
 struct Columns {
@@ -93,7 +91,7 @@ __device__ inline void product_nn(T (&acc)[R][C], const T* a, const T* b, int de
   }
 }
 
-template <class T, int D, int B>
+template <bool Drops, class T, int D, int B>
 __global__ void __launch_bounds__(kTileThreads)
     forward_kernel(const AttentionShape s, const T* query, const T* key, const T* value, T* output, T* log_sum) {
   constexpr int R = B / kRows, S = B / kSide, Pitch = D + kVector<T>, ScorePitch = B + kVector<T>;
@@ -113,6 +111,7 @@ __global__ void __launch_bounds__(kTileThreads)
   T most[R], total[R];
 #pragma unroll
   for (int i = 0; i < R; ++i) most[i] = T(-INFINITY), total[i] = T(0);
+  [[maybe_unused]] DroppedIf<Drops, T> dropped(s);
   const int64_t last = s.causal ? min(s.keys, first + B) : s.keys;
   for (int64_t k0 = 0; k0 < last; k0 += B) {
     __syncthreads();
@@ -130,17 +129,18 @@ __global__ void __launch_bounds__(kTileThreads)
         score[i][j] = masked(s, score[i][j], b, h, row, k0 + threadIdx.x + kSide * j);
         m = fmax(m, score[i][j]);
       }
-      m = row_max<kSide>(m);
+      m = row_max(m);
       const T base = m == T(-INFINITY) ? T(0) : m;
       const T shrink = exponential(most[i] - base);
       T sum = T(0);
 #pragma unroll
       for (int j = 0; j < S; ++j) {
-        const T p = exponential(score[i][j] - base);
+        T p = exponential(score[i][j] - base);
         sum += p;
+        if constexpr (Drops) p *= dropped((b * s.heads + h) * s.queries + row, k0 + threadIdx.x + kSide * j);
         tp[(threadIdx.y * R + i) * ScorePitch + threadIdx.x + kSide * j] = p;
       }
-      total[i] = total[i] * shrink + row_sum<kSide>(sum);
+      total[i] = total[i] * shrink + row_sum(sum);
       most[i] = m;
 #pragma unroll
       for (int j = 0; j < D / kSide; ++j) out[i][j] *= shrink;
@@ -179,9 +179,10 @@ __global__ void delta_kernel(const AttentionShape s, const T* output, const T* g
 }
 
 // P and dS of one tile from the scores and dP. `rows` of the tile are queries.
-template <class T, int R, int S, int ScorePitch>
+template <bool Drops, class T, int R, int S, int ScorePitch>
 __device__ inline void probabilities(const AttentionBackward<T>& a, int64_t b, int64_t h, int64_t q0, int64_t k0,
                                      T (&score)[R][S], T (&dp)[R][S], T* tp, T* ts) {
+  [[maybe_unused]] DroppedIf<Drops, T> dropped(a.s);
 #pragma unroll
   for (int i = 0; i < R; ++i) {
     const int64_t row = q0 + threadIdx.y * R + i;
@@ -193,13 +194,15 @@ __device__ inline void probabilities(const AttentionBackward<T>& a, int64_t b, i
       const int c = threadIdx.x + kSide * j;
       const T m = masked(a.s, score[i][j], b, h, row, k0 + c);
       const T p = probability(m, lse);
-      if (tp) tp[(threadIdx.y * R + i) * ScorePitch + c] = p;
-      ts[(threadIdx.y * R + i) * ScorePitch + c] = p * (dp[i][j] - delta) * static_cast<T>(a.s.scale);
+      T kept = T(1);
+      if constexpr (Drops) kept = dropped(at, k0 + c);
+      if (tp) tp[(threadIdx.y * R + i) * ScorePitch + c] = p * kept;
+      ts[(threadIdx.y * R + i) * ScorePitch + c] = p * (dp[i][j] * kept - delta) * static_cast<T>(a.s.scale);
     }
   }
 }
 
-template <class T, int D, int B>
+template <bool Drops, class T, int D, int B>
 __global__ void __launch_bounds__(kTileThreads) key_value_kernel(const AttentionBackward<T> a) {
   constexpr int R = B / kRows, S = B / kSide, Pitch = D + kVector<T>, ScorePitch = B + kVector<T>;
   using Column = Columns<T, D / kSide>;
@@ -224,7 +227,7 @@ __global__ void __launch_bounds__(kTileThreads) key_value_kernel(const Attention
     T score[R][S] = {}, dp[R][S] = {};
     product_nt<T, R, S, Pitch, Pitch>(score, tq, tk, size);
     product_nt<T, R, S, Pitch, Pitch>(dp, tg, tv, value_size);
-    probabilities<T, R, S, ScorePitch>(a, b, h, q0, k0, score, dp, tp, ts);
+    probabilities<Drops, T, R, S, ScorePitch>(a, b, h, q0, k0, score, dp, tp, ts);
     __syncthreads();
     product_nn<T, R, D / kSide, ScorePitch, Pitch, true>(dv, tp, tg, B);
     product_nn<T, R, D / kSide, ScorePitch, Pitch, true>(dk, ts, tq, B);
@@ -244,7 +247,7 @@ __global__ void __launch_bounds__(kTileThreads) key_value_kernel(const Attention
   }
 }
 
-template <class T, int D, int B>
+template <bool Drops, class T, int D, int B>
 __global__ void __launch_bounds__(kTileThreads) query_kernel(const AttentionBackward<T> a) {
   constexpr int R = B / kRows, S = B / kSide, Pitch = D + kVector<T>, ScorePitch = B + kVector<T>;
   using Column = Columns<T, D / kSide>;
@@ -269,7 +272,7 @@ __global__ void __launch_bounds__(kTileThreads) query_kernel(const AttentionBack
     T score[R][S] = {}, dp[R][S] = {};
     product_nt<T, R, S, Pitch, Pitch>(score, tq, tk, size);
     product_nt<T, R, S, Pitch, Pitch>(dp, tg, tv, value_size);
-    probabilities<T, R, S, ScorePitch>(a, b, h, q0, k0, score, dp, static_cast<T*>(nullptr), ts);
+    probabilities<Drops, T, R, S, ScorePitch>(a, b, h, q0, k0, score, dp, static_cast<T*>(nullptr), ts);
     __syncwarp();
     product_nn<T, R, D / kSide, ScorePitch, Pitch, false>(dq, ts, tk, B);
   }
@@ -329,9 +332,10 @@ void forward_by_tiles(const AttentionShape& s, const T* query, const T* key, con
     constexpr int D = d.value, B = b.value;
     if constexpr (sizeof(T) == 4 && D <= 128) return;  // taken above
     constexpr size_t bytes = (3 * B * (D + kVector<T>)+B * (B + kVector<T>)) * sizeof(T);
-    allow_shared(forward_kernel<T, D, B>, bytes);
+    const auto kernel = s.dropout.p > 0 ? forward_kernel<true, T, D, B> : forward_kernel<false, T, D, B>;
+    allow_shared(kernel, bytes);
     const dim3 grid(static_cast<unsigned>(s.batch * s.heads), static_cast<unsigned>((s.queries + B - 1) / B));
-    forward_kernel<T, D, B><<<grid, dim3(kSide, kRows), bytes, stream()>>>(s, query, key, value, output, log_sum);
+    kernel<<<grid, dim3(kSide, kRows), bytes, stream()>>>(s, query, key, value, output, log_sum);
   });
   check_launch("attention");
 }
@@ -345,14 +349,14 @@ void backward_by_tiles(const AttentionBackward<T>& a) {
                      one = (4 * B * (D + kVector<T>)+B * (B + kVector<T>)) * sizeof(T);
     const auto heads = static_cast<unsigned>(s.batch * s.heads);
     if (s.keys) {
-      allow_shared(key_value_kernel<T, D, B>, both);
-      key_value_kernel<T, D, B>
-          <<<dim3(heads, static_cast<unsigned>((s.keys + B - 1) / B)), dim3(kSide, kRows), both, stream()>>>(a);
+      const auto kernel = s.dropout.p > 0 ? key_value_kernel<true, T, D, B> : key_value_kernel<false, T, D, B>;
+      allow_shared(kernel, both);
+      kernel<<<dim3(heads, static_cast<unsigned>((s.keys + B - 1) / B)), dim3(kSide, kRows), both, stream()>>>(a);
     }
     if (s.queries) {
-      allow_shared(query_kernel<T, D, B>, one);
-      query_kernel<T, D, B>
-          <<<dim3(heads, static_cast<unsigned>((s.queries + B - 1) / B)), dim3(kSide, kRows), one, stream()>>>(a);
+      const auto kernel = s.dropout.p > 0 ? query_kernel<true, T, D, B> : query_kernel<false, T, D, B>;
+      allow_shared(kernel, one);
+      kernel<<<dim3(heads, static_cast<unsigned>((s.queries + B - 1) / B)), dim3(kSide, kRows), one, stream()>>>(a);
     }
   });
   check_launch("attention backward");
@@ -364,9 +368,9 @@ void run_faster(const AttentionShape& s, bool is_backward, Tiles tiles, Blocks b
   constexpr int64_t kShort = 128;
   if (std::max(s.head_size, s.value_size) > kMostTiled) return blocks();
   if (s.queries < kShort || s.keys < kShort) return tiles();
-  using Key = PlanKey<12>;
-  const Key key{{current_device(), sizeof(T), cuda::allow_tf32_matmul(), is_backward, s.batch, s.heads, s.queries,
-                 s.keys, s.head_size, s.value_size, s.causal,
+  using Key = PlanKey<13>;
+  const Key key{{current_device(), sizeof(T), cuda::allow_tf32_matmul(), s.dropout.p > 0, is_backward, s.batch, s.heads,
+                 s.queries, s.keys, s.head_size, s.value_size, s.causal,
                  (int64_t{s.mask.data != nullptr} << 1) | int64_t{s.query.head < s.query.row}}};
   static std::mutex mutex;
   static auto* chosen = new std::unordered_map<Key, bool, PlanKeyHash>;
@@ -433,6 +437,7 @@ void column_sums(int64_t rows, int64_t n, const T* x, int64_t stride, T* out) {
 void fill(AttentionKernels& k) {
   k.f32 = {forward<float>, backward<float>, column_sums<float>};
   k.f64 = {forward<double>, backward<double>, column_sums<double>};
+  k.drops = true;
   fill_half(k);
 }
 

@@ -4,6 +4,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/philox.cuh"
 
 namespace tensorgrad::gpu {
 
@@ -25,13 +26,15 @@ __device__ inline Pack<T, N> vector_at(const T* p) {
   return *reinterpret_cast<const Pack<T, N>*>(p);
 }
 
+// Tiles are worked on by 16 x 16 threads.
+constexpr int kSide = 16, kRows = 16, kTileThreads = kSide * kRows;
+
 // tile[r][c] = source[(first + r) * row + c], zero outside, c < D.
 template <class T, int B, int D, int Pitch>
 __device__ inline void load_tile(T* tile, const T* source, int64_t row, int64_t first, int64_t rows, int size) {
   constexpr int V = kVector<T>, kPerRow = D / V;
   const bool whole = row % V == 0 && reinterpret_cast<uintptr_t>(source) % 16 == 0;
-  const int threads = blockDim.x * blockDim.y;
-  for (int i = threadIdx.y * blockDim.x + threadIdx.x; i < B * kPerRow; i += threads) {
+  for (int i = threadIdx.y * kSide + threadIdx.x; i < B * kPerRow; i += kTileThreads) {
     const int r = i / kPerRow, c = i % kPerRow * V;
     Pack<T, V> v{};
     if (first + r < rows) {
@@ -47,17 +50,17 @@ __device__ inline void load_tile(T* tile, const T* source, int64_t row, int64_t 
   }
 }
 
-// Sum or maximum over the Side threads of a row.
-template <int Side, class T>
+// Sum or maximum over the 16 threads of a row.
+template <class T>
 __device__ inline T row_sum(T v) {
 #pragma unroll
-  for (int o = Side / 2; o > 0; o /= 2) v += __shfl_xor_sync(0xffffffffu, v, o, Side);
+  for (int o = kSide / 2; o > 0; o /= 2) v += __shfl_xor_sync(0xffffffffu, v, o, kSide);
   return v;
 }
-template <int Side, class T>
+template <class T>
 __device__ inline T row_max(T v) {
 #pragma unroll
-  for (int o = Side / 2; o > 0; o /= 2) v = fmax(v, __shfl_xor_sync(0xffffffffu, v, o, Side));
+  for (int o = kSide / 2; o > 0; o /= 2) v = fmax(v, __shfl_xor_sync(0xffffffffu, v, o, kSide));
   return v;
 }
 
@@ -77,6 +80,45 @@ template <class T>
 __device__ inline T probability(T score, T log_sum) {
   return score == T(-INFINITY) || log_sum == T(INFINITY) ? T(0) : exponential(score - log_sum);
 }
+
+// What dropout makes of probabilities and of their gradients. A block of Philox has the numbers of four elements, 16
+// apart: the last block is kept.
+template <class T>
+class Dropped {
+ public:
+  __device__ explicit Dropped(const AttentionShape& s)
+      : shape_(s),
+        stream_(settled(s.dropout.stream)),
+        limit_(static_cast<float>(1 - s.dropout.p)),
+        factor_(s.dropout.p < 1 ? static_cast<T>(1 / (1 - s.dropout.p)) : T(0)) {}
+  // What the probability of key k for a query is multiplied with; row: the query's number, (b * heads + h) * queries +
+  // q.
+  __device__ T operator()(int64_t row, int64_t k) {
+    const uint64_t i = static_cast<uint64_t>(row * shape_.keys + k), block = i / 64 * 16 + i % 16;
+    if (block != block_) block_ = block, words_ = philox(stream_.seed, stream_.block + block);
+    const uint32_t low = i & 16 ? words_.w[1] : words_.w[0], high = i & 16 ? words_.w[3] : words_.w[2];
+    return unit(i & 32 ? high : low) < limit_ ? factor_ : T(0);
+  }
+
+ private:
+  const AttentionShape& shape_;
+  RandomStream stream_;
+  float limit_;
+  T factor_;
+  uint64_t block_ = ~uint64_t{0};
+  Words words_;
+};
+
+// Nothing where nothing is dropped, so that it takes no registers.
+struct Undropped {
+  __device__ explicit Undropped(const AttentionShape&) {}
+  template <class... Place>
+  __device__ float operator()(Place...) const {
+    return 1.f;
+  }
+};
+template <bool Drops, class T>
+using DroppedIf = std::conditional_t<Drops, Dropped<T>, Undropped>;
 
 // What both backwards are told. delta[row]: the sum over the row of grad * output.
 template <class T>

@@ -12,8 +12,6 @@
 namespace tensorgrad::gpu {
 namespace {
 
-constexpr int kSide = 16, kRows = 16, kTileThreads = kSide * kRows;
-
 // The j-th column that a thread owns.
 __device__ inline int column(int j) { return j / 2 * (2 * kSide) + static_cast<int>(threadIdx.x) * 2 + j % 2; }
 
@@ -95,7 +93,7 @@ struct Parts {
   int64_t keys;  // of one part
 };
 
-template <int D, int R>
+template <bool Drops, int D, int R>
 __global__ void __launch_bounds__(kTileThreads, D > 64 ? 1 : 2)
     wide_kernel(const __grid_constant__ AttentionShape s, const float* query, const float* key, const float* value,
                 float* output, float* log_sum, const Parts parts) {
@@ -118,6 +116,7 @@ __global__ void __launch_bounds__(kTileThreads, D > 64 ? 1 : 2)
   float out[R][C] = {}, most[R], total[R];
 #pragma unroll
   for (int i = 0; i < R; ++i) most[i] = -INFINITY, total[i] = 0.f;
+  [[maybe_unused]] DroppedIf<Drops, float> dropped(s);
   const int64_t seen = s.causal ? min(s.keys, first + Z::kQueries) : s.keys;
   const int64_t begin = blockIdx.z * parts.keys, end = min(seen, begin + parts.keys);
   for (int64_t k0 = begin; k0 < end; k0 += Z::kKeys) {
@@ -140,11 +139,19 @@ __global__ void __launch_bounds__(kTileThreads, D > 64 ? 1 : 2)
         score[i][j] = open ? score[i][j] * scale : at < end ? masked(s, score[i][j], b, h, row, at) : -INFINITY;
         m = fmaxf(m, score[i][j]);
       }
-      m = row_max<kSide>(m);
+      m = row_max(m);
       const float base = m == -INFINITY ? 0.f : m, shrink = exponential(most[i] - base);
       float sum = 0.f;
 #pragma unroll
       for (int j = 0; j < S; ++j) sum += score[i][j] = exponential(score[i][j] - base);
+      if constexpr (Drops) {
+        // In this order a block of random numbers serves two columns, 32 apart.
+#pragma unroll
+        for (int j = 0; j < S; ++j) {
+          const int at = S == 4 ? j / 2 + j % 2 * 2 : j;
+          score[i][at] *= dropped((b * s.heads + h) * s.queries + row, k0 + column(at));
+        }
+      }
       total[i] = total[i] * shrink + sum;  // of this thread's columns
       most[i] = m;
 #pragma unroll
@@ -158,7 +165,7 @@ __global__ void __launch_bounds__(kTileThreads, D > 64 ? 1 : 2)
 #pragma unroll
   for (int i = 0; i < R; ++i) {
     const int64_t row = first + threadIdx.y * R + i;
-    const float sum = row_sum<kSide>(total[i]);
+    const float sum = row_sum(total[i]);
     if (row >= s.queries) continue;
     const int64_t at = blockIdx.x * s.queries + row, part = blockIdx.z * (gridDim.x * s.queries) + at;
     const float scale = parts.sums ? 1.f : sum > 0.f ? 1.f / sum : 0.f;
@@ -229,11 +236,11 @@ void with_rows(const AttentionShape& s, int64_t rows, Body body) {
   body(std::integral_constant<int, 8>());
 }
 
-template <int D, int R>
+template <bool Drops, int D, int R>
 void run(const AttentionShape& s, const float* query, const float* key, const float* value, float* output,
          float* log_sum) {
   using Z = Sizes<D, R>;
-  allow_shared<wide_kernel<D, R>>(Z::kBytes);
+  allow_shared<wide_kernel<Drops, D, R>>(Z::kBytes);
   const int64_t tiles = (s.queries + Z::kQueries - 1) / Z::kQueries, heads = s.batch * s.heads;
   // Parts of at least four tiles of keys, as many as keep every multiprocessor busy.
   const int64_t wanted = int64_t{multiprocessors()} * (D > 64 ? 1 : 2) / (tiles * heads);
@@ -243,12 +250,13 @@ void run(const AttentionShape& s, const float* query, const float* key, const fl
   const dim3 grid(static_cast<unsigned>(heads), static_cast<unsigned>(tiles), used), threads(kSide, kRows);
   Parts parts{nullptr, nullptr, nullptr, keys};
   if (used == 1)
-    return launch_shared<wide_kernel<D, R>>("attention", grid, threads, Z::kBytes, s, query, key, value, output,
-                                            log_sum, parts);
+    return launch_shared<wide_kernel<Drops, D, R>>("attention", grid, threads, Z::kBytes, s, query, key, value, output,
+                                                   log_sum, parts);
   const int64_t rows = heads * s.queries, all = rows * used;
   const Scratch scratch(static_cast<size_t>(all * (s.value_size + 2)) * sizeof(float));
   parts.most = scratch.as<float>(), parts.total = parts.most + all, parts.sums = parts.total + all;
-  launch_shared<wide_kernel<D, R>>("attention", grid, threads, Z::kBytes, s, query, key, value, output, log_sum, parts);
+  launch_shared<wide_kernel<Drops, D, R>>("attention", grid, threads, Z::kBytes, s, query, key, value, output, log_sum,
+                                          parts);
   launch<join_kernel>("attention", static_cast<unsigned>((rows + 7) / 8), 256, s, parts, static_cast<int>(used), output,
                       log_sum);
 }
@@ -259,8 +267,12 @@ bool takes_wide_attention(const AttentionShape& s) { return std::max(s.head_size
 
 void wide_attention(const AttentionShape& s, const float* q, const float* k, const float* v, float* output,
                     float* log_sum) {
-  with_depth(
-      s, [&](auto d) { with_rows(s, s.queries, [&](auto r) { run<d.value, r.value>(s, q, k, v, output, log_sum); }); });
+  with_depth(s, [&](auto d) {
+    with_rows(s, s.queries, [&](auto r) {
+      s.dropout.p > 0 ? run<true, d.value, r.value>(s, q, k, v, output, log_sum)
+                      : run<false, d.value, r.value>(s, q, k, v, output, log_sum);
+    });
+  });
 }
 
 }  // namespace tensorgrad::gpu
