@@ -157,12 +157,15 @@ template <class T>
 void column_stats(int64_t rows, int64_t channels, const T* x, const BatchStatistics<T>& to) {
   const Columns c(rows, channels, kLanes<T>);
   T* const centre = scratch_of<T>(ScratchSlot::shared2, c.width);
-  const int64_t samples = rows < kSamples ? rows : kSamples;
-  spread(c, centre, [=](int64_t k) {
-    double sum = 0;
-    for (int64_t s = 0; s < samples; ++s) sum += static_cast<double>(x[rows * s / samples * channels + k]);
-    return static_cast<T>(sum / static_cast<double>(samples));
-  });
+  const int64_t samples = rows < kSamples ? rows : kSamples, step = rows / samples * channels;
+  const Vec<T> share = T(1) / static_cast<T>(samples);
+  each_register<T>(
+      channels, [&](int64_t k, int64_t lanes) __attribute__((always_inline)) {
+        Vec<T> sum = T(0);
+        for (int64_t s = 0; s < samples; ++s) sum = fma(load_some(x + s * step + k, lanes), share, sum);
+        store_some(centre + k, lanes, sum);
+      });
+  spread(c, centre, [=](int64_t k) { return centre[k]; });
   const auto term = [=](int64_t i, int64_t w, int64_t lanes, Vec<T> & a, Vec<T> & b) __attribute__((always_inline)) {
     const Vec<T> d = load_some(x + i, lanes) - load_some(centre + w, lanes);
     a = a + d;
