@@ -596,6 +596,39 @@ TEST_CASE("results that are written past the caches") {
   }
 }
 
+TEST_CASE("sums with a transposed operand that leave the caches") {
+  constexpr int64_t rows = 1901, columns = 2013;
+  std::vector<float> x(rows * columns), y(x.size());
+  for (size_t i = 0; i < x.size(); ++i) {
+    x[i] = static_cast<float>(i % 1009);
+    y[i] = static_cast<float>(i * 7 % 4099) / 8;
+  }
+  for (const PointwiseKernels& k : levels()) {
+    // Dense results, rows that begin inside lines of memory, results that are every second element.
+    for (const auto& [pitch, step] : {std::pair<int64_t, int64_t>{columns, 1}, {2048, 1}, {2 * columns + 1, 2}}) {
+      std::vector<float> out(static_cast<size_t>(rows * pitch), -100);
+      const int64_t sizes[] = {rows, columns}, to[] = {pitch, step}, dense[] = {columns, 1}, turned[] = {1, rows};
+      PointwiseArgs p{};
+      p.ndim = 2, p.sizes = sizes, p.numel = rows * columns, p.compute = float32;
+      p.out = {out.data(), float32, to};
+      p.in[0] = {x.data(), float32, dense};
+      p.in[1] = {y.data(), float32, turned};
+      k.binary(BinaryOp::add, p);
+      int64_t wrong = 0;
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t at = 0; at < pitch; ++at) {
+          const bool written = at % step == 0 && at / step < columns;
+          const int64_t c = at / step;
+          const float want =
+              written ? x[static_cast<size_t>(r * columns + c)] + y[static_cast<size_t>(c * rows + r)] : -100;
+          wrong += out[static_cast<size_t>(r * pitch + at)] != want;
+        }
+      }
+      CHECK(wrong == 0);
+    }
+  }
+}
+
 TEST_CASE("transposed copies that leave the caches") {
   struct Form {
     int64_t rows, columns, pitch, skip;  // the result's rows are `pitch` apart, from its element `skip` on
