@@ -247,8 +247,16 @@ __global__ void __launch_bounds__(kTileThreads) key_value_kernel(const Attention
   }
 }
 
+// Few queries of many keys: a block takes `keys` of them and leaves its part of the gradient, (part, batch, heads,
+// queries, head_size). parts is null where there is one part.
+template <class T>
+struct Split {
+  int64_t keys;
+  T* parts;
+};
+
 template <bool Drops, class T, int D, int B>
-__global__ void __launch_bounds__(kTileThreads) query_kernel(const AttentionBackward<T> a) {
+__global__ void __launch_bounds__(kTileThreads) query_kernel(const AttentionBackward<T> a, const Split<T> split) {
   constexpr int R = B / kRows, S = B / kSide, Pitch = D + kVector<T>, ScorePitch = B + kVector<T>;
   using Column = Columns<T, D / kSide>;
   extern __shared__ __align__(16) char memory[];
@@ -263,8 +271,9 @@ __global__ void __launch_bounds__(kTileThreads) query_kernel(const AttentionBack
   load_tile<T, B, D, Pitch>(tq, head(a.query, s.query, b, h), s.query.row, q0, s.queries, size);
   load_tile<T, B, D, Pitch>(tg, head(a.grad, a.gs, b, h), a.gs.row, q0, s.queries, value_size);
   T dq[R][D / kSide] = {};
-  const int64_t last = s.causal ? min(s.keys, q0 + B) : s.keys;
-  for (int64_t k0 = 0; k0 < last; k0 += B) {
+  const int64_t begin = blockIdx.z * split.keys,
+                last = min(s.causal ? min(s.keys, q0 + B) : s.keys, begin + split.keys);
+  for (int64_t k0 = begin; k0 < last; k0 += B) {
     __syncthreads();
     load_tile<T, B, D, Pitch>(tk, head(a.key, s.key, b, h), s.key.row, k0, s.keys, size);
     load_tile<T, B, D, Pitch>(tv, head(a.value, s.value, b, h), s.value.row, k0, s.keys, value_size);
@@ -276,7 +285,9 @@ __global__ void __launch_bounds__(kTileThreads) query_kernel(const AttentionBack
     __syncwarp();
     product_nn<T, R, D / kSide, ScorePitch, Pitch, false>(dq, ts, tk, B);
   }
-  T* o = head(a.dq, a.dqs, b, h);
+  T* o = split.parts ? split.parts + (blockIdx.z * int64_t{gridDim.x} + blockIdx.x) * s.queries * size
+                     : head(a.dq, a.dqs, b, h);
+  const int64_t step = split.parts ? size : a.dqs.row;
 #pragma unroll
   for (int i = 0; i < R; ++i) {
     const int64_t row = q0 + threadIdx.y * R + i;
@@ -284,9 +295,22 @@ __global__ void __launch_bounds__(kTileThreads) query_kernel(const AttentionBack
 #pragma unroll
     for (int j = 0; j < D / kSide; ++j) {
       const int c = Column::at(j);
-      if (c < size) o[row * a.dqs.row + c] = dq[i][j];
+      if (c < size) o[row * step + c] = dq[i][j];
     }
   }
+}
+
+// The gradient of query from its parts, in order.
+template <class T>
+void join_parts(const AttentionBackward<T>& a, const Split<T>& split, int count) {
+  const AttentionShape& s = a.s;
+  const int64_t size = s.head_size, rows = s.batch * s.heads * s.queries;
+  launch_each("attention backward", rows * size, [=] __device__(int64_t i) {
+    const int64_t at = i / size, row = at % s.queries, h = at / s.queries % s.heads, b = at / s.queries / s.heads;
+    T sum = T(0);
+    for (int p = 0; p < count; ++p) sum += split.parts[p * rows * size + i];
+    head(a.dq, a.dqs, b, h)[row * a.dqs.row + i % size] = sum;
+  });
 }
 
 // Calls body(D, B) with the smallest compiled head size that fits; the tile shrinks so that shared memory suffices on
@@ -356,7 +380,15 @@ void backward_by_tiles(const AttentionBackward<T>& a) {
     if (s.queries) {
       const auto kernel = s.dropout.p > 0 ? query_kernel<true, T, D, B> : query_kernel<false, T, D, B>;
       allow_shared(kernel, one);
-      kernel<<<dim3(heads, static_cast<unsigned>((s.queries + B - 1) / B)), dim3(kSide, kRows), one, stream()>>>(a);
+      const int64_t tiles = (s.queries + B - 1) / B, wanted = 2 * multiprocessors() / (tiles * heads);
+      const int64_t parts = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(s.keys / (4 * B), 1));
+      const int64_t keys = std::max<int64_t>((s.keys + parts * B - 1) / (parts * B), 1) * B;
+      const auto count = static_cast<unsigned>(std::max<int64_t>((s.keys + keys - 1) / keys, 1));
+      const size_t numbers = count > 1 ? count * static_cast<size_t>(heads * s.queries * s.head_size) : 0;
+      const Scratch scratch(numbers * sizeof(T));
+      const Split<T> split{keys, numbers ? scratch.as<T>() : nullptr};
+      kernel<<<dim3(heads, static_cast<unsigned>(tiles), count), dim3(kSide, kRows), one, stream()>>>(a, split);
+      if (split.parts) join_parts(a, split, static_cast<int>(count));
     }
   });
   check_launch("attention backward");
