@@ -128,7 +128,7 @@ def test_linear_interpolation(align):
         x = numbers(shape)
         grads, outs = [], []
         for device in ("cpu", "cuda"):
-            y = x.to(device).requires_grad_()
+            y = x.detach().to(device).requires_grad_()
             outs.append(F.interpolate(y, size=size, mode=mode, align_corners=align))
             outs[-1].square().sum().backward()
             grads.append(y.grad)
