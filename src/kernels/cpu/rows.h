@@ -14,6 +14,23 @@ TENSORGRAD_INLINE void sweep(int64_t n, Full full, Part part) {
   if (i < n) part(i, n - i);
 }
 
+// A register of `count` values, all of its lanes or fewer.
+template <class T>
+TENSORGRAD_INLINE Vec<T> load_some(const T* p, int64_t count) {
+  return count == kLanes<T> ? load(p) : load_n(p, count);
+}
+template <class T>
+TENSORGRAD_INLINE void store_some(T* p, int64_t count, Vec<T> v) {
+  count == kLanes<T> ? store(p, v) : store_n(p, count, v);
+}
+// Loops over [0, n): body(offset, count) with count = kLanes but for the last.
+template <class T, class Body>
+TENSORGRAD_INLINE void registers(int64_t n, Body body) {
+  sweep<T>(
+      n, [&](int64_t i) __attribute__((always_inline)) { body(i, int64_t{kLanes<T>}); },
+      [&](int64_t i, int64_t c) __attribute__((always_inline)) { body(i, c); });
+}
+
 // Sum of term(offset) over whole registers and of term_n(offset, count), whose other lanes must be 0.
 template <class T, class Term, class TermN>
 TENSORGRAD_INLINE T row_sum(int64_t n, Term term, TermN term_n) {

@@ -19,21 +19,6 @@ constexpr int64_t kSumBlock = 4096;  // elements summed in T before the sum goes
 int64_t grain_of(int64_t n) { return n >= kGrain ? 1 : kGrain / (n > 0 ? n : 1); }
 
 template <class T>
-TENSORGRAD_INLINE Vec<T> load_some(const T* p, int64_t count) {
-  return count == kLanes<T> ? load(p) : load_n(p, count);
-}
-template <class T>
-TENSORGRAD_INLINE void store_some(T* p, int64_t count, Vec<T> v) {
-  count == kLanes<T> ? store(p, v) : store_n(p, count, v);
-}
-// Loops over [0, n): body(offset, count) with count = kLanes but for the last.
-template <class T, class Body>
-TENSORGRAD_INLINE void registers(int64_t n, Body body) {
-  sweep<T>(
-      n, [&](int64_t i) __attribute__((always_inline)) { body(i, int64_t{kLanes<T>}); },
-      [&](int64_t i, int64_t c) __attribute__((always_inline)) { body(i, c); });
-}
-template <class T>
 T inverse_sqrt(double x) {
   return static_cast<T>(1.0 / __builtin_sqrt(x));
 }

@@ -40,22 +40,6 @@ struct Columns {
     blocks = whole <= per_block ? 1 : (whole + per_block - 1) / per_block;
   }
 };
-// Loops over a row of `count` elements: body(offset, lanes).
-template <class T, class Body>
-TENSORGRAD_INLINE void each_register(int64_t count, Body body) {
-  sweep<T>(
-      count, [&](int64_t i) __attribute__((always_inline)) { body(i, int64_t{kLanes<T>}); },
-      [&](int64_t i, int64_t lanes) __attribute__((always_inline)) { body(i, lanes); });
-}
-template <class T>
-TENSORGRAD_INLINE Vec<T> load_some(const T* p, int64_t lanes) {
-  return lanes == kLanes<T> ? load(p) : load_n(p, lanes);
-}
-template <class T>
-TENSORGRAD_INLINE void store_some(T* p, int64_t lanes, Vec<T> v) {
-  lanes == kLanes<T> ? store(p, v) : store_n(p, lanes, v);
-}
-
 // to[w] = from(w % channels) for a row.
 template <class T, class From>
 TENSORGRAD_INLINE void spread(const Columns& c, T* to, From from) {
@@ -66,7 +50,7 @@ TENSORGRAD_INLINE void spread(const Columns& c, T* to, From from) {
 // Adds kRows rows of `count` elements from `at` on to both sums of a block: term(element, w, lanes, a, b) adds to a, b.
 template <int64_t kRows, class T, class Term>
 TENSORGRAD_INLINE void add_rows(const Columns& c, int64_t at, int64_t count, T* first, T* second, Term term) {
-  each_register<T>(
+  registers<T>(
       count, [&](int64_t w, int64_t lanes) __attribute__((always_inline)) {
         Vec<T> a = T(0), b = T(0);
 #pragma GCC unroll 4
@@ -97,7 +81,7 @@ void column_sums(const Columns& c, Term term, Put put) {
     T* const sum = partial + k * 2 * c.width;
     for (int64_t other = k + 1; other < k + kTogether && other < c.blocks; ++other) {
       const T* more = partial + other * 2 * c.width;
-      each_register<T>(
+      registers<T>(
           2 * c.width, [&](int64_t w, int64_t lanes) __attribute__((always_inline)) {
             store_some(sum + w, lanes, load_some(sum + w, lanes) + load_some(more + w, lanes));
           });
@@ -120,7 +104,7 @@ void column_sums(const Columns& c, Term term, Put put) {
 // alone is read once for all of them.
 template <int64_t kRows, bool kPast, class T, class Formula>
 TENSORGRAD_INLINE void map_some(const Columns& c, int64_t at, int64_t count, T* to, Formula formula) {
-  each_register<T>(
+  registers<T>(
       count, [&](int64_t w, int64_t lanes) __attribute__((always_inline)) {
         const auto each = formula(w, lanes);
 #pragma GCC unroll 4
@@ -159,7 +143,7 @@ void column_stats(int64_t rows, int64_t channels, const T* x, const BatchStatist
   T* const centre = scratch_of<T>(ScratchSlot::shared2, c.width);
   const int64_t samples = rows < kSamples ? rows : kSamples, step = rows / samples * channels;
   const Vec<T> share = T(1) / static_cast<T>(samples);
-  each_register<T>(
+  registers<T>(
       channels, [&](int64_t k, int64_t lanes) __attribute__((always_inline)) {
         Vec<T> sum = T(0);
         for (int64_t s = 0; s < samples; ++s) sum = fma(load_some(x + s * step + k, lanes), share, sum);
