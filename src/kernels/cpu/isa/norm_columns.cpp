@@ -63,7 +63,7 @@ TENSORGRAD_INLINE void add_rows(const Columns& c, int64_t at, int64_t count, T* 
 template <class T, class Term, class Put>
 void column_sums(const Columns& c, Term term, Put put) {
   T* const partial = scratch_of<T>(ScratchSlot::shared, c.blocks * 2 * c.width);
-  const int64_t least = kGrain / (c.per_block * c.width);
+  const int64_t least = 2 * kGrain / (c.per_block * c.width);
   parallel_sweep(0, c.blocks, least > 0 ? least : 1, [=](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k) {
       T *first = partial + k * 2 * c.width, *second = first + c.width;
@@ -127,7 +127,7 @@ void map_rows(const Columns& c, int64_t bytes_read, T* to, Formula formula) {
   constexpr auto kItem = static_cast<int64_t>(sizeof(T));
   const bool past = c.n * (bytes_read + kItem) >= kStreamBytes && c.width % kLanes<T> == 0 &&
                     reinterpret_cast<uintptr_t>(to) % kVectorBytes == 0;
-  const int64_t rows = c.whole + (c.tail > 0), least = kGrain / c.width;
+  const int64_t rows = c.whole + (c.tail > 0), least = 4 * kGrain / c.width;  // little to do for each
   parallel_sweep(0, rows, least > 0 ? least : 1, [=](int64_t begin, int64_t end) {
     if (!past) return map_range<false>(c, begin, end, to, formula);
     map_range<true>(c, begin, end, to, formula);
