@@ -327,14 +327,6 @@ void with_size(const AttentionShape& s, Body body) {
   body(integral_constant<int, 256>(), integral_constant < int, wide ? 16 : 32 > ());
 }
 
-template <class K>
-void allow_shared(K kernel, size_t bytes) {
-  if (bytes > 48 * 1024) {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-          "attention's shared memory");
-  }
-}
-
 template <class T>
 __global__ void no_keys_kernel(const AttentionShape s, T* output, T* log_sum) {
   const int64_t rows = s.batch * s.heads * s.queries;
@@ -354,12 +346,15 @@ void forward_by_tiles(const AttentionShape& s, const T* query, const T* key, con
   }
   with_size<T>(s, [&](auto d, auto b) {
     constexpr int D = d.value, B = b.value;
-    if constexpr (sizeof(T) == 4 && D <= 128) return;  // taken above
-    constexpr size_t bytes = (3 * B * (D + kVector<T>)+B * (B + kVector<T>)) * sizeof(T);
-    const auto kernel = s.dropout.p > 0 ? forward_kernel<true, T, D, B> : forward_kernel<false, T, D, B>;
-    allow_shared(kernel, bytes);
-    const dim3 grid(static_cast<unsigned>(s.batch * s.heads), static_cast<unsigned>((s.queries + B - 1) / B));
-    kernel<<<grid, dim3(kSide, kRows), bytes, stream()>>>(s, query, key, value, output, log_sum);
+    if constexpr (sizeof(T) != 4 || D > 128) {  // the others were taken above
+      constexpr size_t bytes = (3 * B * (D + kVector<T>)+B * (B + kVector<T>)) * sizeof(T);
+      const dim3 grid(static_cast<unsigned>(s.batch * s.heads), static_cast<unsigned>((s.queries + B - 1) / B));
+      with_drops(s, [&](auto drops) {
+        constexpr auto kernel = forward_kernel<drops.value, T, D, B>;
+        allow_shared<kernel>(bytes);
+        kernel<<<grid, dim3(kSide, kRows), bytes, stream()>>>(s, query, key, value, output, log_sum);
+      });
+    }
   });
   check_launch("attention");
 }
@@ -372,24 +367,25 @@ void backward_by_tiles(const AttentionBackward<T>& a) {
     constexpr size_t both = (4 * B * (D + kVector<T>)+2 * B * (B + kVector<T>)) * sizeof(T),
                      one = (4 * B * (D + kVector<T>)+B * (B + kVector<T>)) * sizeof(T);
     const auto heads = static_cast<unsigned>(s.batch * s.heads);
-    if (s.keys) {
-      const auto kernel = s.dropout.p > 0 ? key_value_kernel<true, T, D, B> : key_value_kernel<false, T, D, B>;
-      allow_shared(kernel, both);
-      kernel<<<dim3(heads, static_cast<unsigned>((s.keys + B - 1) / B)), dim3(kSide, kRows), both, stream()>>>(a);
-    }
-    if (s.queries) {
-      const auto kernel = s.dropout.p > 0 ? query_kernel<true, T, D, B> : query_kernel<false, T, D, B>;
-      allow_shared(kernel, one);
-      const int64_t tiles = (s.queries + B - 1) / B, wanted = 2 * multiprocessors() / (tiles * heads);
-      const int64_t parts = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(s.keys / (4 * B), 1));
-      const int64_t keys = std::max<int64_t>((s.keys + parts * B - 1) / (parts * B), 1) * B;
-      const auto count = static_cast<unsigned>(std::max<int64_t>((s.keys + keys - 1) / keys, 1));
-      const size_t numbers = count > 1 ? count * static_cast<size_t>(heads * s.queries * s.head_size) : 0;
-      const Scratch scratch(numbers * sizeof(T));
-      const Split<T> split{keys, numbers ? scratch.as<T>() : nullptr};
-      kernel<<<dim3(heads, static_cast<unsigned>(tiles), count), dim3(kSide, kRows), one, stream()>>>(a, split);
-      if (split.parts) join_parts(a, split, static_cast<int>(count));
-    }
+    const int64_t key_tiles = (s.keys + B - 1) / B, query_tiles = (s.queries + B - 1) / B;
+    with_drops(s, [&](auto drops) {
+      if (s.keys) {
+        constexpr auto kernel = key_value_kernel<drops.value, T, D, B>;
+        allow_shared<kernel>(both);
+        kernel<<<dim3(heads, static_cast<unsigned>(key_tiles)), dim3(kSide, kRows), both, stream()>>>(a);
+      }
+      if (s.queries) {
+        constexpr auto kernel = query_kernel<drops.value, T, D, B>;
+        allow_shared<kernel>(one);
+        const int64_t keys = keys_of_part(s, query_tiles * heads, 2, B);
+        const auto count = static_cast<unsigned>(std::max<int64_t>((s.keys + keys - 1) / keys, 1));
+        const size_t numbers = count > 1 ? count * static_cast<size_t>(heads * s.queries * s.head_size) : 0;
+        const Scratch scratch(numbers * sizeof(T));
+        const Split<T> split{keys, numbers ? scratch.as<T>() : nullptr};
+        kernel<<<dim3(heads, static_cast<unsigned>(query_tiles), count), dim3(kSide, kRows), one, stream()>>>(a, split);
+        if (split.parts) join_parts(a, split, static_cast<int>(count));
+      }
+    });
   });
   check_launch("attention backward");
 }

@@ -2,6 +2,10 @@
 
 // What attention by tiles (attention.cu) and by blocks of products (attention_blocks.cu) share.
 
+#include <algorithm>
+#include <atomic>
+#include <type_traits>
+
 #include "kernels/attention.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/philox.cuh"
@@ -119,6 +123,28 @@ struct Undropped {
 };
 template <bool Drops, class T>
 using DroppedIf = std::conditional_t<Drops, Dropped<T>, Undropped>;
+
+// Calls body(true or false as a type): whether something is dropped.
+template <class Body>
+void with_drops(const AttentionShape& s, Body body) {
+  s.dropout.p > 0 ? body(std::true_type()) : body(std::false_type());
+}
+// Lets a kernel take so much shared memory: once for each device.
+template <auto Kernel>
+void allow_shared(size_t bytes) {
+  static std::atomic<bool> allowed[16] = {};
+  if (allowed[current_device()]) return;
+  check(cudaFuncSetAttribute(Kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+        "attention's shared memory");
+  allowed[current_device()] = true;
+}
+// How many keys a block takes, a multiple of `tile`, where there are so many blocks of queries: few blocks share the
+// keys out, at least four tiles each, to have so many blocks a multiprocessor.
+inline int64_t keys_of_part(const AttentionShape& s, int64_t blocks, int per_multiprocessor, int tile) {
+  const int64_t wanted = int64_t{multiprocessors()} * per_multiprocessor / blocks;
+  const int64_t parts = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(s.keys / (4 * tile), 1));
+  return std::max<int64_t>((s.keys + parts * tile - 1) / (parts * tile), 1) * tile;
+}
 
 // What both backwards are told. delta[row]: the sum over the row of grad * output.
 template <class T>

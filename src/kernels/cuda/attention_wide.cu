@@ -4,9 +4,6 @@
 // 8 numbers each read less, but with half as many threads a multiprocessor took 1.3 times as long on an H100.) Few
 // queries of many keys are split along the keys; a second kernel joins the parts in order.
 
-#include <algorithm>
-#include <atomic>
-
 #include "kernels/cuda/attention_wide.h"
 
 namespace tensorgrad::gpu {
@@ -208,16 +205,6 @@ __global__ void join_kernel(const __grid_constant__ AttentionShape s, const Part
   if (threadIdx.x % 32 == 0) log_sum[at] = sum > 0.f ? most + logarithm(sum) : INFINITY;
 }
 
-// Once for each device.
-template <auto Kernel>
-void allow_shared(size_t bytes) {
-  static std::atomic<bool> allowed[16] = {};
-  if (allowed[current_device()]) return;
-  check(cudaFuncSetAttribute(Kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-        "attention's shared memory");
-  allowed[current_device()] = true;
-}
-
 // Calls body with the smallest compiled head size that fits.
 template <class Body>
 void with_depth(const AttentionShape& s, Body body) {
@@ -226,13 +213,12 @@ void with_depth(const AttentionShape& s, Body body) {
   if (d <= 64) return body(std::integral_constant<int, 64>());
   body(std::integral_constant<int, 128>());
 }
-// Calls body with the rows a thread, for so many rows of each head: fewer where there would not be a block for each
-// multiprocessor.
+// Calls body with the rows a thread: fewer where there would not be a block for each multiprocessor.
 template <class Body>
-void with_rows(const AttentionShape& s, int64_t rows, Body body) {
-  if (rows <= 2 * kRows) return body(std::integral_constant<int, 2>());
-  const bool few = s.batch * s.heads * ((rows + 8 * kRows - 1) / (8 * kRows)) < multiprocessors();
-  if (rows <= 4 * kRows || few) return body(std::integral_constant<int, 4>());
+void with_rows(const AttentionShape& s, Body body) {
+  if (s.queries <= 2 * kRows) return body(std::integral_constant<int, 2>());
+  const bool few = s.batch * s.heads * ((s.queries + 8 * kRows - 1) / (8 * kRows)) < multiprocessors();
+  if (s.queries <= 4 * kRows || few) return body(std::integral_constant<int, 4>());
   body(std::integral_constant<int, 8>());
 }
 
@@ -242,10 +228,7 @@ void run(const AttentionShape& s, const float* query, const float* key, const fl
   using Z = Sizes<D, R>;
   allow_shared<wide_kernel<Drops, D, R>>(Z::kBytes);
   const int64_t tiles = (s.queries + Z::kQueries - 1) / Z::kQueries, heads = s.batch * s.heads;
-  // Parts of at least four tiles of keys, as many as keep every multiprocessor busy.
-  const int64_t wanted = int64_t{multiprocessors()} * (D > 64 ? 1 : 2) / (tiles * heads);
-  const int64_t most = std::max<int64_t>(s.keys / (4 * Z::kKeys), 1), count = std::clamp<int64_t>(wanted, 1, most);
-  const int64_t keys = (s.keys + count * Z::kKeys - 1) / (count * Z::kKeys) * Z::kKeys;
+  const int64_t keys = keys_of_part(s, tiles * heads, D > 64 ? 1 : 2, Z::kKeys);
   const auto used = static_cast<unsigned>((s.keys + keys - 1) / keys);
   const dim3 grid(static_cast<unsigned>(heads), static_cast<unsigned>(tiles), used), threads(kSide, kRows);
   Parts parts{nullptr, nullptr, nullptr, keys};
@@ -268,9 +251,8 @@ bool takes_wide_attention(const AttentionShape& s) { return std::max(s.head_size
 void wide_attention(const AttentionShape& s, const float* q, const float* k, const float* v, float* output,
                     float* log_sum) {
   with_depth(s, [&](auto d) {
-    with_rows(s, s.queries, [&](auto r) {
-      s.dropout.p > 0 ? run<true, d.value, r.value>(s, q, k, v, output, log_sum)
-                      : run<false, d.value, r.value>(s, q, k, v, output, log_sum);
+    with_rows(s, [&](auto r) {
+      with_drops(s, [&](auto drops) { run<drops.value, d.value, r.value>(s, q, k, v, output, log_sum); });
     });
   });
 }
