@@ -1,4 +1,5 @@
-"""The cases of the operation sweep that read and write bfloat16: layers and running sums, on devices alone."""
+"""The cases of the operation sweep for devices alone: layers and running sums that read and write bfloat16, batch
+norm and pools of images whose channels lie last."""
 
 from __future__ import annotations
 
@@ -77,6 +78,29 @@ def losses() -> None:
         add("half", f"embedding of {count} in {text(shape)}", table, backward=True, tolerance=2e-2)
 
 
+def channels_last() -> None:
+    def last(name: str, shape: Shape, bfloat16: bool, call: Callable[..., Any], weights: bool = False) -> None:
+        """`call(f, x, *weights)` of an image (N, C, H, W) that lies as `shape`, (N, H, W, C)."""
+
+        def build(kit: Kit) -> Callable[[], Any]:
+            x = (kit.bfloat16 if bfloat16 else kit.normal)(*shape)
+            w = [kit.normal(shape[-1]), kit.normal(shape[-1])] if weights else []
+            return lambda: call(kit.f, x.permute(0, 3, 1, 2), *w)
+
+        options: dict[str, Any] = {"tolerance": 2e-2} if bfloat16 else {}
+        add("last", f"{name} {'bfloat16 ' * bfloat16}{text(shape)}", build, backward=True, **options)
+
+    for shape in ((32, 28, 28, 64), (8, 56, 56, 256), (64, 7, 7, 512), (8, 112, 112, 64)):
+        for half in (False, True):
+            norm = lambda f, x, w, b: f.batch_norm(x, None, None, w, b, True)  # noqa: E731
+            last("batch_norm", shape, half, norm, weights=True)
+            last("max_pool2d k2", shape, half, lambda f, x: f.max_pool2d(x, 2))
+            last("max_pool2d k3 s2 p1", shape, half, lambda f, x: f.max_pool2d(x, 3, 2, 1))
+            last("avg_pool2d k2", shape, half, lambda f, x: f.avg_pool2d(x, 2))
+            last("adaptive_avg_pool2d 1", shape, half, lambda f, x: f.adaptive_avg_pool2d(x, 1))
+
+
 rows()
 planes()
 losses()
+channels_last()

@@ -12,6 +12,9 @@ namespace tensorgrad {
 // (planes, in_height, in_width), output (planes, out_height, out_width), planes = batch * channels.
 struct PoolShape {
   int64_t planes = 1;
+  // Not 0: that many channels lie last, in arrays (planes / channels, height, width, channels) and indices alike. Only
+  // where PoolKernels::takes_channels_last says so.
+  int64_t channels_last = 0;
   int64_t in_height = 1, in_width = 1;
   int64_t out_height = 1, out_width = 1;
   // Unused by the adaptive forms.
@@ -52,6 +55,9 @@ struct PoolKernels {
   PoolFunctions<double> f64;
   PoolFunctions<BFloat16> bf16 = {};  // computed in float32; a device may lack these two
   PoolFunctions<Half> f16 = {};
+  // Whether they take PoolShape::channels_last, for planes of fewer than 2^31 elements. Such images are rearranged
+  // otherwise.
+  bool takes_channels_last = false;
 };
 
 namespace cpu {

@@ -33,15 +33,6 @@ Tensor prepared(const Tensor& t, DType dtype) {
   return contiguous(t.dtype() == dtype ? t : cast(t, dtype));
 }
 
-// Dense with the channels last, or in the order of the sizes.
-Tensor ordered(bool last, const Tensor& t) {
-  if (!last) return contiguous(t);
-  return lies_channels_last(t) ? t : contiguous(t.permute({0, 2, 3, 1})).permute({0, 3, 1, 2});
-}
-Tensor empty_ordered(bool last, IntArrayRef sizes, const Tensor& like) {
-  if (!last) return detail::make_empty(sizes, like.dtype(), like.device());
-  return detail::make_empty_strided(sizes, last_strides(sizes), like.dtype(), like.device());
-}
 // An input or output, dense in the order that the shape's kernels take; memory for one.
 Tensor ordered(const ConvGeometry& q, const Tensor& t) { return ordered(q.shape.channels_last, t); }
 Tensor empty_ordered(const ConvGeometry& q, IntArrayRef sizes, const Tensor& like) {
@@ -52,7 +43,7 @@ bool weight_is_last(const ConvGeometry& q, const Tensor& like) {
 }
 // Whether x lies with the channels last, and its device computes the shape so.
 bool stays_channels_last(const ConvGeometry& q, const Tensor& x) {
-  if (x.dim() != 4 || !lies_channels_last(x) || x.is_contiguous()) return false;
+  if (x.dim() != 4 || !lies_only_channels_last(x)) return false;
   const auto& conv = kernels(x.device()).conv;
   if (is_half(x.dtype())) return conv.half.takes_channels_last && conv.half.takes_channels_last(x.dtype(), q.shape);
   const auto takes = x.dtype() == DType::float32   ? conv.f32.takes_channels_last
@@ -210,7 +201,7 @@ Tensor conv_nd(const char* op, int dims, const Tensor& input, const Tensor& weig
   ConvGeometry q = detail::conv_geometry(op, dims, x, weight, bias, stride, padding, dilation, groups);
   const DType dtype = convolution_dtype(x);
   q.shape.channels_last = stays_channels_last(q, x);
-  q.weight_last = weight_is_last(q, x) && lies_channels_last(weight) && !weight.is_contiguous();
+  q.weight_last = weight_is_last(q, x) && lies_only_channels_last(weight);
   const Tensor out =
       convolve(q, q.shape.channels_last ? x : prepared(x, dtype),
                q.weight_last && weight.dtype() == dtype ? weight : prepared(weight, dtype), prepared(bias, dtype));

@@ -172,21 +172,15 @@ struct BatchOrder {
   bool last;
 
   BatchOrder(const Tensor& x, ChannelShape s) : shape(s) {
-    last = kernels(x.device()).norm.takes_channels_last && lies_channels_last(x) && !x.is_contiguous();
+    last = kernels(x.device()).norm.takes_channels_last && lies_only_channels_last(x);
     if (last) shape = {s.batch * s.spatial, s.channels, 1};
   }
   Tensor ordered(const Tensor& t) const {
     if (!last) return packed(t);
-    if (lies_channels_last(t)) return t;
     const NoGradGuard guard;
-    const Tensor copy = empty_like(t);
-    Tensor(copy).copy_(t);
-    return copy;
+    return tensorgrad::ordered(true, t);
   }
-  Tensor empty_like(const Tensor& t) const {
-    if (!last) return detail::make_empty(t.sizes(), t.dtype(), t.device());
-    return detail::make_empty_strided(t.sizes(), last_strides(t.sizes()), t.dtype(), t.device());
-  }
+  Tensor empty_like(const Tensor& t) const { return empty_ordered(last, t.sizes(), t); }
 };
 
 }  // namespace

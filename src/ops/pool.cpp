@@ -3,7 +3,10 @@
 
 #include "tensorgrad/ops/pool.h"
 
+#include <limits>
+
 #include "autograd/record.h"
+#include "ops/channels_last.h"
 #include "ops/conv_args.h"
 #include "tensorgrad/ops/copy.h"
 
@@ -51,17 +54,22 @@ T* data(const Tensor& t) {
 struct Pool {
   PoolShape shape;
   Shape in_sizes, out_sizes;
-  bool empty() const { return shape.planes == 0; }
+  bool last() const { return shape.channels_last != 0; }
+  // How the pool's arrays lie.
+  Tensor ordered(const Tensor& t) const { return tensorgrad::ordered(last(), t); }
+  Tensor empty(const Shape& sizes, const Tensor& like) const { return empty_ordered(last(), sizes, like); }
 };
 
-Tensor empty(const Shape& sizes, const Tensor& like) { return detail::make_empty(sizes, like.dtype(), like.device()); }
-
-// Dense and of the compute dtype, or 16-bit floats for a device that has kernels for them.
-Tensor prepared(const Tensor& t) {
+// The input of the pool, dense and of the compute dtype, or 16-bit floats for a device that has kernels for them. Where
+// its channels lie last and the device's kernels walk along them, all of the pool's arrays do from here on.
+Tensor prepared(Pool& p, const Tensor& t) {
+  const bool small = p.shape.in_height <= std::numeric_limits<int32_t>::max() / p.shape.in_width;
+  if (small && kernels(t.device()).pool.takes_channels_last && lies_only_channels_last(t))
+    p.shape.channels_last = t.size(1);
   const bool half = t.dtype() == DType::bfloat16 || t.dtype() == DType::float16;
   const bool as_it_is = half && kernels(t.device()).pool.bf16.max_pool;
   const DType dtype = as_it_is ? t.dtype() : detail::compute_dtype(t.dtype());
-  return contiguous(t.dtype() == dtype ? t : cast(t, dtype));
+  return p.ordered(t.dtype() == dtype ? t : cast(t, dtype));
 }
 Tensor finished(const Tensor& out, DType dtype) { return out.dtype() == dtype ? out : cast(out, dtype); }
 
@@ -158,8 +166,8 @@ Pool adaptive_pool(const char* op, const Tensor& input, int dims, IntArrayRef ou
 Tensor take_at(const Pool& p, const Tensor& input, const Tensor& indices);
 
 Tensor put_at(const Pool& p, const Tensor& grad_output, const Tensor& indices) {
-  const Tensor g = contiguous(grad_output);
-  Tensor out = empty(p.in_sizes, g);
+  const Tensor g = p.ordered(grad_output);
+  Tensor out = p.empty(p.in_sizes, g);
   dispatch(g, [&](const auto& f, auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
     require_kernel(f.max_pool_backward, "max_pool backward", g.device())(p.shape, data<T>(g), data<int64_t>(indices),
@@ -173,8 +181,8 @@ Tensor put_at(const Pool& p, const Tensor& grad_output, const Tensor& indices) {
 }
 
 Tensor take_at(const Pool& p, const Tensor& input, const Tensor& indices) {
-  const Tensor x = contiguous(input);
-  Tensor out = empty(p.out_sizes, x);
+  const Tensor x = p.ordered(input);
+  Tensor out = p.empty(p.out_sizes, x);
   dispatch(x, [&](const auto& f, auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
     require_kernel(f.take, "max_pool", x.device())(p.shape, data<T>(x), data<int64_t>(indices), data<T>(out));
@@ -187,11 +195,12 @@ Tensor take_at(const Pool& p, const Tensor& input, const Tensor& indices) {
 }
 
 // Values and, if asked for or needed by the gradient, indices.
-std::pair<Tensor, Tensor> max_pool(const char* op, const Tensor& input, const Pool& p, bool adaptive, bool indexed) {
-  const Tensor x = prepared(input);
+std::pair<Tensor, Tensor> max_pool(const char* op, const Tensor& input, Pool p, bool adaptive, bool indexed) {
+  const Tensor x = prepared(p, input);
   const bool recorded = should_record(x);
-  Tensor out = empty(p.out_sizes, x);
-  const Tensor indices = indexed || recorded ? detail::make_empty(p.out_sizes, DType::int64, x.device()) : Tensor();
+  Tensor out = p.empty(p.out_sizes, x);
+  const Tensor indices =
+      indexed || recorded ? empty_ordered(p.last(), p.out_sizes, DType::int64, x.device()) : Tensor();
   if (out.numel() > 0) {
     dispatch(x, [&](const auto& f, auto* t) {
       using T = std::remove_pointer_t<decltype(t)>;
@@ -217,7 +226,7 @@ struct Average {
 Tensor average_backward(const Pool& p, const Average& a, const Tensor& grad_output);
 
 Tensor average(const Pool& p, const Average& a, const Tensor& x) {
-  Tensor out = empty(p.out_sizes, x);
+  Tensor out = p.empty(p.out_sizes, x);
   if (out.numel() > 0) {
     dispatch(x, [&](const auto& f, auto* t) {
       using T = std::remove_pointer_t<decltype(t)>;
@@ -236,8 +245,8 @@ Tensor average(const Pool& p, const Average& a, const Tensor& x) {
 }
 
 Tensor average_backward(const Pool& p, const Average& a, const Tensor& grad_output) {
-  const Tensor g = contiguous(grad_output);
-  Tensor out = empty(p.in_sizes, g);
+  const Tensor g = p.ordered(grad_output);
+  Tensor out = p.empty(p.in_sizes, g);
   dispatch(g, [&](const auto& f, auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
     if (a.adaptive) {
@@ -250,16 +259,20 @@ Tensor average_backward(const Pool& p, const Average& a, const Tensor& grad_outp
   });
   if (should_record(g)) {
     record("AvgPoolBackward", out, inputs(g),
-           [p, a](const Tensor& u, const Context&) { return average(p, a, contiguous(u)); });
+           [p, a](const Tensor& u, const Context&) { return average(p, a, p.ordered(u)); });
   }
   return out;
 }
 
+Tensor averaged(const Tensor& input, Pool p, const Average& a) {
+  const Tensor x = prepared(p, input);
+  return finished(average(p, a, x), input.dtype());
+}
+
 Tensor avg_pool(const char* op, int dims, const Tensor& input, IntArrayRef kernel_size, IntArrayRef stride,
                 IntArrayRef padding, bool ceil_mode, bool count_include_pad, int64_t divisor) {
-  const Pool p = window_pool(op, input, dims, kernel_size, stride, padding, 1, ceil_mode);
-  const Average a{false, {count_include_pad, divisor}};
-  return finished(average(p, a, prepared(input)), input.dtype());
+  return averaged(input, window_pool(op, input, dims, kernel_size, stride, padding, 1, ceil_mode),
+                  {false, {count_include_pad, divisor}});
 }
 
 }  // namespace
@@ -297,12 +310,10 @@ Tensor avg_pool2d(const Tensor& input, IntArrayRef kernel_size, IntArrayRef stri
 }
 
 Tensor adaptive_avg_pool1d(const Tensor& input, IntArrayRef output_size) {
-  const Pool p = adaptive_pool("adaptive_avg_pool1d", input, 1, output_size);
-  return finished(average(p, {true, {}}, prepared(input)), input.dtype());
+  return averaged(input, adaptive_pool("adaptive_avg_pool1d", input, 1, output_size), {true, {}});
 }
 Tensor adaptive_avg_pool2d(const Tensor& input, IntArrayRef output_size) {
-  const Pool p = adaptive_pool("adaptive_avg_pool2d", input, 2, output_size);
-  return finished(average(p, {true, {}}, prepared(input)), input.dtype());
+  return averaged(input, adaptive_pool("adaptive_avg_pool2d", input, 2, output_size), {true, {}});
 }
 std::pair<Tensor, Tensor> adaptive_max_pool1d(const Tensor& input, IntArrayRef output_size) {
   return max_pool("adaptive_max_pool1d", input, adaptive_pool("adaptive_max_pool1d", input, 1, output_size), true,

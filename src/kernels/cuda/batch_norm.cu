@@ -1,7 +1,8 @@
 // Batch norm by channel. Several blocks share a channel: each takes a part of its elements, first their mean, then the
 // squares around it (from the cache; a large mean costs no digits), and the last block of a channel puts the parts
-// together in order.
+// together in order. Planes of one element are columns (batch_columns.cu).
 
+#include "kernels/cuda/batch_columns.h"
 #include "kernels/cuda/batch_norm.h"
 #include "kernels/cuda/planes.cuh"
 
@@ -216,6 +217,7 @@ template <class S>
 void batch_stats(int64_t batch, int64_t channels, int64_t spatial, const S* x, double eps, double momentum,
                  Wide<S>* running_mean, Wide<S>* running_var, Wide<S>* mean, Wide<S>* rstd) {
   if (channels == 0) return;
+  if (spatial == 1) return column_stats(batch, channels, x, eps, momentum, running_mean, running_var, mean, rstd);
   launch_stats<true>(batch, channels, spatial, x, eps, momentum, running_mean, running_var, mean, rstd);
 }
 template <class S>
@@ -236,6 +238,7 @@ void plane_sums(int64_t batch, int64_t channels, int64_t spatial, int64_t per, c
 template <class S>
 void batch_apply(int64_t batch, int64_t channels, int64_t spatial, const S* x, const Wide<S>* mean, const Wide<S>* rstd,
                  const Wide<S>* weight, const Wide<S>* bias, S* y) {
+  if (spatial == 1) return column_apply(batch, channels, x, mean, rstd, weight, bias, y);
   over_planes<S>("batch_norm", batch, channels, spatial, {x, y}, Apply<S>{x, mean, rstd, weight, bias, y});
 }
 template <class S>
@@ -248,8 +251,15 @@ void batch_backward(int64_t batch, int64_t channels, int64_t spatial, const S* g
   const Scratch scratch(static_cast<size_t>(2 * channels) * sizeof(T));
   if (!dbias) dbias = scratch.as<T>();
   if (!dweight) dweight = scratch.as<T>() + channels;
-  if (sums) plane_sums(batch, channels, spatial, 1, g, x, mean, rstd, dweight, dbias);
+  if (sums) {
+    spatial == 1 ? column_sums(batch, channels, g, x, mean, rstd, dweight, dbias)
+                 : plane_sums(batch, channels, spatial, 1, g, x, mean, rstd, dweight, dbias);
+  }
   if (!dx) return;
+  if (spatial == 1) {
+    return column_slope(batch, channels, g, x, mean, rstd, weight, batch_statistics ? dbias : nullptr,
+                        batch_statistics ? dweight : nullptr, dx);
+  }
   const Slope<S> slope{g,
                        x,
                        mean,

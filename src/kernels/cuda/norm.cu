@@ -201,6 +201,7 @@ void fill(NormKernels& k) {
   k.f64 = functions<double>();
   k.bf16 = functions<BFloat16>();
   k.f16 = functions<Half>();
+  k.takes_channels_last = true;
 }
 
 }  // namespace tensorgrad::gpu

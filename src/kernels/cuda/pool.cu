@@ -1,11 +1,10 @@
-// Pooling: one thread an output (forward) or an input (backward, which therefore needs no atomics and gives the same
-// bits every run), except the scatter of max pooling in float32 and float64, whose windows may overlap. 16-bit floats
-// are compared and added up in float32.
+// Pooling of planes: one thread an output (forward) or an input (backward, which therefore needs no atomics and gives
+// the same bits every run), except the scatter of max pooling in float32 and float64, whose windows may overlap. 16-bit
+// floats are compared and added up in float32.
 
 #include "kernels/cuda/fill.h"
-#include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/stored.cuh"
-#include "kernels/pool.h"
+#include "kernels/cuda/pool_last.h"
+#include "kernels/cuda/pool_windows.cuh"
 
 namespace tensorgrad::gpu {
 namespace {
@@ -13,21 +12,6 @@ namespace {
 template <class F>
 void over(int64_t n, F f) {
   launch_each("pooling", n, f);
-}
-
-int64_t out_count(const PoolShape& s) { return s.planes * s.out_height * s.out_width; }
-int64_t in_count(const PoolShape& s) { return s.planes * s.in_height * s.in_width; }
-
-struct Place {
-  int64_t plane, y, x;
-};
-__device__ inline Place place(int64_t i, int64_t height, int64_t width) {
-  if (i < INT32_MAX && height * width < INT32_MAX) {  // division in 32 bits is several times as fast
-    const auto j = static_cast<uint32_t>(i), w = static_cast<uint32_t>(width), row = j / w;
-    const auto h = static_cast<uint32_t>(height), plane = row / h;
-    return {plane, row - plane * h, j - row * w};
-  }
-  return {i / (height * width), i / width % height, i % width};
 }
 
 // I holds every place in a plane: int where planes are small, which halves what a step costs.
@@ -77,15 +61,6 @@ void max_pool(const PoolShape& s, const S* in, S* out, int64_t* indices) {
   max_pool_in<int64_t>(s, in, out, indices);
 }
 
-// a / b of numbers that are not negative.
-__device__ inline int64_t divided(int64_t a, int64_t b) {
-  return (a | b) <= INT32_MAX ? static_cast<int64_t>(static_cast<uint32_t>(a) / static_cast<uint32_t>(b)) : a / b;
-}
-__device__ inline int64_t adaptive_begin(int64_t i, int64_t in, int64_t out) { return divided(i * in, out); }
-__device__ inline int64_t adaptive_end(int64_t i, int64_t in, int64_t out) {
-  return divided((i + 1) * in + out - 1, out);
-}
-
 template <class S>
 void adaptive_max_pool(const PoolShape& s, const S* in, S* out, int64_t* indices) {
   over(out_count(s), [=] __device__(int64_t i) {
@@ -99,20 +74,6 @@ void adaptive_max_pool(const PoolShape& s, const S* in, S* out, int64_t* indices
     out[i] = best;
     if (indices) indices[i] = index;
   });
-}
-
-struct Window {
-  int64_t y0, y1, x0, x1, divisor;
-};
-__device__ inline Window window(const PoolShape& s, const AveragePoolOptions& o, int64_t oy, int64_t ox) {
-  Window w{oy * s.stride_height - s.pad_height, 0, ox * s.stride_width - s.pad_width, 0, 0};
-  w.y1 = min(w.y0 + s.kernel_height, s.in_height + s.pad_height);
-  w.x1 = min(w.x0 + s.kernel_width, s.in_width + s.pad_width);
-  const int64_t padded = (w.y1 - w.y0) * (w.x1 - w.x0);
-  w.y0 = max(w.y0, int64_t{0}), w.x0 = max(w.x0, int64_t{0});
-  w.y1 = min(w.y1, s.in_height), w.x1 = min(w.x1, s.in_width);
-  w.divisor = o.divisor ? o.divisor : o.include_pad ? padded : (w.y1 - w.y0) * (w.x1 - w.x0);
-  return w;
 }
 
 template <class S>
@@ -142,14 +103,10 @@ void avg_pool_backward(const PoolShape& s, const AveragePoolOptions& o, const S*
   using T = Wide<S>;
   over(in_count(s), [=] __device__(int64_t i) {
     const Place p = place(i, s.in_height, s.in_width);
-    const int64_t py = p.y + s.pad_height, px = p.x + s.pad_width;
-    const int64_t y0 = py < s.kernel_height ? 0 : (py - s.kernel_height) / s.stride_height + 1,
-                  y1 = min(py / s.stride_height + 1, s.out_height);
-    const int64_t x0 = px < s.kernel_width ? 0 : (px - s.kernel_width) / s.stride_width + 1,
-                  x1 = min(px / s.stride_width + 1, s.out_width);
+    const Covering rows = covering_rows(s, p.y, false), columns = covering_columns(s, p.x, false);
     T sum = T(0);
-    for (int64_t y = y0; y < y1; ++y) {
-      for (int64_t x = x0; x < x1; ++x)
+    for (int64_t y = rows.begin; y < rows.end; ++y) {
+      for (int64_t x = columns.begin; x < columns.end; ++x)
         sum += wide(g[(p.plane * s.out_height + y) * s.out_width + x]) / static_cast<T>(window(s, o, y, x).divisor);
     }
     dx[i] = static_cast<S>(sum);
@@ -239,28 +196,13 @@ void adaptive_avg_pool_backward(const PoolShape& s, const S* g, S* dx) {
   });
 }
 
-// The windows begin .. end - 1 that an input's row or column at `i` can lie in.
-struct Covering {
-  int64_t begin, end;
-};
-__device__ inline Covering covering(int64_t i, int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad,
-                                    int64_t dilation, bool adaptive) {
-  if (adaptive) return {i * out / in, ((i + 1) * out + in - 1) / in};
-  const int64_t at = i + pad, width = (kernel - 1) * dilation + 1;
-  return {at < width ? 0 : (at - width) / stride + 1, min(at / stride + 1, out)};
-}
 // An input's gradient from the windows that chose it: no sum is rounded on the way.
 template <class S>
 void max_pool_gather(const PoolShape& s, const S* g, const int64_t* indices, S* dx) {
-  // A window of one element that steps by one leaves the sizes as they are.
-  const bool adaptive = s.kernel_height == 1 && s.kernel_width == 1 && s.stride_height == 1 && s.stride_width == 1 &&
-                        (s.out_height != s.in_height || s.out_width != s.in_width);
+  const bool adaptive = is_adaptive(s);
   over(in_count(s), [=] __device__(int64_t i) {
     const Place p = place(i, s.in_height, s.in_width);
-    const Covering rows = covering(p.y, s.in_height, s.out_height, s.kernel_height, s.stride_height, s.pad_height,
-                                   s.dilation_height, adaptive);
-    const Covering columns =
-        covering(p.x, s.in_width, s.out_width, s.kernel_width, s.stride_width, s.pad_width, s.dilation_width, adaptive);
+    const Covering rows = covering_rows(s, p.y, adaptive), columns = covering_columns(s, p.x, adaptive);
     const int64_t mine = p.y * s.in_width + p.x;
     float sum = 0;
     for (int64_t y = rows.begin; y < rows.end; ++y) {
@@ -298,22 +240,37 @@ PoolFunctions<H> functions() {
   using Shape = const PoolShape&;
   using Options = const AveragePoolOptions&;
   PoolFunctions<H> f;
-  f.max_pool = [](Shape s, const H* in, H* out, int64_t* at) { max_pool(s, on_device(in), on_device(out), at); };
-  f.avg_pool = [](Shape s, Options o, const H* in, H* out) { avg_pool(s, o, on_device(in), on_device(out)); };
-  f.avg_pool_backward = [](Shape s, Options o, const H* g, H* dx) {
-    avg_pool_backward(s, o, on_device(g), on_device(dx));
+  f.max_pool = [](Shape s, const H* in, H* out, int64_t* at) {
+    s.channels_last ? last_max_pool(s, false, on_device(in), on_device(out), at)
+                    : max_pool(s, on_device(in), on_device(out), at);
   };
   f.adaptive_max_pool = [](Shape s, const H* in, H* out, int64_t* at) {
-    adaptive_max_pool(s, on_device(in), on_device(out), at);
+    s.channels_last ? last_max_pool(s, true, on_device(in), on_device(out), at)
+                    : adaptive_max_pool(s, on_device(in), on_device(out), at);
   };
-  f.adaptive_avg_pool = [](Shape s, const H* in, H* out) { adaptive_avg_pool(s, on_device(in), on_device(out)); };
+  f.avg_pool = [](Shape s, Options o, const H* in, H* out) {
+    s.channels_last ? last_avg_pool(s, false, o, on_device(in), on_device(out))
+                    : avg_pool(s, o, on_device(in), on_device(out));
+  };
+  f.adaptive_avg_pool = [](Shape s, const H* in, H* out) {
+    s.channels_last ? last_avg_pool(s, true, {}, on_device(in), on_device(out))
+                    : adaptive_avg_pool(s, on_device(in), on_device(out));
+  };
+  f.avg_pool_backward = [](Shape s, Options o, const H* g, H* dx) {
+    s.channels_last ? last_avg_pool_backward(s, false, o, on_device(g), on_device(dx))
+                    : avg_pool_backward(s, o, on_device(g), on_device(dx));
+  };
   f.adaptive_avg_pool_backward = [](Shape s, const H* g, H* dx) {
-    adaptive_avg_pool_backward(s, on_device(g), on_device(dx));
+    s.channels_last ? last_avg_pool_backward(s, true, {}, on_device(g), on_device(dx))
+                    : adaptive_avg_pool_backward(s, on_device(g), on_device(dx));
   };
   f.max_pool_backward = [](Shape s, const H* g, const int64_t* at, H* dx) {
-    max_pool_backward(s, on_device(g), at, on_device(dx));
+    s.channels_last ? last_max_pool_backward(s, on_device(g), at, on_device(dx))
+                    : max_pool_backward(s, on_device(g), at, on_device(dx));
   };
-  f.take = [](Shape s, const H* in, const int64_t* at, H* out) { take(s, on_device(in), at, on_device(out)); };
+  f.take = [](Shape s, const H* in, const int64_t* at, H* out) {
+    s.channels_last ? last_take(s, on_device(in), at, on_device(out)) : take(s, on_device(in), at, on_device(out));
+  };
   return f;
 }
 
@@ -324,6 +281,7 @@ void fill(PoolKernels& k) {
   k.f64 = functions<double>();
   k.bf16 = functions<BFloat16>();
   k.f16 = functions<Half>();
+  k.takes_channels_last = true;
 }
 
 }  // namespace tensorgrad::gpu
