@@ -314,6 +314,34 @@ TEST_CASE("small and short products, alone and in batches") {
   });
 }
 
+TEST_CASE("small products are shared by rows, by columns and by both") {
+  const int threads_before = tensorgrad::get_num_threads();
+  each_level([&](tensorgrad::cpu::Level level) {
+    GemmKernels table;
+    tensorgrad::cpu::fill_cpu(table, level);
+    for (const int threads : {2, 3, 7, 16}) {
+      tensorgrad::set_num_threads(threads);
+      for (Case t : {Case{214, 57, 14}, Case{9, 1000, 40}, Case{130, 290, 17}, Case{41, 67, 256}, Case{700, 33, 9}}) {
+        for (int way = 0; way < 6; ++way) {
+          Layouts at(t);
+          at.a = way % 2 == 0 ? Layout{t.k, 1, t.m * t.k} : Layout{1, t.m, t.m * t.k};
+          at.b = way % 4 < 2 ? Layout{t.n, 1, t.k * t.n} : Layout{1, t.k, t.k * t.n};
+          at.c = way % 3 == 0   ? Layout{t.n + way, 1, t.m * (t.n + way), pick(0, 15)}
+                 : way % 3 == 1 ? Layout{1, t.m, t.m * t.n, pick(0, 1) * pick(0, 15)}
+                                : Layout{2 * t.n, 2, 2 * t.m * t.n};
+          t.bias_n = way < 3, t.bias_m = way % 2 == 1;
+          t.activation = way < 2 ? GemmActivation::none : static_cast<GemmActivation>(way % 3 + 1);
+          t.before = way == 3 || way == 5;
+          t.beta = way == 4 ? -0.25 : 0;
+          check_case(table, kF32, t, at);
+          check_case(table, kF64, t, at);
+        }
+      }
+    }
+  });
+  tensorgrad::set_num_threads(threads_before);
+}
+
 TEST_CASE("batches of products of a few elements") {
   each_level([&](tensorgrad::cpu::Level level) {
     GemmKernels table;
@@ -486,6 +514,8 @@ TEST_CASE("the number of threads does not show in the result") {
                                 {500, 400, 1300},
                                 {3, 3, 100000},
                                 {1, 5000, 300},
+                                {214, 57, 14},
+                                {20, 300, 70},
                                 {5000, 1, 300},
                                 {1, 300, 5000}}) {
     const std::vector<float> a = random_values<float>(m * k, 1), b = random_values<float>(k * n, 2);

@@ -270,6 +270,34 @@ TEST_CASE("fill") {
   }
 }
 
+TEST_CASE("fill of arrays that leave the caches") {
+  constexpr int64_t kBytes = (int64_t{41} << 20) + 37;
+  std::vector<char> memory(static_cast<size_t>(kBytes) + 256);
+  for (const PointwiseKernels& k : levels()) {
+    for (const DType t : {uint8, bfloat16, float32, float64}) {
+      for (const int64_t begin : {0, 1, 5}) {  // elements
+        std::fill(memory.begin(), memory.end(), char(0x55));
+        const auto item = static_cast<int64_t>(itemsize(t));
+        const int64_t n = kBytes / item, stride = 1;
+        PointwiseArgs args;
+        args.ndim = 1, args.sizes = &n, args.numel = n, args.flat = begin == 1, args.compute = t;
+        args.out = {memory.data() + 64 + begin * item, t, &stride};
+        k.fill(args, 3);
+        char value[8] = {3};
+        if (t == bfloat16) std::memcpy(value, "\x40\x40", 2);
+        if (t == float32) std::memcpy(value, "\x00\x00\x40\x40", 4);
+        if (t == float64) std::memcpy(value, "\x00\x00\x00\x00\x00\x00\x08\x40", 8);
+        const size_t first = static_cast<size_t>(64 + begin * item), last = first + static_cast<size_t>(n * item);
+        int64_t wrong = 0;
+        for (size_t i = 0; i < memory.size(); ++i) {
+          wrong += memory[i] != (i < first || i >= last ? 0x55 : value[(i - first) % static_cast<size_t>(item)]);
+        }
+        CHECK(wrong == 0);
+      }
+    }
+  }
+}
+
 // ---- every operation against the scalar formula
 
 namespace {

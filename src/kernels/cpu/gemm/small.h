@@ -41,84 +41,132 @@ TENSORGRAD_INLINE int64_t small_cost(const Product<T, Format>& P) {
   return width / L * P.ms * P.k + tiles * kAroundTile + pack + turn;
 }
 
+// All tiles, down the rows of one panel of columns after the other. Where the result is gathered first, `buffer` is
+// where (rows of v's columns rounded up to whole panels); otherwise null.
 template <class T>
-struct SmallOperands {
-  const T* s;
-  T* c;
-  bool packed;  // v is packed, panel by panel
-};
-
-// Tiles u0 .. u1, counted down the rows of one panel of columns after the other.
-template <class T>
-void small_tiles(const Product<T, PlainFormat>& P, const SmallOperands<T>& at, const Tiling& tiles, int64_t u0,
-                 int64_t u1) {
+void small_tiles(const Product<T, PlainFormat>& P, T* buffer) {
   constexpr int64_t L = kLanes<T>, NR = kPanel<T>;
+  const Tiling tiles(P.ms);
+  const bool packed = !v_in_place(P), gelu_later = buffer == nullptr && P.gelu_later();
   Store<T> o;
-  const bool gelu_later = P.gelu_later();
-  T* const to = gelu_later ? P.stored() : at.c;
-  o.ldc = P.c_s, o.alpha = P.alpha, o.beta = P.beta;
-  if (!gelu_later) o.activation = P.activation;
-  int64_t j = u0 / tiles.count * NR, t = u0 % tiles.count;
-  T* const panel = at.packed ? scratch_of<T>(ScratchSlot::gemm_v, NR * P.k) : nullptr;
-  for (int64_t left = u1 - u0; left > 0; j += NR, t = 0) {
+  T* const to = buffer != nullptr ? buffer : gelu_later ? P.stored() : P.c;
+  o.ldc = buffer != nullptr ? round_up(P.nv, NR) : P.c_s;
+  if (buffer == nullptr) {
+    o.alpha = P.alpha, o.beta = P.beta;
+    if (!gelu_later) o.activation = P.activation;
+  }
+  T* const panel = packed ? scratch_of<T>(ScratchSlot::gemm_v, NR * P.k) : nullptr;
+  for (int64_t j = 0; j < P.nv; j += NR) {
     o.cols = min_of(P.nv - j, NR);
     const int vectors = static_cast<int>(ceil_div(o.cols, L));
-    const bool partial = !at.packed && o.cols % L != 0;
-    if (at.packed) pack_v(P, panel, 0, P.k, j, o.cols);
-    const T* const v = at.packed ? panel : P.v + j;
-    const int64_t v_k = at.packed ? NR : P.v_k;
-    o.bias_v = P.bias_v == nullptr ? nullptr : P.bias_v + j;
-    const int64_t first = tiles.first(t);
-    for (; t < tiles.count && left > 0; ++t, --left) {
+    const bool partial = !packed && o.cols % L != 0;
+    if (packed) pack_v(P, panel, 0, P.k, j, o.cols);
+    const T* const v = packed ? panel : P.v + j;
+    const int64_t v_k = packed ? NR : P.v_k;
+    if (buffer == nullptr && P.bias_v != nullptr) o.bias_v = P.bias_v + j;
+    for (int64_t t = 0; t < tiles.count; ++t) {
       const int64_t row = tiles.first(t);
       const int height = static_cast<int>(tiles.rows(t));
-      o.c = to + row * P.c_s + j;
-      if (P.before != nullptr && !gelu_later) o.before = P.before + row * P.c_s + j;
-      o.bias_s = P.bias_s == nullptr ? nullptr : P.bias_s + row;
+      o.c = to + row * o.ldc + j;
+      if (buffer == nullptr) {
+        if (P.before != nullptr && !gelu_later) o.before = P.before + row * P.c_s + j;
+        if (P.bias_s != nullptr) o.bias_s = P.bias_s + row;
+      }
       const MicroKernel<T> kernel =
           partial ? partial_kernel<T>(height, vectors) : micro_kernel<T, false, 1>(height, vectors);
-      kernel(P.k, at.s + row * P.s_row, P.s_row, P.s_k, v, v_k, o);
+      kernel(P.k, P.s + row * P.s_row, P.s_row, P.s_k, v, v_k, o);
     }
-    if (gelu_later) {
-      const int64_t from = first * P.c_s + j;
-      gelu_rows<T, PlainFormat>(P.activation, to + from, P.c + from, tiles.first(t) - first, o.cols, P.c_s);
-    }
+    if (gelu_later) gelu_rows<T, PlainFormat>(P.activation, to + j, P.c + j, P.ms, o.cols, P.c_s);
   }
 }
 
-// The rows of tiles t0 .. t1 gathered and turned over, for a result whose rows do not lie in memory as v's do.
+// One product, or a part of one, on this thread.
 template <class T>
-void small_tiles_turned(const Product<T, PlainFormat>& P, const SmallOperands<T>& at, const Tiling& tiles, int64_t t0,
-                        int64_t t1) {
-  const int64_t first = tiles.first(t0), rows = tiles.first(t1) - first, ld = round_up(P.nv, kPanel<T>);
-  T* const buffer = scratch_of<T>(ScratchSlot::gemm_c, rows * ld);
-  Product<T, PlainFormat> part = P;
-  part.ms = rows;
-  part.c_s = ld, part.c_v = 1, part.alpha = 1, part.beta = 0;
-  part.bias_s = part.bias_v = nullptr, part.activation = GemmActivation::none, part.before = nullptr;
-  const Tiling own(rows, tiles.height);
-  small_tiles<T>(part, SmallOperands<T>{at.s + first * P.s_row, buffer, at.packed}, own, 0,
-                 own.count * ceil_div(P.nv, kPanel<T>));
-  finish_block(P, buffer, ld, first, rows, 0, P.nv, true, true);
+void small_alone(const Product<T, PlainFormat>& P) {
+  if (P.direct()) return small_tiles<T>(P, nullptr);
+  const int64_t ld = round_up(P.nv, kPanel<T>);
+  T* const buffer = scratch_of<T>(ScratchSlot::gemm_c, P.ms * ld);
+  small_tiles<T>(P, buffer);
+  finish_block(P, buffer, ld, 0, P.ms, 0, P.nv, true, true);  // turned over: C's rows do not lie as v's do
 }
 
-// One product. With `threads`, long ones are cut into as many parts as there are threads: more parts would cost more in
-// handing them out than they even out.
+// How threads share a small product: its rows in `down` parts and its columns in `across`, one part for a thread, since
+// more of them cost more in handing out than they even out.
+struct Shares {
+  int64_t down = 1, across = 1;
+};
+
+// What sharing costs beside the work, in small_cost's instructions (some 6 a nanosecond): handing a part to a thread
+// that is awake and waiting for it, and a line of the result that two threads write, which goes from core to core.
+inline constexpr int64_t kHandOver = 2000, kSharedLine = 60;
+
+// Part (i, j) of a shared product. Where C's lines lie along the rows of s, parts end at whole ones if they can.
+template <class T>
+struct SharedPart {
+  static constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  static TENSORGRAD_INLINE bool whole_lines(const Product<T, PlainFormat>& P, const Shares& by) {
+    return P.c_v != 1 && P.ms >= 2 * kLine * by.down;
+  }
+  int64_t row, rows, col, cols;
+  TENSORGRAD_INLINE SharedPart(const Product<T, PlainFormat>& P, const Shares& by, int64_t i, int64_t j) {
+    const int64_t unit = whole_lines(P, by) ? kLine : 1, panels = ceil_div(P.nv, kPanel<T>);
+    const auto edge = [](int64_t length, int64_t parts, int64_t at, int64_t step) {
+      return at == parts ? length : length * at / parts / step * step;
+    };
+    row = edge(P.ms, by.down, i, unit), rows = edge(P.ms, by.down, i + 1, unit) - row;
+    col = edge(panels, by.across, j, 1) * kPanel<T>;
+    cols = min_of(edge(panels, by.across, j + 1, 1) * kPanel<T>, P.nv) - col;
+  }
+  Product<T, PlainFormat> of(const Product<T, PlainFormat>& P) const {
+    Product<T, PlainFormat> part = P;
+    const int64_t at = row * P.c_s + col * P.c_v;
+    part.ms = rows, part.nv = cols;
+    part.s += row * P.s_row, part.v += col * P.v_col, part.c += at;
+    if (P.before != nullptr) part.before += at;
+    if (P.bias_s != nullptr) part.bias_s += row;
+    if (P.bias_v != nullptr) part.bias_v += col;
+    return part;
+  }
+};
+
+// The lines of C that two of the parts write, for the part with `rows` and `cols`: one for each row of C that a
+// boundary crosses, unless all rows begin at a line, and the boundary lies at one.
+template <class T>
+TENSORGRAD_INLINE int64_t shared_lines(const Product<T, PlainFormat>& P, const Shares& by, int64_t rows, int64_t cols) {
+  const bool along_v = P.c_v == 1;
+  if ((along_v ? by.across : by.down) == 1) return 0;
+  const auto row_bytes = static_cast<uintptr_t>((along_v ? P.c_s : P.c_v) * static_cast<int64_t>(sizeof(T)));
+  const bool at_lines = (reinterpret_cast<uintptr_t>(P.c) | row_bytes) % 64 == 0;
+  if (at_lines && (along_v || SharedPart<T>::whole_lines(P, by))) return 0;
+  return along_v ? rows : cols;
+}
+
+// The shares that take the least time, by what a part of the usual size takes. {1, 1}: alone.
+template <class T>
+Shares shares_of(const Product<T, PlainFormat>& P, int64_t threads) {
+  Shares best;
+  int64_t least = small_cost(P);
+  if (least < 2 * kHandOver) return best;
+  const int64_t panels = ceil_div(P.nv, kPanel<T>);
+  for (int64_t across = 1; across <= min_of(panels, threads); ++across) {
+    const Shares by{min_of(P.ms, threads / across), across};
+    if (by.down * by.across == 1) continue;
+    Product<T, PlainFormat> part = P;
+    part.ms = ceil_div(P.ms, by.down), part.nv = min_of(P.nv, ceil_div(panels, across) * kPanel<T>);
+    const int64_t cost = small_cost(part) + kHandOver + kSharedLine * shared_lines(P, by, part.ms, part.nv);
+    if (cost < least) least = cost, best = by;
+  }
+  return best;
+}
+
+// One product. With `threads`, long ones are shared.
 template <class T>
 void small_product(const Product<T, PlainFormat>& P, bool threads) {
-  const SmallOperands<T> at{P.s, P.c, !v_in_place(P)};
-  const Tiling tiles(P.ms);
-  const bool direct = P.direct();
-  const int64_t units = direct ? tiles.count * ceil_div(P.nv, kPanel<T>) : tiles.count;
-  const auto work = [&](int64_t begin, int64_t end) {
-    if (direct) {
-      small_tiles<T>(P, at, tiles, begin, end);
-    } else {
-      small_tiles_turned<T>(P, at, tiles, begin, end);
-    }
-  };
-  if (!threads || P.ms * P.nv * P.k < kWorthThreads) return work(0, units);
-  parallel_for(0, units, ceil_div(units, get_num_threads()), work);
+  const Shares by = threads ? shares_of(P, get_num_threads()) : Shares();
+  if (by.down * by.across == 1) return small_alone(P);
+  parallel_for(0, by.down * by.across, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t u = begin; u < end; ++u) small_alone(SharedPart<T>(P, by, u / by.across, u % by.across).of(P));
+  });
 }
 
 // A product of 16-bit floats of which all is packed at once, without blocks. k of at most kSmallDepth beside so small a

@@ -601,6 +601,21 @@ void ternary(TernaryOp op, const PointwiseArgs& args) {
   run(fn, args, 3, t, t, t, op > TernaryOp::clamp ? kGrain / 4 : kGrain);
 }
 
+// Fills `bytes` of memory with copies of a value of `item` bytes, past the caches: twice as fast as through them.
+void fill_past(char* out, int64_t bytes, const char* value, int64_t item) {
+  alignas(kVectorBytes) char pattern[kVectorBytes];
+  for (int64_t i = 0; i < kVectorBytes; ++i) pattern[i] = value[i % item];
+  const Vec<int64_t> v = load(reinterpret_cast<const int64_t*>(pattern));
+  const auto head = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(out) % kVectorBytes);
+  const int64_t vectors = (bytes - head) / kVectorBytes, tail = bytes - head - vectors * kVectorBytes;
+  __builtin_memcpy(out, pattern, static_cast<size_t>(head));
+  __builtin_memcpy(out + bytes - tail, pattern, static_cast<size_t>(tail));
+  parallel_sweep(0, vectors, kGrain, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) stream(reinterpret_cast<int64_t*>(out + head + i * kVectorBytes), v);
+    stream_end();
+  });
+}
+
 void fill_value(const PointwiseArgs& args, Scalar value) {
   PointwiseArgs copied = args;
   int64_t integer = value.is_floating() ? 0 : value.to_int();
@@ -610,6 +625,15 @@ void fill_value(const PointwiseArgs& args, Scalar value) {
     g_tables.convert.to[static_cast<int>(DType::float64)][static_cast<int>(args.out.dtype)](1, &floating, 0, bytes, 8);
   } else {
     g_tables.convert.to[static_cast<int>(DType::int64)][static_cast<int>(args.out.dtype)](1, &integer, 0, bytes, 8);
+  }
+  const auto item = static_cast<int64_t>(itemsize(args.out.dtype));
+  if (args.numel * item >= kStreamBytes) {
+    Plan plan;
+    plan.sides = 1;
+    set_side(plan, 0, args.out);
+    set_geometry(plan, args, 0);
+    if (plan.ndim == 1 && plan.side[0].strides[0] == item)
+      return fill_past(plan.side[0].data, plan.total * item, bytes, item);
   }
   copied.in[0] = {bytes, args.out.dtype, nullptr};
   copy(copied);

@@ -67,7 +67,9 @@ void scan_typed(const DimShape& s, const void* in, void* out) {
   const T* x = static_cast<const T*>(in);
   T* y = static_cast<T*>(out);
   if (s.inner == 1) {
-    parallel_for(0, s.outer, most(1, kGrain / s.n), [&](int64_t b, int64_t e) {
+    // Four rows at a time, while that leaves some for each thread.
+    const int64_t side_by_side = least(4, s.outer / get_num_threads());
+    parallel_for(0, s.outer, most(most(1, side_by_side), kGrain / s.n), [&](int64_t b, int64_t e) {
       scan_all_columns<kProduct>(x + b * s.n, y + b * s.n, s.n, 1, s.n, e - b);
     });
     return;
