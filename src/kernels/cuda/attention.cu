@@ -4,11 +4,14 @@
 // the scores the columns tx, tx+16, ..., of what has the width of a head packs of neighbours.
 
 #include <cstdio>
+#include <cstdlib>
 #include <mutex>
+#include <string_view>
 #include <unordered_map>
 
 #include "kernels/attention.h"
 #include "kernels/cuda/attention_blocks.h"
+#include "kernels/cuda/attention_once.h"
 #include "kernels/cuda/attention_parts.cuh"
 #include "kernels/cuda/attention_wide.h"
 #include "kernels/cuda/fill.h"
@@ -390,42 +393,61 @@ void backward_by_tiles(const AttentionBackward<T>& a) {
   check_launch("attention backward");
 }
 
-// Runs what is faster for the shape, timed on its first call. Short sequences have too little work for blocks.
-template <class T, class Tiles, class Blocks>
-void run_faster(const AttentionShape& s, bool is_backward, Tiles tiles, Blocks blocks) {
+// A way to compute attention: run() is false where it does not take the shape.
+template <class Run>
+struct Way {
+  const char* name;
+  Run run;
+};
+template <class Run>
+Way(const char*, Run) -> Way<Run>;
+
+// TENSORGRAD_CUDA_ATTENTION=tiles, blocks or once: no other way where that takes the shape, for tests and to compare.
+const char* wanted_way() {
+  static const char* const name = std::getenv("TENSORGRAD_CUDA_ATTENTION");
+  return name;
+}
+
+// Runs what is fastest for the shape, timed on its first call. Tiles alone for short sequences, which have too little
+// work for the other ways.
+template <class T, class Tiles, class Blocks, class... Others>
+void run_fastest(const AttentionShape& s, bool is_backward, Tiles tiles, Blocks blocks, Others... others) {
   constexpr int64_t kShort = 128;
-  if (std::max(s.head_size, s.value_size) > kMostTiled) return blocks();
-  if (s.queries < kShort || s.keys < kShort) return tiles();
+  if (std::max(s.head_size, s.value_size) > kMostTiled) return void(blocks.run());
+  if (s.queries < kShort || s.keys < kShort) return void(tiles.run());
   using Key = PlanKey<13>;
   const Key key{{current_device(), sizeof(T), cuda::allow_tf32_matmul(), s.dropout.p > 0, is_backward, s.batch, s.heads,
                  s.queries, s.keys, s.head_size, s.value_size, s.causal,
                  (int64_t{s.mask.data != nullptr} << 1) | int64_t{s.query.head < s.query.row}}};
   static std::mutex mutex;
-  static auto* chosen = new std::unordered_map<Key, bool, PlanKeyHash>;
+  static auto* chosen = new std::unordered_map<Key, int, PlanKeyHash>;
   const auto known = [&] {
     const std::lock_guard lock(mutex);
     const auto it = chosen->find(key);
-    return it == chosen->end() ? -1 : int{it->second};
+    return it == chosen->end() ? -1 : it->second;
   };
   int use = known();
   if (use < 0) {
-    const auto timed = [](auto body) {
+    float best = 2e30f;
+    int number = 0;
+    const auto consider = [&](const auto& way) {
       Trial trial;
-      body();  // chooses the products' algorithms
-      return trial.time(3, [&] {
-        body();
-        return true;
-      });
+      const bool takes = way.run();  // chooses the products' algorithms
+      float ms = takes ? trial.time(3, way.run) : 1e30f;
+      if (takes && trials_are_shown())
+        std::fprintf(stderr, "attention%s by %s: %.1f us\n", is_backward ? " backward" : "", way.name,
+                     static_cast<double>(ms) * 1e3);
+      if (takes && wanted_way() && std::string_view(wanted_way()) == way.name) ms = 0;
+      if (ms < best) best = ms, use = number;
+      ++number;
     };
-    const float by_tiles = timed(tiles), by_blocks = timed(blocks);
-    if (trials_are_shown())
-      std::fprintf(stderr, "attention%s by tiles: %.1f us, by blocks: %.1f us\n", is_backward ? " backward" : "",
-                   static_cast<double>(by_tiles) * 1e3, static_cast<double>(by_blocks) * 1e3);
-    use = by_blocks < by_tiles;
+    consider(tiles), consider(blocks), (consider(others), ...);
     const std::lock_guard lock(mutex);
-    chosen->emplace(key, use == 1);
+    chosen->emplace(key, use);
   }
-  use == 1 ? blocks() : tiles();
+  int number = 0;
+  const auto run_chosen = [&](const auto& way) { number++ == use ? void(way.run()) : void(); };
+  run_chosen(tiles), run_chosen(blocks), (run_chosen(others), ...);
 }
 
 template <class T>
@@ -435,9 +457,9 @@ void forward(const AttentionShape& s, const T* query, const T* key, const T* val
     no_keys_kernel<<<blocks_for(s.batch * s.heads * s.queries, 128), 128, 0, stream()>>>(s, output, log_sum);
     return check_launch("attention");
   }
-  run_faster<T>(
-      s, false, [&] { forward_by_tiles(s, query, key, value, output, log_sum); },
-      [&] { attention_by_blocks(s, query, key, value, output, log_sum); });
+  const auto tiles = [&] { return forward_by_tiles(s, query, key, value, output, log_sum), true; };
+  const auto blocks = [&] { return attention_by_blocks(s, query, key, value, output, log_sum), true; };
+  run_fastest<T>(s, false, Way{"tiles", tiles}, Way{"blocks", blocks});
 }
 
 template <class T>
@@ -451,8 +473,16 @@ void backward(const AttentionShape& s, const T* query, const T* key, const T* va
   if (rows)
     delta_kernel<<<static_cast<unsigned>((rows + 7) / 8), 256, 0, stream()>>>(s, output, grad_output, gs, delta);
   const AttentionBackward<T> a{s, query, key, value, log_sum, grad_output, delta, gs, dq, dk, dv, dqs, dks, dvs};
-  run_faster<T>(
-      s, true, [&] { backward_by_tiles(a); }, [&] { attention_backward_by_blocks(a); });
+  const auto tiles = [&] { return backward_by_tiles(a), true; };
+  const auto blocks = [&] { return attention_backward_by_blocks(a), true; };
+  const auto once = [&] {
+    if constexpr (sizeof(T) == 4) {
+      if (!takes_backward_once(s)) return false;
+      attention_backward_once(a);
+    }
+    return sizeof(T) == 4;
+  };
+  run_fastest<T>(s, true, Way{"tiles", tiles}, Way{"blocks", blocks}, Way{"once", once});
 }
 
 template <class T>

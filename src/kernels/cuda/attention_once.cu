@@ -1,0 +1,353 @@
+// The backward of attention of float32 in five products, where the tiles of attention.cu need seven: a block owns 128
+// keys, walks over the queries and has the gradients of its keys and values in registers. What it adds to a query's
+// gradient goes to scratch, and a second kernel adds up the blocks of keys in order, so that the same bits come out
+// every run. The scratch is no larger than a gradient, or 64 MiB: more heads or keys take several turns.
+//
+// What limits such a kernel is how much shared memory is read for each product, so a thread has 8 x 8 numbers of every
+// result but the queries' gradient. The registers are enough for that because a block's two groups of four warps work
+// on two results side by side: the scores and the gradient of the probabilities, then the gradients of values and keys.
+// One block fills a multiprocessor; the next queries are copied meanwhile.
+
+#include "kernels/cuda/attention_once.h"
+
+namespace tensorgrad::gpu {
+namespace {
+
+constexpr int kWidth = 64, kQueries = 64, kKeys = 128;  // of a tile
+constexpr int kPitch = kWidth + 4, kScorePitch = kKeys + 16;
+constexpr int kGroupRows = kRows / 2;  // of the 16 x 16 threads
+constexpr size_t kBytes = sizeof(float) * (4 * kQueries * kPitch + 2 * kKeys * kPitch + 2 * kQueries * kScorePitch);
+
+// The heads and tiles of keys of one turn. Their parts: (tiles, heads, queries, kWidth).
+struct Turn {
+  int64_t first_head;
+  int heads, first_tile, tiles;
+  float* parts;
+};
+
+__device__ inline float power_of_2(float x) {
+  float y;
+  asm("ex2.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline void copy_16_bytes(float* to, const float* from, bool there) {  // zeros where it is not there
+  asm volatile(
+      "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),
+      "l"(from), "r"(there ? 16 : 0));
+}
+__device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+// Waits for the other threads of the second group.
+__device__ inline void wait_for_group() { asm volatile("bar.sync 1, %0;" ::"n"(kTileThreads / 2) : "memory"); }
+
+// As load_tile, but that the copies are under way until wait_for_copies() where rows are whole packs.
+template <int B>
+__device__ inline void copy_tile(float* tile, const float* source, int64_t row, int64_t first, int64_t rows, int size) {
+  if (row % 4 != 0 || size % 4 != 0 || reinterpret_cast<uintptr_t>(source) % 16 != 0)
+    return load_tile<float, B, kWidth, kPitch>(tile, source, row, first, rows, size);
+#pragma unroll
+  for (int at = 0; at < B * (kWidth / 4); at += kTileThreads) {
+    const int i = at + threadIdx.y * kSide + threadIdx.x, r = i / (kWidth / 4), c = i % (kWidth / 4) * 4;
+    const bool there = first + r < rows && c < size;
+    copy_16_bytes(tile + r * kPitch + c, there ? source + (first + r) * row + c : source, there);
+  }
+}
+
+// Rows y, y + 8, ... and columns x, x + 16, ... of a tile belong to a thread of a group.
+// acc[i][j] += sum over d < depth of a[row i][d] * b[column j][d].
+__device__ inline void rows_by_rows(float (&acc)[8][8], const float* a, const float* b, int depth) {
+  a += threadIdx.y % kGroupRows * kPitch, b += threadIdx.x * kPitch;
+#pragma unroll 2
+  for (int d = 0; d < depth; d += 4) {
+    Pack<float, 4> av[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) av[i] = vector_at<4>(a + i * kGroupRows * kPitch + d);
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const auto bv = vector_at<4>(b + j * kSide * kPitch + d);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) acc[i][j] += av[i].v[e] * bv.v[e];
+      }
+    }
+  }
+}
+
+// Of the gradients of keys and values a thread of a group has the keys key .. key + 7 and two packs of columns, 32
+// apart.
+struct KeyPlace {
+  int key, column;
+  __device__ KeyPlace() {
+    const int t = threadIdx.y % kGroupRows * kSide + threadIdx.x;
+    key = t / 8 * 8, column = t % 8 * 4;
+  }
+  __device__ int at(int j) const { return j / 4 * 32 + column + j % 4; }
+};
+// acc[i][j] += sum over the queries of a[query][key i] * b[query][column j].
+__device__ inline void across_by_rows(float (&acc)[8][8], const float* a, const float* b, const KeyPlace& place) {
+  a += place.key, b += place.column;
+#pragma unroll 4
+  for (int q = 0; q < kQueries; ++q) {
+    float av[8], bv[8];
+#pragma unroll
+    for (int i = 0; i < 8; i += 4) {
+      const auto p = vector_at<4>(a + q * kScorePitch + i), r = vector_at<4>(b + q * kPitch + i * 8);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) av[i + e] = p.v[e], bv[i + e] = r.v[e];
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+#pragma unroll
+      for (int j = 0; j < 8; ++j) acc[i][j] += av[i] * bv[j];
+    }
+  }
+}
+
+// acc[i][j] += sum over the group's half of the keys of a[row i][key] * b[key][4 x + j].
+__device__ inline void rows_by_keys(float (&acc)[8][4], const float* a, const float* b) {
+  const int first = threadIdx.y / kGroupRows * (kKeys / 2);
+  a += threadIdx.y % kGroupRows * kScorePitch + first, b += first * kPitch + threadIdx.x * 4;
+#pragma unroll 2
+  for (int k = 0; k < kKeys / 2; k += 4) {
+    Pack<float, 4> av[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) av[i] = vector_at<4>(a + i * kGroupRows * kScorePitch + k);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const auto bv = vector_at<4>(b + (k + e) * kPitch);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) acc[i][j] += av[i].v[e] * bv.v[j];
+      }
+    }
+  }
+}
+
+// Where a block and a thread of it work.
+struct OncePlace {
+  int64_t b, h, k0;
+  int y;       // the first row of the thread
+  bool first;  // of the two groups
+  __device__ OncePlace(const AttentionShape& s, const Turn& turn) {
+    const int64_t head = turn.first_head + blockIdx.x % turn.heads;
+    b = head / s.heads, h = head % s.heads;
+    k0 = (turn.first_tile + blockIdx.x / turn.heads) * int64_t{kKeys};
+    y = threadIdx.y % kGroupRows;
+    first = threadIdx.y < kGroupRows;
+  }
+};
+
+// tile[row][column] = the probabilities of these scores; stats: the logarithms of the rows' sums.
+__device__ inline void put_probabilities(const AttentionShape& s, const OncePlace& at, int64_t q0,
+                                         const float (&score)[8][8], const float (&stats)[8], float* tile) {
+  constexpr float kLog2E = 1.44269504f;
+  // No test an element where the whole tile takes part.
+  const bool open = !s.mask.data && at.k0 + kKeys <= s.keys && (!s.causal || at.k0 + kKeys <= q0 + 1);
+  tile += at.y * kScorePitch + threadIdx.x;
+  if (open) {
+    const float scale = static_cast<float>(s.scale) * kLog2E;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const float log_sum = stats[i] * kLog2E;
+#pragma unroll
+      for (int j = 0; j < 8; ++j)
+        tile[i * kGroupRows * kScorePitch + j * kSide] = power_of_2(score[i][j] * scale - log_sum);
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int64_t row = q0 + at.y + i * kGroupRows;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const int64_t key = at.k0 + threadIdx.x + j * kSide;
+      tile[i * kGroupRows * kScorePitch + j * kSide] =
+          probability(masked(s, score[i][j], at.b, at.h, row, key), stats[i]);
+    }
+  }
+}
+// tile = the gradients of the scores from the probabilities and their gradients; stats: delta.
+__device__ inline void put_slopes(float scale, const OncePlace& at, const float (&dp)[8][8], const float (&stats)[8],
+                                  const float* probabilities, float* tile) {
+  const int first = at.y * kScorePitch + threadIdx.x;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const int to = first + i * kGroupRows * kScorePitch + j * kSide;
+      tile[to] = probabilities[to] * (dp[i][j] - stats[i]) * scale;
+    }
+  }
+}
+
+// The part of the queries' gradient: each group has that of half of the keys; the second hands its own over through
+// `passed`, and the first adds them up.
+__device__ inline void put_query_part(const OncePlace& at, int64_t q0, int64_t queries, const float* slopes,
+                                      const float* keys, float* passed, float* part) {
+  float dq[8][4] = {};
+  rows_by_keys(dq, slopes, keys);
+  passed += at.y * kScorePitch + threadIdx.x * 4;
+  if (!at.first) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+      *reinterpret_cast<Pack<float, 4>*>(passed + i * kGroupRows * kScorePitch) = {dq[i][0], dq[i][1], dq[i][2],
+                                                                                   dq[i][3]};
+  }
+  __syncthreads();
+  if (!at.first) return;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int64_t row = q0 + at.y + i * kGroupRows;
+    auto sum = vector_at<4>(passed + i * kGroupRows * kScorePitch);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) sum.v[j] += dq[i][j];
+    if (row < queries) *reinterpret_cast<Pack<float, 4>*>(part + row * kWidth + threadIdx.x * 4) = sum;
+  }
+}
+
+__global__ void __launch_bounds__(kTileThreads, 1)
+    backward_once_kernel(const __grid_constant__ AttentionBackward<float> a, const Turn turn) {
+  begin_early();
+  extern __shared__ __align__(16) float memory[];
+  float* tk = memory;
+  float* tv = tk + kKeys * kPitch;
+  float* tq = tv + kKeys * kPitch;  // two stages of queries and their upstream gradients
+  float* tp = tq + 4 * kQueries * kPitch;
+  float* ts = tp + kQueries * kScorePitch;
+  const AttentionShape& s = a.s;
+  const OncePlace at(s, turn);
+  const KeyPlace place;
+  const int size = static_cast<int>(s.head_size), value_size = static_cast<int>(s.value_size);
+  const int depth = ((at.first ? size : value_size) + 3) / 4 * 4;
+  const float *query = head(a.query, s.query, at.b, at.h), *grad = head(a.grad, a.gs, at.b, at.h);
+  const float* const all_stats =
+      (at.first ? a.log_sum : a.delta) + (at.b * s.heads + at.h) * s.queries;  // of the head's rows
+  float* const part = turn.parts + blockIdx.x * s.queries * kWidth;
+  const auto copy_queries = [&](int64_t q0, float* to) {
+    copy_tile<kQueries>(to, query, s.query.row, q0, s.queries, size);
+    copy_tile<kQueries>(to + kQueries * kPitch, grad, a.gs.row, q0, s.queries, value_size);
+  };
+  int64_t q0 = s.causal ? at.k0 / kQueries * kQueries : 0;
+  copy_tile<kKeys>(tk, head(a.key, s.key, at.b, at.h), s.key.row, at.k0, s.keys, size);
+  copy_tile<kKeys>(tv, head(a.value, s.value, at.b, at.h), s.value.row, at.k0, s.keys, value_size);
+  if (q0 < s.queries) copy_queries(q0, tq);
+  float sum[8][8] = {};  // the gradient of values, or keys
+  for (int stage = 0; q0 < s.queries; q0 += kQueries, stage ^= 1) {
+    wait_for_copies();
+    __syncthreads();  // the copies are there, and what was before them has been read
+    float *queries = tq + stage * (2 * kQueries * kPitch), *grads = queries + kQueries * kPitch;
+    if (q0 + kQueries < s.queries) copy_queries(q0 + kQueries, tq + (stage ^ 1) * (2 * kQueries * kPitch));
+    float stats[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int64_t row = q0 + at.y + i * kGroupRows;
+      stats[i] = row < s.queries ? all_stats[row] : at.first ? INFINITY : 0.f;
+    }
+    {
+      float product[8][8] = {};
+      rows_by_rows(product, at.first ? queries : grads, at.first ? tk : tv, depth);
+      if (at.first) put_probabilities(s, at, q0, product, stats, tp);
+      __syncthreads();
+      if (!at.first) {
+        put_slopes(static_cast<float>(s.scale), at, product, stats, tp, ts);
+        wait_for_group();
+      }
+    }
+    across_by_rows(sum, at.first ? tp : ts, at.first ? grads : queries, place);
+    __syncthreads();
+    put_query_part(at, q0, s.queries, ts, tk, tp, part);
+  }
+  wait_for_copies();
+  float* const to = at.first ? head(a.dv, a.dvs, at.b, at.h) : head(a.dk, a.dks, at.b, at.h);
+  const int64_t step = at.first ? a.dvs.row : a.dks.row;
+  const int width = at.first ? value_size : size;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int64_t key = at.k0 + place.key + i;
+    if (key >= s.keys) continue;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      if (place.at(j) < width) to[key * step + place.at(j)] = sum[i][j];
+    }
+  }
+}
+
+// The queries' gradient of a turn's heads: the parts in order, behind those of the turns before. A thread four columns.
+__global__ void __launch_bounds__(kThreads)
+    add_query_parts(const __grid_constant__ AttentionBackward<float> a, const Turn turn) {
+  begin_early();
+  const AttentionShape& s = a.s;
+  const int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x, row = i / (kWidth / 4);
+  const int column = static_cast<int>(i % (kWidth / 4)) * 4, size = static_cast<int>(s.head_size);
+  if (row >= s.queries || column >= size) return;
+  const int64_t head_number = turn.first_head + blockIdx.y;
+  float* const to = head(a.dq, a.dqs, head_number / s.heads, head_number % s.heads) + row * a.dqs.row + column;
+  Pack<float, 4> sum{};
+  if (turn.first_tile) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) sum.v[e] = column + e < size ? to[e] : 0.f;
+  }
+  // Tiles behind a row that sees only keys up to its own left nothing.
+  const int64_t seen = s.causal ? row / kKeys + 1 - turn.first_tile : turn.tiles;
+  const int tiles = static_cast<int>(min(seen, int64_t{turn.tiles}));
+  const float* from = turn.parts + (blockIdx.y * s.queries + row) * kWidth + column;
+#pragma unroll 4
+  for (int tile = 0; tile < tiles; ++tile) {
+    const auto p = vector_at<4>(from + tile * (turn.heads * s.queries * kWidth));
+#pragma unroll
+    for (int e = 0; e < 4; ++e) sum.v[e] += p.v[e];
+  }
+#pragma unroll
+  for (int e = 0; e < 4; ++e) {
+    if (column + e < size) to[e] = sum.v[e];
+  }
+}
+
+size_t shared_bytes_of_device() {
+  static std::atomic<int> known[16] = {};
+  std::atomic<int>& bytes = known[current_device()];
+  if (bytes == 0) {
+    int value = 0;
+    check(cudaDeviceGetAttribute(&value, cudaDevAttrMaxSharedMemoryPerBlockOptin, current_device()), "attention");
+    bytes = value;
+  }
+  return static_cast<size_t>(bytes);
+}
+
+}  // namespace
+
+bool takes_backward_once(const AttentionShape& s) {
+  const int64_t d = std::max(s.head_size, s.value_size);
+  return d > kWidth / 2 && d <= kWidth && s.dropout.p == 0 && s.queries > 0 && s.keys > 0 &&
+         shared_bytes_of_device() >= kBytes;
+}
+
+void attention_backward_once(const AttentionBackward<float>& a) {
+  const AttentionShape& s = a.s;
+  constexpr int64_t kMostParts = int64_t{1} << 24;  // elements: 64 MiB
+  constexpr int64_t kMostHeads = 65535;             // of a grid
+  const int64_t heads = s.batch * s.heads, tiles = (s.keys + kKeys - 1) / kKeys, part = s.queries * kWidth;
+  const int64_t room = std::max(heads * part, kMostParts) / part;  // parts of one turn
+  // All tiles of some heads, or some tiles of one head.
+  const int64_t heads_at_once = std::clamp<int64_t>(room / tiles, 1, std::min(heads, kMostHeads)),
+                tiles_at_once = std::min(tiles, std::max<int64_t>(room, 1));
+  const int64_t turns = (heads + heads_at_once - 1) / heads_at_once, heads_each = (heads + turns - 1) / turns;
+  const Scratch scratch(static_cast<size_t>(heads_each * tiles_at_once * part) * sizeof(float));
+  allow_shared<backward_once_kernel>(kBytes);
+  for (int64_t h = 0; h < heads; h += heads_each) {
+    for (int64_t t = 0; t < tiles; t += tiles_at_once) {
+      const Turn turn{h, static_cast<int>(std::min(heads_each, heads - h)), static_cast<int>(t),
+                      static_cast<int>(std::min(tiles_at_once, tiles - t)), scratch.as<float>()};
+      launch_shared<backward_once_kernel>("attention backward", static_cast<unsigned>(turn.heads * turn.tiles),
+                                          dim3(kSide, kRows), kBytes, a, turn);
+      const int64_t packs = s.queries * (kWidth / 4);
+      launch<add_query_parts>(
+          "attention backward",
+          dim3(static_cast<unsigned>((packs + kThreads - 1) / kThreads), static_cast<unsigned>(turn.heads)), kThreads,
+          a, turn);
+    }
+  }
+}
+
+}  // namespace tensorgrad::gpu

@@ -1,0 +1,93 @@
+"""Every way to compute attention of float32 on a CUDA device, beside float64 on the CPU. Which one a program uses is
+timed; here TENSORGRAD_CUDA_ATTENTION chooses, which a process reads once, so each way has a process of its own. Skipped
+without a device."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import tensorgrad as tg
+
+needs_device = pytest.mark.skipif(not tg.cuda.is_available(), reason=f"no CUDA device: {tg.cuda.unavailable_reason()}")
+
+F = tg.nn.functional
+
+
+def attend(q, k, v, **options):
+    return F.scaled_dot_product_attention(q, k, v, **options)
+
+
+def hidden(q, k, v):
+    i, j = tg.arange(q.size(-2), device=q.device), tg.arange(k.size(-2), device=q.device)
+    return attend(q, k, v, attn_mask=(i.reshape(-1, 1) + j) % 5 < i.reshape(-1, 1) % 4)  # every fourth row sees nothing
+
+
+def biased(q, k, v):
+    i, j = tg.arange(q.size(-2), device=q.device), tg.arange(k.size(-2), device=q.device)
+    return attend(q, k, v, attn_mask=((i.reshape(-1, 1) - j) % 7).to(q.dtype))
+
+
+def causal(q, k, v):
+    return attend(q, k, v, is_causal=True)
+
+
+def packed(q, k, v, f=attend):
+    """Heads inside of rows: (batch, rows, heads, size)."""
+    return f(*(t.transpose(1, 2) for t in (q, k, v))).transpose(1, 2)
+
+
+# Sizes around a tile's: 64 queries, 128 keys, heads of 33 to 64; more heads than one turn has room for.
+CASES = {
+    "whole tiles": (attend, [(2, 3, 256, 64)] * 3),
+    "one tile": (attend, [(1, 1, 128, 64)] * 3),
+    "odd sizes": (attend, [(2, 3, 150, 40), (2, 3, 171, 40), (2, 3, 171, 37)]),
+    "a wider value": (attend, [(1, 2, 193, 20), (1, 2, 130, 20), (1, 2, 130, 60)]),
+    "a narrow value": (attend, [(1, 2, 128, 61), (1, 2, 257, 61), (1, 2, 257, 3)]),
+    "causal": (causal, [(2, 2, 385, 64)] * 3),
+    "causal, more keys": (causal, [(2, 1, 190, 64), (2, 1, 700, 64), (2, 1, 700, 48)]),
+    "causal, more queries": (causal, [(1, 2, 700, 64), (1, 2, 190, 64), (1, 2, 190, 64)]),
+    "packed heads": (packed, [(2, 150, 3, 64), (2, 131, 3, 64), (2, 131, 3, 64)]),
+    "packed heads, causal": (lambda *t: packed(*t, causal), [(3, 330, 2, 64)] * 3),
+    "hidden rows": (hidden, [(2, 2, 140, 64)] * 3),
+    "a bias": (biased, [(2, 2, 140, 64), (2, 2, 177, 64), (2, 2, 177, 64)]),
+    "shared keys": (lambda *t: attend(*t, enable_gqa=True), [(2, 4, 150, 64), (2, 2, 130, 64), (2, 2, 130, 64)]),
+    "several turns of heads": (attend, [(1, 9, 2100, 64), (1, 9, 1900, 64), (1, 9, 1900, 64)]),
+    "several turns of keys": (causal, [(1, 1, 6000, 64)] * 3),
+    "several turns of heads, causal": (causal, [(2, 9, 1500, 64)] * 3),
+}
+
+
+def differences(f, shapes):
+    """The largest difference of the output and each gradient, of the largest number."""
+    tg.manual_seed(len(shapes[0]) + shapes[0][-2])
+    given = [tg.randn(*shape) for shape in shapes]
+    on_cpu = [t.double().requires_grad_() for t in given]
+    on_cuda = [t.to("cuda").requires_grad_() for t in given]
+    expected, ours = f(*on_cpu), f(*on_cuda)
+    up = tg.randn(*expected.shape)
+    wanted = [expected, *tg.autograd.grad(expected, on_cpu, up.double())]
+    found = [ours, *tg.autograd.grad(ours, on_cuda, up.to("cuda"))]
+    again = [ours, *tg.autograd.grad(f(*on_cuda), on_cuda, up.to("cuda"))]
+    same = all((a == b).all().item() for a, b in zip(found[1:], again[1:], strict=True))
+    pairs = zip(found, wanted, strict=True)
+    return same, [((a.cpu().double() - e).abs().max() / e.abs().max()).item() for a, e in pairs]
+
+
+@needs_device
+@pytest.mark.parametrize("way", ["tiles", "blocks", "once"])
+def test_way(way):
+    environment = {**os.environ, "TENSORGRAD_CUDA_ATTENTION": way, "TENSORGRAD_CUDA_TRIALS": "1"}
+    done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert len(done.stdout.splitlines()) == len(CASES), done.stdout
+    for line in done.stdout.splitlines():
+        assert line.endswith("agrees"), line
+    assert f"attention backward by {way}: " in done.stderr
+
+
+if __name__ == "__main__":
+    for name, case in CASES.items():
+        same_bits, off = differences(*case)
+        good = same_bits and max(off) < 2e-5
+        print(name, "same bits" if same_bits else "other bits", off, "agrees" if good else "differs")
