@@ -415,6 +415,29 @@ TEST_CASE("bfloat16 through the AVX-512 BF16 instruction and through float32") {
   }
 }
 
+TEST_CASE("bfloat16 rows of a few elements times a few columns") {
+  GemmKernels table;
+  tensorgrad::cpu::fill_cpu(table);
+  for (int64_t k = 1; k <= 66; k += k < 18 || k >= 63 ? 1 : 5) {
+    for (const int64_t few : {1, 2, 3, 4, 5}) {
+      for (const bool turned : {false, true}) {
+        Case t{pick(14, 100), few, k, pick(1, 3)};
+        if (turned) std::swap(t.m, t.n);
+        const int64_t gap = pick(0, 1) * pick(1, 9);
+        const Layout rows{k + gap, 1, 100 * (k + gap), pick(0, 31)};
+        Layouts at(t);
+        (turned ? at.b : at.a) = turned ? Layout{1, rows.row, rows.size, rows.begin} : rows;
+        (turned ? at.a : at.b) =
+            pick(0, 1) == 0 ? Layout{1, turned ? few : k, few * k} : Layout{turned ? k : few, 1, few * k};
+        at.c = turned ? Layout{1, few, t.m * t.n, pick(0, 31)} : Layout{few, 1, t.m * t.n, pick(0, 31)};
+        t.bias_n = !turned && pick(0, 1) == 0, t.bias_m = turned && pick(0, 1) == 0;
+        t.activation = pick(0, 1) == 0 ? GemmActivation::none : GemmActivation::relu;
+        check_case(table, kBf16, t, at);
+      }
+    }
+  }
+}
+
 TEST_CASE("tiles of bfloat16 results are rounded where they are stored") {
   GemmKernels table;
   tensorgrad::cpu::fill_cpu(table);

@@ -312,6 +312,7 @@ inline constexpr int64_t kDepthBytes = kVectorBytes == 64 ? 4096 : 2048;  // of 
 inline constexpr int64_t kSharedBytes = 4 << 20;                          // packed v that all threads read
 inline constexpr int64_t kPrivateBytes = 256 << 10;  // packed v of one thread: stays in its L2 cache
 
+inline constexpr int64_t kNearV = 16 << 10;  // of which the first cache keeps all
 // How shared_v cuts a result into tasks: blocks of rows of s, all of one size but for a row, and where those are too
 // few for the threads, groups of v's panels (s is packed again for each of them). Each thread gets four tasks or more
 // and all of them the same number: a thread that ends early waits for the others.
@@ -410,7 +411,10 @@ void shared_v(const Product<T, Format>& P) {
             if (s != nullptr) pack_s(P, s, i0, tiles, k0 + q, kn);
             const bool first = q == 0 && (k0 == 0 || buffer != nullptr), last = k0 + q + kn == P.k;
             const T* const v = panels + places<Format>(q) * panel_count * NR + j * places<Format>(kn);
-            Block<T> block{i0, j0 + j, width, k0 + q, kn, s, v, buffer, ld, first, last, in_place, Ahead()};
+            // A short k: v stays in the first cache, and C is written along its rows.
+            const bool rows_outside =
+                in_place || places<Format>(kn) * width <= kNearV / static_cast<int64_t>(sizeof(T));
+            Block<T> block{i0, j0 + j, width, k0 + q, kn, s, v, buffer, ld, first, last, rows_outside, Ahead()};
             if (s != nullptr) block.ahead = ahead_of(i0, rows, q + kn, u, begin, end);
             run_block(P, block, tiles);
           }

@@ -51,27 +51,30 @@ TENSORGRAD_INLINE bool store_registers(const Vec<T> (&acc)[H][NV], const Store<T
   constexpr int L = kLanes<T>;
   if (o.alpha != T(1) || o.bias_s != nullptr || o.activation > GemmActivation::relu || o.before != nullptr)
     return false;
-  const bool whole = o.cols == NV * L;
+  // Values, not members: a store might change those.
+  T* const c = o.c;
+  const int64_t ldc = o.ldc, cols = o.cols;
+  const bool whole = cols == NV * L;
   if (o.beta == T(1) && whole && o.bias_v == nullptr && o.activation == GemmActivation::none) {
     // All loads before all stores: rows a multiple of 4096 bytes apart look alike to a load behind a store.
     Vec<T> sum[H][NV];
 #pragma GCC unroll 16
     for (int i = 0; i < H; ++i) {
 #pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) sum[i][j] = load(o.c + i * o.ldc + j * L) + acc[i][j];
+      for (int j = 0; j < NV; ++j) sum[i][j] = load(c + i * ldc + j * L) + acc[i][j];
     }
 #pragma GCC unroll 16
     for (int i = 0; i < H; ++i) {
 #pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) store(o.c + i * o.ldc + j * L, sum[i][j]);
+      for (int j = 0; j < NV; ++j) store(c + i * ldc + j * L, sum[i][j]);
     }
     return true;
   }
-  if (o.beta != T(0) || (!whole && (kVectorBytes < 64 || o.cols <= (NV - 1) * L))) return false;
+  if (o.beta != T(0) || (!whole && (kVectorBytes < 64 || cols <= (NV - 1) * L))) return false;
   // max(floor, x) with an x of NaN is x.
   const Vec<T> floor(o.activation == GemmActivation::relu ? T(0) : -__builtin_inff());
   Vec<T> bias[NV];
-  const int64_t last = o.cols - (NV - 1) * L;
+  const int64_t last = cols - (NV - 1) * L;
 #pragma GCC unroll 4
   for (int j = 0; j < NV; ++j) {
     bias[j] = o.bias_v == nullptr ? Vec<T>(T(0)) : j < NV - 1 ? load(o.bias_v + j * L) : load_n(o.bias_v + j * L, last);
@@ -82,9 +85,9 @@ TENSORGRAD_INLINE bool store_registers(const Vec<T> (&acc)[H][NV], const Store<T
     for (int j = 0; j < NV; ++j) {
       const Vec<T> x = max(floor, acc[i][j] + bias[j]);
       if (j < NV - 1 || kVectorBytes < 64) {
-        store(o.c + i * o.ldc + j * L, x);
+        store(c + i * ldc + j * L, x);
       } else {
-        store_n(o.c + i * o.ldc + j * L, last, x);
+        store_n(c + i * ldc + j * L, last, x);
       }
     }
   }
@@ -129,34 +132,56 @@ TENSORGRAD_INLINE void store_tile(const Vec<T> (&acc)[H][NV], const Store<T>& o)
 }
 
 #if defined(__AVX512BF16__)
-// As store_registers for results that are bfloat16.
+// As store_registers for results that are bfloat16: `put(row, x)` gives the rows their end.
+template <int H, int NV, class End>
+TENSORGRAD_INLINE void store_half_rows(const Vec<float> (&acc)[H][NV], uint16_t* to, int64_t ldc, int64_t cols,
+                                       End end) {
+  constexpr int L = kLanes<float>;
+  const auto rows = [&](auto put) __attribute__((always_inline)) {
+#pragma GCC unroll 16
+    for (int i = 0; i < H; ++i) {
+      Vec<float> x[NV];
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) x[j] = end(acc[i][j], j);
+      put(to + i * ldc, x);
+    }
+  };
+  if constexpr (NV == 2) {  // one store for both
+    const auto both = [](const Vec<float>(&x)[NV]) __attribute__((always_inline)) {
+      return (__m512i)_mm512_cvtne2ps_pbh((__m512)x[1].v, (__m512)x[0].v);
+    };
+    if (cols == 2 * L) {
+      rows([&](uint16_t * at, const Vec<float>(&x)[NV])
+               __attribute__((always_inline)) { _mm512_storeu_si512(at, both(x)); });
+    } else {
+      const auto lanes = static_cast<__mmask32>(_bzhi_u32(0xffffffffu, static_cast<unsigned>(cols)));
+      rows([&](uint16_t * at, const Vec<float>(&x)[NV])
+               __attribute__((always_inline)) { _mm512_mask_storeu_epi16(at, lanes, both(x)); });
+    }
+  } else {
+    rows([&](uint16_t * at, const Vec<float>(&x)[NV])
+             __attribute__((always_inline)) { Bf16Format::template write_n<float>(at, cols, x[0]); });
+  }
+}
+
 template <int H, int NV>
 TENSORGRAD_INLINE void store_half(const Vec<float> (&acc)[H][NV], const Store<float>& o) {
   constexpr int L = kLanes<float>;
+  uint16_t* const to = o.half;
+  const int64_t ldc = o.ldc, cols = o.cols;
+  if (o.half_bias == nullptr && o.activation == GemmActivation::none) {
+    return store_half_rows(
+        acc, to, ldc, cols, [](Vec<float> x, int) __attribute__((always_inline)) { return x; });
+  }
   const Vec<float> floor(o.activation == GemmActivation::relu ? 0.0f : -__builtin_inff());
-  const int64_t last = o.cols - (NV - 1) * L;
   Vec<float> bias[NV];
 #pragma GCC unroll 4
   for (int j = 0; j < NV; ++j) {
-    bias[j] = o.half_bias == nullptr ? Vec<float>(0.0f) : load_bf16_n(o.half_bias + j * L, j < NV - 1 ? L : last);
+    bias[j] = o.half_bias == nullptr ? Vec<float>(0.0f)
+                                     : load_bf16_n(o.half_bias + j * L, j < NV - 1 ? L : cols - (NV - 1) * L);
   }
-#pragma GCC unroll 16
-  for (int i = 0; i < H; ++i) {
-    uint16_t* const to = o.half + i * o.ldc;
-    const Vec<float> x = max(floor, acc[i][0] + bias[0]);
-    if constexpr (NV == 2) {  // one store for both
-      const Vec<float> y = max(floor, acc[i][1] + bias[1]);
-      const auto lanes = static_cast<__mmask32>(_bzhi_u32(0xffffffffu, static_cast<unsigned>(o.cols)));
-      const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)y.v, (__m512)x.v);
-      if (o.cols == 2 * L) {
-        _mm512_storeu_si512(to, both);
-      } else {
-        _mm512_mask_storeu_epi16(to, lanes, both);
-      }
-    } else {
-      Bf16Format::template write_n<float>(to, last, x);
-    }
-  }
+  store_half_rows(
+      acc, to, ldc, cols, [&](Vec<float> x, int j) __attribute__((always_inline)) { return max(floor, x + bias[j]); });
 }
 #endif
 

@@ -3,6 +3,7 @@
 // Products with few columns on the vector side: matrix times vector, dot products. All of them read the large operand
 // once and in place; memory is the limit.
 
+#include "kernels/cpu/gemm/short_pairs.h"
 #include "kernels/cpu/gemm/small.h"
 
 namespace tensorgrad::cpu::TENSORGRAD_ISA::gemm {
@@ -353,6 +354,11 @@ TENSORGRAD_INLINE void pick_columns(const Product<T, Format>& P, const Product<T
 // Takes the problem if one of the forms above fits it.
 template <class T, class Format>
 bool vector_product(const Product<T, Format>& P, const Product<T, Format>& turned) {
+#if defined(__AVX512BF16__)
+  if constexpr (kPairs<Format>) {
+    if (short_pairs(P) || short_pairs(turned)) return true;
+  }
+#endif
   for (const Product<T, Format>* const q : {&P, &turned}) {
     // Sums of less than a vector are for one column alone; more of them are better off as a tile.
     if (q->s_k != 1 || q->nv > kFew || (q->k < kLanes<T> && q->nv > 1)) continue;
