@@ -171,9 +171,12 @@ TEST_CASE("attention against the definition") {
                                 {2, 3, 1, 300, 64, 64},
                                 {1, 2, 4, 77, 33, 20},
                                 {1, 1, 6, 520, 5, 130},
+                                {1, 2, 2, 129, 40, 150},
+                                {2, 1, 3, 257, 17, 48},
                                 // their keys in parts
                                 {1, 2, 1, 1500, 16, 20},
                                 {1, 1, 5, 2100, 20, 64},
+                                {1, 2, 3, 1100, 100, 7},
                                 // key tiles in groups; heads too large for tiles of 128 keys
                                 {1, 1, 200, 400, 16, 20},
                                 {1, 1, 390, 270, 16, 5},

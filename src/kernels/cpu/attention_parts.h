@@ -15,6 +15,18 @@ void attention_backward(const AttentionShape& s, const T* query, const T* key, c
                         const HeadStrides& dq, T* grad_key, const HeadStrides& dk, T* grad_value,
                         const HeadStrides& dv);
 
+// The same two for few queries beside many keys. See attention_few.cpp.
+inline bool few_queries_pay(const AttentionShape& s, bool backward) {
+  const bool four = s.queries == 4 && !backward && s.head_size % 64 == 0 && s.value_size % 64 == 0;
+  return (s.queries <= 3 || four) && s.keys >= 64;
+}
+template <class T>
+void few_forward(const AttentionShape& s, const T* query, const T* key, const T* value, T* output, T* row_stats);
+template <class T>
+void few_backward(const AttentionShape& s, const T* query, const T* key, const T* value, const T* output,
+                  const T* row_stats, const T* grad_output, const HeadStrides& up, T* grad_query, const HeadStrides& dq,
+                  T* grad_key, const HeadStrides& dk, T* grad_value, const HeadStrides& dv);
+
 namespace attention_detail {
 
 template <class T>

@@ -295,6 +295,10 @@ void attention_backward(const AttentionShape& s, const T* query, const T* key, c
     zero_rows(s, s.keys, s.value_size, grad_value, dv);
     return;
   }
+  if (few_queries_pay(s, true)) {
+    return few_backward(s, query, key, value, output, row_stats, grad_output, up, grad_query, dq, grad_key, dk,
+                        grad_value, dv);
+  }
   const Plan<T> p(s);
   const int64_t of_head = s.queries * p.size;  // of a group's sums
   T* sums = nullptr;
