@@ -45,6 +45,8 @@ struct ConvFunctions {
                    T* grad_weight, T* grad_bias);
   // Whether the shape is computed with channels_last set, without a copy of its arrays. Null: never.
   bool (*takes_channels_last)(const ConvShape& shape) = nullptr;
+  // And the gradients of such a shape: where not, `backward` is called without it. Null: as the forward.
+  bool (*backward_takes_channels_last)(const ConvShape& shape) = nullptr;
 };
 
 // Convolutions of float16 or bfloat16 (`type`) that multiply 16-bit numbers and add in float32. Both return false for

@@ -58,6 +58,15 @@ ConvGeometry in_order(ConvGeometry q) {
   return q;
 }
 
+// The order in which the gradients are computed: the forward's, unless the kernels prefer planes there.
+ConvGeometry backward_order(const ConvGeometry& q, const Tensor& x) {
+  if (!q.shape.channels_last || is_half(x.dtype())) return q;
+  const auto& conv = kernels(x.device()).conv;
+  const auto takes =
+      x.dtype() == DType::float32 ? conv.f32.backward_takes_channels_last : conv.f64.backward_takes_channels_last;
+  return takes && !takes(q.shape) ? in_order(q) : q;
+}
+
 // Writes `out`. All arguments are dense (input and out `ordered`) and of out's dtype.
 void run_forward(const ConvGeometry& q, const Tensor& input, const Tensor& given_weight, const Tensor& bias,
                  Tensor& out) {
@@ -140,11 +149,12 @@ Tensor convolve(const ConvGeometry& q, const Tensor& input, const Tensor& weight
   if (should_record(input, weight, bias)) {
     record("Convolution", out, inputs(input, weight, bias),
            [q, x = Saved(input), w = Saved(weight)](const Tensor& grad, const Context& c) -> Grads<3> {
-             const Tensor g = ordered(q, grad);
              if (!grad_mode()) {
-               return fused_backward(q, g, c.needs(1) ? x(c) : Tensor(), c.needs(0) ? w(c) : Tensor(), c.needs(0),
-                                     c.needs(1), c.needs(2));
+               const ConvGeometry b = backward_order(q, grad);
+               return fused_backward(b, ordered(b, grad), c.needs(1) ? ordered(b, x(c)) : Tensor(),
+                                     c.needs(0) ? w(c) : Tensor(), c.needs(0), c.needs(1), c.needs(2));
              }
+             const Tensor g = ordered(q, grad);
              return {c.needs(0) ? input_gradient(q, g, w(c)) : Tensor(),
                      c.needs(1) ? weight_gradient(q, g, x(c)) : Tensor(), c.needs(2) ? channel_sum(q, g) : Tensor()};
            });

@@ -207,6 +207,14 @@ TEST_CASE("convolution of the shapes that take a special path") {
       {0, 3, 8, 8, 4, 3, 1, 1, 1, 1},
       {2, 0, 8, 8, 4, 3, 1, 1, 1, 1},
       {2, 3, 0, 8, 4, 3, 1, 2, 1, 1},
+      // few channels, a kernel row at a time: with and without padding, sums of several runs, tiles of few pixels
+      {2, 3, 37, 29, 40, 7, 2, 3, 1, 1},
+      {2, 3, 64, 48, 70, 16, 16, 0, 1, 1},
+      {1, 5, 40, 44, 64, 11, 4, 2, 1, 1},
+      {3, 1, 12, 12, 128, 4, 4, 0, 1, 1},
+      {1, 14, 21, 23, 48, 9, 3, 4, 1, 1},
+      {2, 6, 17, 19, 96, 5, 1, 2, 1, 2},
+      {1, 4, 50, 50, 64, 16, 20, 0, 1, 1},
       // as one product over the images
       {5, 20, 8, 8, 512, 3, 2, 1, 1, 1},
       {3, 64, 7, 5, 520, 1, 1, 0, 1, 1},
@@ -321,6 +329,41 @@ TEST_CASE("convolution over depth alone and over width alone of a volume") {
       finish(s, 0, 0, 0);
       check<float>(kernels, s, seed);
       check<double>(kernels, s, seed++);
+    }
+  }
+}
+
+TEST_CASE("convolution of volumes as flat images") {
+  struct Row {
+    int64_t n, c, d, h, w, k, depth, kernel, stride, pad, pad_depth, dilation, groups;
+  };
+  const Row rows[] = {
+      {2, 16, 5, 9, 13, 24, 3, 3, 1, 1, 1, 1, 1},
+      {1, 40, 4, 6, 5, 17, 3, 3, 2, 1, 1, 1, 1},
+      {2, 12, 7, 8, 7, 20, 2, 4, 2, 1, 0, 1, 1},
+      {1, 6, 9, 8, 8, 40, 3, 3, 1, 2, 2, 2, 2},
+      {3, 18, 2, 5, 5, 34, 1, 3, 3, 0, 0, 1, 1},
+      {1, 20, 6, 7, 7, 20, 2, 3, 3, 1, 0, 1, 1},  // depths that nothing meets
+      {1, 20, 1, 12, 12, 20, 3, 3, 1, 1, 1, 1, 1},
+      {1, 64, 5, 40, 40, 8, 3, 3, 1, 1, 1, 1, 1},  // more images than are taken at a time
+  };
+  for (Level level : levels()) {
+    CAPTURE(tensorgrad::cpu::level_name(level));
+    ConvKernels kernels;
+    tensorgrad::cpu::fill_cpu(kernels, level);
+    unsigned seed = 1;
+    for (const Row& r : rows) {
+      ConvShape s;
+      s.batch = r.n, s.in_channels = r.c, s.out_channels = r.k, s.groups = r.groups;
+      s.in_depth = r.d, s.in_height = r.h, s.in_width = r.w;
+      s.kernel_depth = r.depth, s.kernel_height = s.kernel_width = r.kernel;
+      s.stride_depth = s.stride_height = s.stride_width = r.stride;
+      s.pad_depth = r.pad_depth, s.pad_height = s.pad_width = r.pad;
+      s.dilation_depth = s.dilation_height = s.dilation_width = r.dilation;
+      finish(s, 0, 0, 0);
+      check<float>(kernels, s, seed);
+      if (r.h < 40) check<double>(kernels, s, seed);
+      ++seed;
     }
   }
 }

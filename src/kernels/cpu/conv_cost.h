@@ -19,6 +19,8 @@ struct Work {
   int64_t reach;       // and how many more rows of positions it holds
   int64_t phases;      // and how many residue classes of the source
   int64_t classes;     // of the result, each with its own kernel positions
+  int64_t row_taps;    // kernel positions of a row that lie side by side, 0 where they do not
+  double row_pairs;    // as `pairs`, with the columns over the padding
 
   double products() const { return images * groups * static_cast<double>(source_channels * result_channels); }
   double weight_bytes(std::size_t size) const {
@@ -26,13 +28,18 @@ struct Work {
   }
 };
 
-inline double met_pairs(const ConvShape& s) {
-  int64_t rows = 0, cols = 0;
+inline int64_t met_rows(const ConvShape& s) {
+  int64_t rows = 0;
   for (int64_t r = 0; r < s.kernel_height; ++r) {
     const TapRange met =
         pixels_inside(s.out_height, s.stride_height, r * s.dilation_height - s.pad_height, s.in_height);
     rows += met.last - met.first;
   }
+  return rows;
+}
+inline double met_pairs(const ConvShape& s) {
+  const int64_t rows = met_rows(s);
+  int64_t cols = 0;
   for (int64_t q = 0; q < s.kernel_width; ++q) {
     const TapRange met = pixels_inside(s.out_width, s.stride_width, q * s.dilation_width - s.pad_width, s.in_width);
     cols += met.last - met.first;
@@ -51,7 +58,9 @@ inline int64_t forward_row(const ConvShape& s) {
 }
 
 // To copy them, however short.
-inline double strip_cycles(double rows, int64_t row) { return rows * (8 + 0.3 * static_cast<double>(row)); }
+inline double strip_cycles(double rows, int64_t row, bool value_by_value = false) {
+  return rows * (8 + (value_by_value ? 1.2 : 0.3) * static_cast<double>(row));
+}
 
 inline Work forward_work(const ConvShape& s) {
   return {.images = static_cast<double>(s.batch),
@@ -67,7 +76,9 @@ inline Work forward_work(const ConvShape& s) {
           .flat_cols = forward_row(s),
           .reach = (s.kernel_height - 1) * s.dilation_height / s.stride_height,
           .phases = least(s.stride_height, s.kernel_height) * least(s.stride_width, s.kernel_width),
-          .classes = 1};
+          .classes = 1,
+          .row_taps = s.dilation_width == 1 ? s.kernel_width : 0,
+          .row_pairs = static_cast<double>(met_rows(s)) * static_cast<double>(s.out_width * s.kernel_width)};
 }
 inline Work grad_input_work(const ConvShape& s) {
   const int64_t rows = ceil_div(s.in_height, s.stride_height), cols = ceil_div(s.in_width, s.stride_width);
@@ -86,7 +97,10 @@ inline Work grad_input_work(const ConvShape& s) {
       .flat_cols = strip_row(cols, reach_width, ceil_div(reach_width * s.stride_width - s.pad_width, s.stride_width)),
       .reach = (s.kernel_height - 1) * s.dilation_height / s.stride_height,
       .phases = 1,
-      .classes = s.stride_height * s.stride_width};
+      .classes = s.stride_height * s.stride_width,
+      .row_taps = s.dilation_width == 1 ? s.kernel_width / s.stride_width : 0,
+      .row_pairs = static_cast<double>(met_rows(s)) * static_cast<double>(cols * s.kernel_width),
+  };
 }
 
 // Direct: whole registers of the flat rows of a strip; one register alone waits for its
@@ -105,16 +119,28 @@ double direct_cycles(const Work& w) {
   const double result_rows = w.images * w.groups * static_cast<double>(w.result_channels * w.rows * w.classes);
   return (registers == 1  ? 1.4
           : w.classes > 1 ? 1.15
+          : w.phases > 1  ? 1.12
                           : 1.05) *
              w.products() * static_cast<double>(w.taps * registers) / 2 +
          (weights > 512 * 1024 ? w.images * static_cast<double>(items) * weights / 8 : 0) +
-         strip_cycles(strip_rows, w.flat_cols) + (w.flat_cols > w.cols || w.classes > 1 ? 8 : 3) * result_rows;
+         strip_cycles(strip_rows, w.flat_cols, w.phases > 4) +
+         (w.flat_cols > w.cols || w.classes > 1 ? 8 : 3) * result_rows;
 }
 // Channels in the lanes (conv_pixels.cpp): no position is wasted, but lanes of channels are; both arrays are transposed
-// and the weights packed.
+// and the weights packed. Planes of few channels stay what they are; every run of kernel columns takes some cycles to
+// begin.
 template <class T>
 double pixel_cycles(const Work& w) {
   const int64_t registers = ceil_div(w.result_channels, kLanes<T>);
+  if (w.source_channels < 16 && w.row_taps >= least(3, w.source_channels)) {
+    const double sources = w.images * w.groups * static_cast<double>(w.source_channels);
+    const double tile = registers == 1 ? 4 : registers == 2 ? 8 : 12;  // cycles of a kernel position
+    return (registers == 2 ? 1.12 : 1.05) * (1 + 4 / (tile * static_cast<double>(w.row_taps))) * sources * w.row_pairs *
+               static_cast<double>(registers) / 2 +
+           0.2 * sources * w.source_plane +
+           5.6 / kLanes<T> * w.images * w.groups * w.result_plane * static_cast<double>(registers * kLanes<T>) +
+           0.8 * w.weight_bytes(1);
+  }
   const double source =
       w.images * w.groups * w.source_plane * static_cast<double>(round_up(w.source_channels, kLanes<T>));
   const double result = w.images * w.groups * w.result_plane * static_cast<double>(registers * kLanes<T>);
@@ -126,6 +152,13 @@ inline bool winograd_fits(const ConvShape& s) {
   return s.kernel_height == 3 && s.kernel_width == 3 && s.stride_height == 1 && s.stride_width == 1 &&
          s.dilation_height == 1 && s.dilation_width == 1 && s.groups == 1 && s.kernel_depth == 1 && s.out_depth == 1 &&
          s.in_depth == 1;
+}
+
+// To copy a volume's planes to flat images and back.
+inline double copy_cycles(const Work& w) {
+  return 0.3 * w.images * w.groups *
+         (w.source_plane * static_cast<double>(w.source_channels) +
+          w.result_plane * static_cast<double>(w.result_channels));
 }
 
 // `results` result channels of `height` x `width` pixels from `channels` channels: products, transforms, the filter's.

@@ -78,6 +78,14 @@ inline int64_t item_grain(double products) {
   return products > kEnough ? 1 : static_cast<int64_t>(kEnough / (products + 1)) + 1;
 }
 
+// out[i] += part[i]
+template <class T>
+void add_values(const T* part, int64_t count, T* out) {
+  parallel_for(0, count, 1 << 15, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) out[i] += part[i];
+  });
+}
+
 // out[i] = sum over splits of parts[split * count + i], in order. One split: it is in place already.
 template <class T>
 void sum_splits(const T* parts, int64_t splits, int64_t count, T* out) {

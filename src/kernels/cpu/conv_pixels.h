@@ -11,6 +11,8 @@ namespace tensorgrad::cpu::TENSORGRAD_ISA {
 template <class T>
 bool pixels_fit(const ConvShape& shape);
 template <class T>
+bool pixels_fit_gradient(const ConvShape& shape);
+template <class T>
 void pixels_forward(const ConvShape& shape, const T* input, const T* weight, const T* bias, bool relu, T* output);
 template <class T>
 void pixels_grad_input(const ConvShape& shape, const T* grad_output, const T* weight, T* grad_input);
@@ -27,21 +29,27 @@ inline PixelOrder pixel_order(int64_t channels, int64_t plane, bool channels_las
   return {channels * plane, plane, 1};
 }
 
-// Some rows of an image's channels, channels last, with the padding written out: what a work item reads.
+// Some rows of an image's channels, channels last, with the padding written out: what a work item reads. `as_planes`: a
+// plane for each channel instead.
 struct PixelStrip {
   PixelOrder from;
   int64_t source_height, source_width, channels;
   int64_t base_width;  // source column of strip column 0
   int64_t rows = 0, cols = 0;
   int64_t pixel = 0;  // values between pixels
+  bool as_planes = false;
 
+  // Values between channels.
+  int64_t channel() const { return as_planes ? rows * cols : 1; }
+
+  void set_planes() { as_planes = true, pixel = 1; }
   template <class T>
   void set_pixel() {
     constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
     pixel = from.last() ? channels : round_up(channels, kLanes<T>);
     if (pixel % (8 * line) == 0) pixel += line;  // pixels a power of two apart would share a few cache sets
   }
-  int64_t size() const { return rows * cols * pixel; }
+  int64_t size() const { return rows * cols * (as_planes ? channels : pixel); }
 
   // image: the source's first channel; first_row: source row of strip row 0.
   template <class T>
@@ -51,6 +59,20 @@ struct PixelStrip {
     const int64_t left = least(cols, greatest(0, -base_width));
     const int64_t right = greatest(left, least(cols, source_width - base_width));
     if (bottom == top || right == left) return zero(to, size());
+    if (as_planes) {
+      for (int64_t c = 0; c < channels; ++c, to += rows * cols) {
+        zero(to, top * cols);
+        for (int64_t r = top; r < bottom; ++r) {
+          T* const row = to + r * cols;
+          for (int64_t x = 0; x < left; ++x) row[x] = T(0);
+          copy_values(row + left, image + c * from.channel + (first_row + r) * source_width + base_width + left,
+                      right - left);
+          for (int64_t x = right; x < cols; ++x) row[x] = T(0);
+        }
+        zero(to + bottom * cols, (rows - bottom) * cols);
+      }
+      return;
+    }
     zero(to, top * cols * pixel);
     zero(to + bottom * cols * pixel, (rows - bottom) * cols * pixel);
     for (int64_t r = top; r < bottom && right - left < cols; ++r) {

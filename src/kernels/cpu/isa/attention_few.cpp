@@ -347,8 +347,8 @@ void few_gradients(const AttentionShape& s, const FewTask<T>& task, int64_t firs
     }
     outer_rows(scores, kRowChunk, s.queries, task.up, value_size, keys, s.value_size,
                task.grad_value + j * task.grad_value_row, task.grad_value_row);
-    outer_rows(slopes, kRowChunk, s.queries, task.query, size, keys, s.head_size,
-               task.grad_key + j * task.grad_key_row, task.grad_key_row);
+    outer_rows(slopes, kRowChunk, s.queries, task.query, size, keys, s.head_size, task.grad_key + j * task.grad_key_row,
+               task.grad_key_row);
   }
 }
 
@@ -404,10 +404,10 @@ void few_backward(const AttentionShape& s, const T* query, const T* key, const T
   }
 }
 
-#define FEW(T)                                                                                                   \
-  template void few_forward<T>(const AttentionShape&, const T*, const T*, const T*, T*, T*);                     \
-  template void few_backward<T>(const AttentionShape&, const T*, const T*, const T*, const T*, const T*,         \
-                                const T*, const HeadStrides&, T*, const HeadStrides&, T*, const HeadStrides&, T*, \
+#define FEW(T)                                                                                                     \
+  template void few_forward<T>(const AttentionShape&, const T*, const T*, const T*, T*, T*);                       \
+  template void few_backward<T>(const AttentionShape&, const T*, const T*, const T*, const T*, const T*, const T*, \
+                                const HeadStrides&, T*, const HeadStrides&, T*, const HeadStrides&, T*,            \
                                 const HeadStrides&);
 FEW(float)
 FEW(double)

@@ -2,6 +2,7 @@
 
 #include "kernels/conv.h"
 
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -10,6 +11,8 @@
 #include "kernels/cpu/conv_depthwise.h"
 #include "kernels/cpu/conv_parts.h"
 #include "kernels/cpu/conv_pixels.h"
+#include "kernels/cpu/conv_volume.h"
+#include "kernels/cpu/scratch.h"
 #include "kernels/cpu/simd.h"
 #include "tensorgrad/parallel.h"
 
@@ -169,15 +172,20 @@ void last_backward(const ConvShape& s, const T* grad_output, const T* input, con
 // Shapes that Winograd's planes do faster are better copied to planes first.
 template <class T>
 bool takes_channels_last(const ConvShape& s) {
-  if (s.batch * s.in_channels * in_plane(s) * s.out_channels * out_plane(s) == 0 || !pixels_fit<T>(s)) return false;
+  if (s.batch * s.in_channels * in_plane(s) * s.out_channels * out_plane(s) == 0 || !pixels_fit_gradient<T>(s))
+    return false;
   if (lanes_fit(s)) return true;
-  if (out_group(s) < 8 || in_group(s) < 8) return false;  // lanes of an input gradient would be empty
+  if (out_group(s) < 8 || (in_group(s) < 8 && s.dilation_width > 1)) return false;  // a kernel row is one run
   return sizeof(T) == 8 || !winograd_pays(s, s.in_channels, s.out_channels, s.out_height, s.out_width);
 }
 
+// An input gradient's lanes would be empty.
+bool backward_takes_channels_last(const ConvShape& s) { return lanes_fit(s) || in_group(s) >= 8; }
+
 template <class T>
 bool pixels_pay(const ConvShape& s, const Work& w) {
-  return pixels_fit<T>(s) && kVectorBytes > 16 && pixel_cycles<T>(w) < direct_cycles<T>(w);
+  return (w.classes > 1 ? pixels_fit_gradient<T>(s) : pixels_fit<T>(s)) && kVectorBytes > 16 &&
+         pixel_cycles<T>(w) < direct_cycles<T>(w);
 }
 
 // A 1x1 kernel's weight gradient over all images at once: small planes are short sums.
@@ -242,6 +250,120 @@ ConvShape folded(const ConvShape& s) {
 }
 
 template <class T>
+void forward(const ConvShape& given, const T* input, const T* weight, const T* bias, bool relu, T* output);
+template <class T>
+void backward(const ConvShape& given, const T* grad_output, const T* input, const T* weight, T* grad_input,
+              T* grad_weight, T* grad_bias);
+
+// Whether a volume's result is made of flat images (conv_volume.h): where those have a better way than the direct one,
+// which leaves out the planes in the padding.
+template <class T>
+bool images_pay(const ConvShape& s, const ConvShape& image, bool input_gradient) {
+  const Work w = input_gradient ? grad_input_work(image) : forward_work(image);
+  const bool pixels = input_gradient ? pixels_fit_gradient<T>(image) : pixels_fit<T>(image);
+  double best = kVectorBytes > 16 && pixels ? pixel_cycles<T>(w) : std::numeric_limits<double>::infinity();
+  if (sizeof(T) == 4 && winograd_fits(image) && w.source_channels >= 8 && w.result_channels >= 8) {
+    best = std::fmin(
+        best, input_gradient
+                  ? winograd_cycles(image, image.out_channels, image.in_channels, image.in_height, image.in_width)
+                  : winograd_cycles(image, image.in_channels, image.out_channels, image.out_height, image.out_width));
+  }
+  return best + copy_cycles(w) < met_depths(s) * direct_cycles<T>(w);
+}
+template <class T>
+bool images_pay_weight(const ConvShape& s, const ConvShape& image) {
+  double best = winograd_pays(image, image.in_channels, image.out_channels, image.out_height, image.out_width)
+                    ? direct_weight_cycles<T>(image) / 2
+                    : std::numeric_limits<double>::infinity();
+  if (kVectorBytes > 16 && pixels_fit<T>(image)) best = std::fmin(best, pixel_weight_cycles<T>(image));
+  if (kVectorBytes > 16 && columns_fit(image)) best = std::fmin(best, column_weight_cycles<T>(image));
+  return best + copy_cycles(forward_work(image)) < met_depths(s) * direct_weight_cycles<T>(image);
+}
+
+template <class T>
+bool volume_forward(const ConvShape& s, const T* input, const T* weight, const T* bias, bool relu, T* output) {
+  const int64_t images = s.batch * s.out_depth, bytes = sizeof(T);
+  ConvShape image = image_shape(s, images);
+  if (!images_pay<T>(s, image, false)) return false;
+  image.batch = images_at_a_time(image, sizeof(T), images);
+  const int64_t in_image = image.in_channels * in_plane(s), out_image = s.out_channels * out_plane(s);
+  T* const x = scratch_of<T>(ScratchSlot::volume, image.batch * (in_image + out_image));
+  T* const y = x + image.batch * in_image;
+  for (int64_t i = 0; i < images; i += image.batch) {
+    image.batch = least(image.batch, images - i);
+    take_images({s.in_channels, s.in_depth, in_plane(s) * bytes}, input, forward_depths(s), s.out_depth, i, image.batch,
+                x);
+    forward(image, static_cast<const T*>(x), weight, bias, relu, y);
+    put_images({s.out_channels, s.out_depth, out_plane(s) * bytes}, y, 1, 0, s.out_depth, i, image.batch, output);
+  }
+  return true;
+}
+
+// The images of every class of depths modulo the stride see the same depths of the kernel.
+template <class T>
+bool volume_grad_input(const ConvShape& s, const T* grad_output, const T* weight, T* grad_input) {
+  const int64_t stride = s.stride_depth, kernel = s.kernel_height * s.kernel_width, bytes = sizeof(T);
+  if (!images_pay<T>(s, gradient_image_shape(s, s.batch * s.in_depth, ceil_div(s.kernel_depth, stride)), true)) {
+    return false;
+  }
+  const Volume from{s.out_channels, s.out_depth, out_plane(s) * bytes};
+  const Volume to{s.in_channels, s.in_depth, in_plane(s) * bytes};
+  for (int64_t cls = 0; cls < least(stride, s.in_depth); ++cls) {
+    const DepthTaps taps = gradient_depths(s, cls);
+    const int64_t depths = ceil_div(s.in_depth - cls, stride), images = s.batch * depths;
+    if (taps.count == 0) {
+      put_images(to, nullptr, stride, cls, depths, 0, images, grad_input);
+      continue;
+    }
+    ConvShape image = gradient_image_shape(s, images, taps.count);
+    image.batch = images_at_a_time(image, sizeof(T), images);
+    const int64_t in_image = s.in_channels * in_plane(s), out_image = image.out_channels * out_plane(s);
+    const int64_t weights = image.out_channels * in_group(s) * kernel;
+    T* const w = scratch_of<T>(ScratchSlot::volume, weights + image.batch * (in_image + out_image));
+    T *const g = w + weights, *const x = g + image.batch * out_image;
+    for (int64_t k = 0; k < s.out_channels; ++k) {
+      for (int64_t c = 0; c < in_group(s); ++c) {
+        for (int64_t t = 0; t < taps.count; ++t) {
+          std::memcpy(w + ((k * taps.count + t) * in_group(s) + c) * kernel,
+                      weight + ((k * in_group(s) + c) * s.kernel_depth + taps.tap[t]) * kernel,
+                      static_cast<std::size_t>(kernel * bytes));
+        }
+      }
+    }
+    for (int64_t i = 0; i < images; i += image.batch) {
+      image.batch = least(image.batch, images - i);
+      take_images(from, grad_output, taps, depths, i, image.batch, g);
+      backward<T>(image, g, nullptr, w, x, nullptr, nullptr);
+      put_images(to, x, stride, cls, depths, i, image.batch, grad_input);
+    }
+  }
+  return true;
+}
+
+template <class T>
+bool volume_grad_weight(const ConvShape& s, const T* grad_output, const T* input, T* grad_weight) {
+  const int64_t images = s.batch * s.out_depth, bytes = sizeof(T);
+  ConvShape image = image_shape(s, images);
+  if (!images_pay_weight<T>(s, image)) return false;
+  image.batch = images_at_a_time(image, sizeof(T), images);
+  const DepthTaps same{.count = 1, .step = 1, .offset = {0}, .tap = {0}};
+  const int64_t in_image = image.in_channels * in_plane(s), out_image = s.out_channels * out_plane(s);
+  const int64_t weights = s.out_channels * in_group(s) * kernel_volume(s);
+  T* const x =
+      scratch_of<T>(ScratchSlot::volume, image.batch * (in_image + out_image) + (image.batch < images ? weights : 0));
+  T *const g = x + image.batch * in_image, *const part = g + image.batch * out_image;
+  for (int64_t i = 0; i < images; i += image.batch) {
+    image.batch = least(image.batch, images - i);
+    take_images({s.in_channels, s.in_depth, in_plane(s) * bytes}, input, forward_depths(s), s.out_depth, i, image.batch,
+                x);
+    take_images({s.out_channels, s.out_depth, out_plane(s) * bytes}, grad_output, same, s.out_depth, i, image.batch, g);
+    backward<T>(image, g, x, nullptr, nullptr, i == 0 ? grad_weight : part, nullptr);
+    if (i > 0) add_values(part, weights, grad_weight);
+  }
+  return true;
+}
+
+template <class T>
 void forward(const ConvShape& given, const T* input, const T* weight, const T* bias, bool relu, T* output) {
   const ConvShape s = folded(given);
   const int64_t plane = s.out_depth * out_plane(s);
@@ -254,6 +376,7 @@ void forward(const ConvShape& given, const T* input, const T* weight, const T* b
     return;
   }
   if (s.channels_last) return last_forward(s, input, weight, bias, relu, output);
+  if (is_volume(s) && !is_product(s) && volume_forward(s, input, weight, bias, relu, output)) return;
   if constexpr (sizeof(T) == 4) {
     if (fast_forward(s, input, weight, bias, relu, output)) return;
   }
@@ -312,6 +435,10 @@ void backward(const ConvShape& given, const T* grad_output, const T* input, cons
   if (s.channels_last) return last_backward(s, grad_output, input, weight, grad_input, grad_weight, grad_bias);
   bool have_input = grad_input == nullptr;
   bool have_weight = grad_weight == nullptr;
+  if (is_volume(s) && !is_product(s)) {
+    if (!have_input) have_input = volume_grad_input(s, grad_output, weight, grad_input);
+    if (!have_weight) have_weight = volume_grad_weight(s, grad_output, input, grad_weight);
+  }
   if constexpr (sizeof(T) == 4) {
     if (!have_input) have_input = fast_grad_input(s, grad_output, weight, grad_input);
     if (!have_weight) {
@@ -327,8 +454,8 @@ void backward(const ConvShape& given, const T* grad_output, const T* input, cons
 }  // namespace
 
 void fill(ConvKernels& kernels) {
-  kernels.f32 = {forward<float>, backward<float>, takes_channels_last<float>};
-  kernels.f64 = {forward<double>, backward<double>, takes_channels_last<double>};
+  kernels.f32 = {forward<float>, backward<float>, takes_channels_last<float>, backward_takes_channels_last};
+  kernels.f64 = {forward<double>, backward<double>, takes_channels_last<double>, backward_takes_channels_last};
 }
 
 }  // namespace tensorgrad::cpu::TENSORGRAD_ISA

@@ -4,7 +4,9 @@
 // short rows, strides, dilation and small images waste nothing, and the weights are read once for several images.
 //
 // The source is read where it lies if that is channels_last without padding; otherwise a work item copies its part with
-// the channels last and the padding written out. Planes are transposed on the way, both in and out.
+// the channels last and the padding written out. Planes are transposed on the way, both in and out. Planes of few
+// channels stay what they are: there a tile runs over the columns of a kernel row, which are neighbours in the source
+// ("by rows"), and a stem's 7x7 or a patch's 16x16 is 21 or 48 such runs.
 //
 // The input gradient is the same computation with grad_output as the source: result pixels of one residue class modulo
 // the stride see the same kernel positions, at a stride of 1 in grad_output.
@@ -24,7 +26,8 @@ namespace {
 constexpr bool kManyRegisters = kVectorBytes == 64;
 constexpr int kMostVectors = kManyRegisters ? 4 : 3;  // of result channels in a tile
 constexpr int64_t kMostTaps = 256;
-constexpr int64_t kSumRun = 512;  // products of one sum: their weights stay in the cache
+constexpr int64_t kMostClasses = 16;  // of an input gradient
+constexpr int64_t kSumRun = 512;      // products of one sum: their weights stay in the cache
 
 constexpr int64_t kShortRun = 16;  // neighbouring values of a pixel that are too few for a loop of their own
 
@@ -189,7 +192,7 @@ struct PixelPlan {
   int64_t k_step, c_step, group_step, kernel;
   int64_t tap_count = 0;
   PixelTap taps[kMostTaps];
-  PixelClass classes[16];
+  PixelClass classes[kMostClasses];
 
   T* packed = nullptr;  // groups x panels x (rows of all classes) x width
   T* padded_bias = nullptr;
@@ -197,6 +200,7 @@ struct PixelPlan {
   int64_t panel_vectors = 0, panels = 0;  // of a group: the last one may be smaller
 
   // Of a work item.
+  bool by_rows = false;  // of planes
   bool in_place = false;
   int64_t block_images, image_blocks, block_rows, row_blocks, block_cols, col_blocks, block_channels, channel_blocks;
   PixelStrip strip;
@@ -209,12 +213,14 @@ void pack_vector(const PixelPlan<T>& p, int64_t group, int64_t vector) {
   const int64_t first = vector / p.panel_vectors * p.panel_vectors;
   const int64_t width = least(p.panel_vectors, p.group_vectors - first) * N;
   T* const panel = p.packed + (group * p.group_vectors + first) * N * p.panel_rows + (vector - first) * N;
-  int64_t place[kMostTaps];
+  int64_t place[kMostTaps], step[kMostTaps];  // of a kernel position's first channel; between channels
   const int64_t classes = p.step_height * p.step_width;
   for (int64_t cls = 0; cls < classes; ++cls) {
     const PixelClass& own = p.classes[cls];
     for (int64_t t = 0; t < own.taps; ++t) {
-      place[p.taps[own.first_tap + t].weight] = (own.weight_row + t * p.source_channels) * width;
+      const int64_t tap = p.taps[own.first_tap + t].weight;
+      place[tap] = (own.weight_row + (p.by_rows ? t : t * p.source_channels)) * width;
+      step[tap] = (p.by_rows ? own.taps : 1) * width;
     }
   }
   const int64_t k = vector * N;
@@ -233,7 +239,7 @@ void pack_vector(const PixelPlan<T>& p, int64_t group, int64_t vector) {
       tile_detail::stages<1>(square);
       int64_t c = r + j / p.kernel, t = j % p.kernel;
       for (int64_t i = 0; i < count; ++i) {
-        store(panel + place[t] + c * width, square[i]);
+        store(panel + place[t] + c * step[t], square[i]);
         if (++t == p.kernel) t = 0, ++c;
       }
     }
@@ -253,7 +259,7 @@ void pack_weight(PixelPlan<T>& p, T* to) {
 template <class T>
 struct SourceView {
   const T* data;
-  int64_t image, row, pixel;  // values between
+  int64_t image, row, pixel, channel;  // values between
 };
 
 // One item: some images, a rectangle of positions, some registers of one group's result channels.
@@ -269,13 +275,13 @@ SourceView<T> item_source(const PixelPlan<T>& p, const ItemRange& r, T* strip) {
   if (p.in_place) {
     const int64_t row = p.source_width * p.from.pixel;
     return {from + first_row * row + (r.col * p.stride_width + p.base_width) * p.from.pixel, p.from.image, row,
-            p.from.pixel};
+            p.from.pixel, p.from.channel};
   }
   const int64_t size = p.strip.size();
   PixelStrip own = p.strip;
   own.base_width += r.col * p.stride_width;
   for (int64_t n = 0; n < r.images; ++n) own.copy(from + n * p.from.image, first_row, strip + n * size);
-  return {strip, size, p.strip.cols * p.strip.pixel, p.strip.pixel};
+  return {strip, size, p.strip.cols * p.strip.pixel, p.strip.pixel, p.strip.channel()};
 }
 
 // The temporary result (images, pixels of the item's rows, width) to planes.
@@ -304,19 +310,26 @@ struct PixelPlaces {
   TileSpan* tiles;
   ItemRange range{};  // what they are the places of
   int vectors = 0;
-  int64_t pixels[16], tile_count[16];  // of each class
+  int64_t pixels[kMostClasses], tile_count[kMostClasses];  // of each class
 };
 
-// How many kernel positions side by side are read as one run: all of a row where pixels have no gap between them and
-// few channels, which makes the columns over the padding part of it.
+// Whether the kernel positions of a row lie side by side.
 template <class T>
-int64_t joined_taps(const PixelPlan<T>& p, const PixelClass& cls, int64_t pixel) {
-  if (pixel != p.source_channels || pixel >= kShortRun) return 1;
+bool side_by_side(const PixelPlan<T>& p, const PixelClass& cls) {
   const PixelTap* const taps = p.taps + cls.first_tap;
   for (int64_t t = 1; t < cls.tap_cols; ++t) {
-    if (taps[t].col != taps[0].col + t) return 1;
+    if (taps[t].col != taps[0].col + t) return false;
   }
-  return greatest(1, cls.tap_cols);
+  return true;
+}
+
+// How many kernel positions side by side are read as one run: all of a row where pixels have no gap between them and
+// few channels, or by rows, which makes the columns over the padding part of it.
+template <class T>
+int64_t joined_taps(const PixelPlan<T>& p, const PixelClass& cls, int64_t pixel) {
+  if (p.by_rows) return greatest(1, cls.tap_cols);
+  if (pixel != p.source_channels || pixel >= kShortRun) return 1;
+  return side_by_side(p, cls) ? greatest(1, cls.tap_cols) : 1;
 }
 
 // One class: pixels with the same kernel positions stand together.
@@ -383,15 +396,35 @@ void list_places(const PixelPlan<T>& p, const ItemRange& r, const SourceView<T>&
   }
 }
 
+// The runs of a tile's kernel positions: those of one channel after the other by rows, otherwise all channels'.
+template <class T>
+int64_t list_spans(const PixelPlan<T>& p, const PixelClass& cls, const SourceView<T>& view, const TapBox& box,
+                   int64_t join, int64_t channels, Span* spans) {
+  const PixelTap* const taps = p.taps + cls.first_tap;
+  int64_t used = 0;
+  for (int64_t c = 0; c < (p.by_rows ? channels : 1); ++c) {
+    for (int64_t row = box.rows.first; row < box.rows.last; ++row) {
+      for (int64_t col = box.cols.first; col < box.cols.last; col += join) {
+        const int64_t t = row * cls.tap_cols + col;
+        spans[used++] = {taps[t].row * view.row + taps[t].col * view.pixel + c * view.channel,
+                         p.by_rows ? c * cls.taps + t : t * p.source_channels};
+      }
+    }
+  }
+  return used;
+}
+
 // All pixels of one class, whose places begin at `begin`, and one panel.
 template <class T>
 void run_class(const PixelPlan<T>& p, const PixelClass& cls, const SourceView<T>& view, const PixelPlaces& places,
                int64_t begin, int64_t tile_count, const T* panel, int vectors, const T* bias, int64_t last, T* to) {
   const int64_t join = joined_taps(p, cls, view.pixel);
-  const int64_t length = join * p.source_channels;
-  // The same for all pixels, so that a sum does not depend on the tile that it is part of.
-  const int64_t run = cls.taps > 0 ? greatest(16, kSumRun * join / cls.taps) : length;
-  const PixelTap* const taps = p.taps + cls.first_tap;
+  // A sum is made of runs of channels (by rows) or of values. They are the same for all pixels, so that a sum does not
+  // depend on the tile that it is part of.
+  const int64_t length = p.by_rows ? p.source_channels : join * p.source_channels;
+  const int64_t least_run = p.by_rows ? 1 : 16;
+  const int64_t run = cls.taps > 0 ? greatest(least_run, kSumRun * (p.by_rows ? 1 : join) / cls.taps) : length;
+  const int64_t source_step = p.by_rows ? view.channel : 1, weight_step = p.by_rows ? cls.taps : 1;
   const T* const w = panel + cls.weight_row * vectors * kLanes<T>;
   const int64_t* const source = places.source + begin;
   const int64_t* const result = places.result + begin;
@@ -399,25 +432,18 @@ void run_class(const PixelPlan<T>& p, const PixelClass& cls, const SourceView<T>
   const T* x[8];
   T* y[8];
   for (int64_t c = 0; c < length || c == 0;) {
-    const int64_t some = length - c < run + run / 2 ? length - c : run;
+    const int64_t some = length - c <= run + run / 2 ? length - c : run;
     const bool end = c + some >= length;
     int64_t used = 0;
     for (int64_t i = 0; i < tile_count; ++i) {
       const TileSpan& tile = places.tiles[begin + i];
-      if (i == 0 || !(tile.box == (&tile)[-1].box)) {
-        used = 0;
-        for (int64_t row = tile.box.rows.first; row < tile.box.rows.last; ++row) {
-          for (int64_t col = tile.box.cols.first; col < tile.box.cols.last; col += join) {
-            const int64_t t = row * cls.tap_cols + col;
-            spans[used++] = {taps[t].row * view.row + taps[t].col * view.pixel, t * p.source_channels};
-          }
-        }
-      }
+      if (i == 0 || !(tile.box == (&tile)[-1].box)) used = list_spans(p, cls, view, tile.box, join, some, spans);
       for (int64_t m = 0; m < tile.count; ++m) {
-        x[m] = view.data + source[tile.first + m] + c, y[m] = to + result[tile.first + m];
+        x[m] = view.data + source[tile.first + m] + c * source_step, y[m] = to + result[tile.first + m];
       }
-      pick_tile<T>(vectors, tile.count)(spans, used, some, x, w + c * vectors * kLanes<T>, c == 0 ? bias : nullptr,
-                                        c > 0, p.relu && end, last, y);
+      pick_tile<T>(vectors, tile.count)(spans, used, p.by_rows ? join : some, x,
+                                        w + c * weight_step * vectors * kLanes<T>, c == 0 ? bias : nullptr, c > 0,
+                                        p.relu && end, last, y);
     }
     if (end) break;
     c += some;
@@ -478,7 +504,7 @@ template <class T>
 void choose_rectangle(PixelPlan<T>& p, int64_t wanted) {
   const auto strip_bytes = [&](const Rectangle& r) {
     return ((r.rows - 1) * p.stride_height + p.reach_height + 1) * ((r.cols - 1) * p.stride_width + p.reach_width + 1) *
-           p.strip.pixel * static_cast<int64_t>(sizeof(T));
+           (p.by_rows ? p.source_channels : p.strip.pixel) * static_cast<int64_t>(sizeof(T));
   };
   const Rectangle fit = fitting_rectangle({p.rows, p.cols}, {p.stride_height, p.stride_width},
                                           {p.reach_height, p.reach_width}, strip_bytes);
@@ -510,8 +536,13 @@ void choose_blocks(PixelPlan<T>& p) {
     return (positions - 1) * stride + more + 1;
   };
   p.strip = {p.from, p.source_height, p.source_width, p.source_channels, p.base_width};
-  p.strip.template set_pixel<T>();
-  p.in_place = p.from.last() && p.base_height >= 0 && p.base_width >= 0 &&
+  if (p.by_rows)
+    p.strip.set_planes();
+  else
+    p.strip.template set_pixel<T>();
+  // Few channels of a group among others are copied together, so that a kernel row is one run.
+  const bool gaps = p.from.last() && p.from.pixel != p.source_channels && p.source_channels < kShortRun;
+  p.in_place = (p.from.last() || p.by_rows) && !gaps && p.base_height >= 0 && p.base_width >= 0 &&
                reach(p.rows, p.stride_height, p.reach_height) + p.base_height <= p.source_height &&
                reach(p.cols, p.stride_width, p.reach_width) + p.base_width <= p.source_width;
   choose_rectangle(p, wanted);
@@ -533,6 +564,19 @@ void choose_blocks(PixelPlan<T>& p) {
   p.channel_blocks = ceil_div(p.group_vectors, p.block_channels);
 }
 
+// Planes of few channels, a kernel row at a time.
+template <class T>
+bool rows_fit(const PixelPlan<T>& p) {
+  if (p.from.last() || p.source_channels >= kShortRun) return false;
+  for (int64_t cls = 0; cls < p.step_height * p.step_width; ++cls) {
+    const PixelClass& own = p.classes[cls];
+    if (own.taps == 0) continue;
+    if (own.tap_cols < least(3, p.source_channels) || !side_by_side(p, own)) return false;
+    if (own.taps / own.tap_cols * p.source_channels > kMostTaps) return false;
+  }
+  return true;
+}
+
 template <class T>
 void run_plan(PixelPlan<T>& p) {
   p.group_vectors = ceil_div(p.result_channels, kLanes<T>);
@@ -542,6 +586,7 @@ void run_plan(PixelPlan<T>& p) {
     p.classes[cls].weight_row = p.panel_rows;
     p.panel_rows += p.classes[cls].taps * p.source_channels;
   }
+  p.by_rows = rows_fit(p);
   choose_blocks(p);
   const int64_t bias_size = p.bias ? p.groups * p.group_vectors * kLanes<T> : 0;
   const int64_t packed_size = p.groups * p.group_vectors * kLanes<T> * p.panel_rows;
@@ -573,8 +618,11 @@ void run_plan(PixelPlan<T>& p) {
 
 template <class T>
 bool pixels_fit(const ConvShape& s) {
-  return s.in_depth == 1 && s.out_depth == 1 && s.kernel_depth == 1 && kernel_volume(s) <= kMostTaps &&
-         s.stride_height * s.stride_width <= 16;
+  return s.in_depth == 1 && s.out_depth == 1 && s.kernel_depth == 1 && kernel_volume(s) <= kMostTaps;
+}
+template <class T>
+bool pixels_fit_gradient(const ConvShape& s) {
+  return pixels_fit<T>(s) && s.stride_height * s.stride_width <= kMostClasses;
 }
 
 template <class T>
@@ -640,6 +688,8 @@ void pixels_grad_input(const ConvShape& s, const T* grad_output, const T* weight
 
 template bool pixels_fit<float>(const ConvShape&);
 template bool pixels_fit<double>(const ConvShape&);
+template bool pixels_fit_gradient<float>(const ConvShape&);
+template bool pixels_fit_gradient<double>(const ConvShape&);
 template void pixels_forward<float>(const ConvShape&, const float*, const float*, const float*, bool, float*);
 template void pixels_forward<double>(const ConvShape&, const double*, const double*, const double*, bool, double*);
 template void pixels_grad_input<float>(const ConvShape&, const float*, const float*, float*);
