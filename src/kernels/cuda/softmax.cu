@@ -1,6 +1,6 @@
 // Softmax along one dimension. Rows of up to 32 elements share a warp, rows of up to 1024 stay in the registers of one,
 // rows of up to 16384 in those of a block: read once, written once, four elements (eight of 16 bits) at a time where
-// rows are multiples of that. Other long rows stay in the registers of a cluster of blocks, up to 65536 elements;
+// rows are multiples of that. Other long rows stay in the registers of a cluster of blocks, up to about 65536 elements;
 // beyond that, or without clusters, they take a block that reads them twice, or several where the rows alone would not
 // fill the card. Dimensions with something behind them take a thread a column, so that neighbours read neighbours.
 
@@ -299,6 +299,24 @@ __global__ void __launch_bounds__(kPartThreads)
 #else
 #define TENSORGRAD_CLUSTER(n) __cluster_dims__(n, 1, 1)
 #endif
+// Packs of 16 bytes that a row, which may begin and end inside of one, lies in; and where a thread's lie.
+template <class S>
+struct RowPacks {
+  static constexpr int kWide = 16 / sizeof(S);
+  int64_t first;         // pack
+  int before, count, n;  // elements of the first pack in front of the row; packs; elements
+  __device__ RowPacks(int64_t row, int length) : first(row * length / kWide), n(length) {
+    before = static_cast<int>(row * length - first * kWide);
+    count = (before + n + kWide - 1) / kWide;
+  }
+  // Of a pack's first element in the row; negative in front of it.
+  __device__ int place(int pack) const { return pack * kWide - before; }
+  __device__ bool whole(int pack) const { return place(pack) >= 0 && place(pack) + kWide <= n; }
+  __device__ bool in(int pack, int k) const { return place(pack) + k >= 0 && place(pack) + k < n; }
+  // How many there are at the most.
+  static int64_t most(int64_t n) { return n % kWide == 0 ? n / kWide : n / kWide + 2; }
+};
+
 // Held: elements of a thread.
 template <class S, bool Log, int Cluster, int Held>
 __global__ void TENSORGRAD_CLUSTER(Cluster) __launch_bounds__(kPartThreads, sizeof(Wide<S>) == 4 ? 2 : 1)
@@ -306,25 +324,53 @@ __global__ void TENSORGRAD_CLUSTER(Cluster) __launch_bounds__(kPartThreads, size
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   begin_early();
   using T = Wide<S>;
+  constexpr int W = RowPacks<S>::kWide, kPacks = Held / W;
   __shared__ T parts[Cluster][2];
   auto cluster = cooperative_groups::this_cluster();
   auto started = cluster.barrier_arrive();
   const int rank = static_cast<int>(blockIdx.x % Cluster);
-  const int64_t begin = int64_t{n} * rank / Cluster, end = int64_t{n} * (rank + 1) / Cluster;
-  const int count = static_cast<int>(end - begin), first = static_cast<int>(threadIdx.x);
-  x += blockIdx.x / Cluster * int64_t{n} + begin, y += blockIdx.x / Cluster * int64_t{n} + begin;
-  T v[Held], m = lowest<T>(), sum = T(0);
+  const RowPacks<S> row(blockIdx.x / Cluster, n);
+  const int first = row.count * rank / Cluster + static_cast<int>(threadIdx.x), end = row.count * (rank + 1) / Cluster;
+  x += row.first * W, y += row.first * W;
+  Pack<S, W> v[kPacks];
 #pragma unroll
-  for (int i = 0; i < Held; ++i) v[i] = first + i * kPartThreads < count ? wide(x[first + i * kPartThreads]) : m;
+  for (int i = 0; i < kPacks; ++i) {
 #pragma unroll
-  for (int i = 0; i < Held; ++i) m = v[i] > m || v[i] != v[i] ? v[i] : m;
+    for (int k = 0; k < W; ++k) v[i].v[k] = static_cast<S>(lowest<T>());
+    const int at = first + i * kPartThreads;
+    if (at < end && row.whole(at)) v[i] = reinterpret_cast<const Pack<S, W>*>(x)[at];
+  }
+#pragma unroll
+  for (int i = 0; i < kPacks; ++i) {  // the row's ends
+    const int at = first + i * kPartThreads;
+    if (at >= end || row.whole(at)) continue;
+#pragma unroll
+    for (int k = 0; k < W; ++k) {
+      if (row.in(at, k)) v[i].v[k] = x[at * W + k];
+    }
+  }
+  T m = lowest<T>(), sum = T(0);
+#pragma unroll
+  for (int i = 0; i < kPacks; ++i) {
+#pragma unroll
+    for (int k = 0; k < W; ++k) {
+      const T value = wide(v[i].v[k]);
+      m = value > m || value != value ? value : m;
+    }
+  }
   m = block_max(m, lowest<T>());
 #pragma unroll
-  for (int i = 0; i < Held; ++i) sum += v[i] == lowest<T>() ? T(0) : fast_exp(v[i] - m);
+  for (int i = 0; i < kPacks; ++i) {
+#pragma unroll
+    for (int k = 0; k < W; ++k) {
+      const T value = wide(v[i].v[k]);
+      sum += value == lowest<T>() ? T(0) : fast_exp(value - m);
+    }
+  }
   sum = block_sum(sum);
   cluster.barrier_wait(std::move(started));
-  if (first < Cluster) {
-    T* other = cluster.map_shared_rank(&parts[rank][0], first);
+  if (threadIdx.x < Cluster) {
+    T* other = cluster.map_shared_rank(&parts[rank][0], threadIdx.x);
     other[0] = m, other[1] = sum;
   }
   cluster.sync();
@@ -332,30 +378,40 @@ __global__ void TENSORGRAD_CLUSTER(Cluster) __launch_bounds__(kPartThreads, size
   for (int i = 1; i < Cluster; ++i) join(m, sum, parts[i][0], parts[i][1]);
   const T scale = Log ? fast_log(sum) : T(1) / sum;
 #pragma unroll
-  for (int i = 0; i < Held; ++i) {
-    const T away = v[i] - m;
-    if (first + i * kPartThreads < count)
-      y[first + i * kPartThreads] = static_cast<S>(Log ? away - scale : fast_exp(away) * scale);
+  for (int i = 0; i < kPacks; ++i) {
+    const int at = first + i * kPartThreads;
+    if (at >= end) break;
+#pragma unroll
+    for (int k = 0; k < W; ++k) {
+      const T away = wide(v[i].v[k]) - m;
+      v[i].v[k] = static_cast<S>(Log ? away - scale : fast_exp(away) * scale);
+    }
+    if (row.whole(at)) {
+      reinterpret_cast<Pack<S, W>*>(y)[at] = v[i];
+      continue;
+    }
+#pragma unroll
+    for (int k = 0; k < W; ++k) {
+      if (row.in(at, k)) y[at * W + k] = v[i].v[k];
+    }
   }
 #endif
 }
 // Whether rows of n elements go that way. Clusters as large as let all blocks be on the card at once, where they can.
 template <class S, bool Log>
 bool forward_by_clusters(int64_t rows, int64_t n, const S* x, S* y) {
-  if (n < 4096 || n > 65536 || rows > (int64_t{1} << 27) || !has_clusters()) return false;
+  if (n < 4096 || n > 65536 || rows > (int64_t{1} << 27) || !has_clusters() || !at_16_bytes({x, y})) return false;
   const auto go = [&](auto cluster, auto held) {
-    static_assert(kPartThreads * 16 * 8 == 65536);
+    const int64_t packs = (RowPacks<S>::most(n) + cluster.value - 1) / cluster.value;
+    if (packs > kPartThreads * (held.value / RowPacks<S>::kWide)) return false;
     launch<cluster_forward<S, Log, cluster.value, held.value>>("softmax", static_cast<unsigned>(rows * cluster.value),
                                                                kPartThreads, x, y, static_cast<int>(n));
+    return true;
   };
-  if (rows * 8 <= 132 * 3) {
-    go(std::integral_constant<int, 8>(), std::integral_constant<int, 16>());
-  } else if (n <= 2 * 16 * kPartThreads) {
-    go(std::integral_constant<int, 2>(), std::integral_constant<int, 16>());
-  } else {
-    go(std::integral_constant<int, 4>(), std::integral_constant<int, 32>());
-  }
-  return true;
+  using std::integral_constant;
+  if (rows * 8 <= 132 * 3 && go(integral_constant<int, 8>(), integral_constant<int, 16>())) return true;
+  return go(integral_constant<int, 2>(), integral_constant<int, 16>()) ||
+         go(integral_constant<int, 4>(), integral_constant<int, 32>());
 }
 
 // ---- short rows: Lanes threads share one, several rows a warp
