@@ -52,9 +52,10 @@ CASES = {
     "hidden rows": (hidden, [(2, 2, 140, 64)] * 3),
     "a bias": (biased, [(2, 2, 140, 64), (2, 2, 177, 64), (2, 2, 177, 64)]),
     "shared keys": (lambda *t: attend(*t, enable_gqa=True), [(2, 4, 150, 64), (2, 2, 130, 64), (2, 2, 130, 64)]),
-    "several turns of heads": (attend, [(1, 9, 2100, 64), (1, 9, 1900, 64), (1, 9, 1900, 64)]),
-    "several turns of keys": (causal, [(1, 1, 6000, 64)] * 3),
-    "several turns of heads, causal": (causal, [(2, 9, 1500, 64)] * 3),
+    "several turns of heads": (attend, [(1, 20, 2100, 36), (1, 20, 1900, 36), (1, 20, 1900, 36)]),
+    "several turns of heads, causal": (causal, [(2, 30, 1500, 34)] * 3),
+    "several turns of keys": (attend, [(1, 1, 8300, 36)] * 3),
+    "several turns of keys, causal": (causal, [(1, 1, 11700, 34)] * 3),
 }
 
 

@@ -22,7 +22,8 @@ def draw(shape, dtype, seed, scale=1.0, shift=0.0):
 
 
 def wide(t):
-    return t if t.dtype == tg.float64 else t.float()
+    """A copy on the CPU, in a dtype that it computes in."""
+    return (t if t.dtype == tg.float64 else t.float()).clone()
 
 
 def last(t):
@@ -58,7 +59,7 @@ def test_batch_norm(shape, dtype, training):
     up = draw(shape, dtype, c + 5)
     found = []
     for device in ("cpu", "cuda"):
-        on = [t.to(device) for t in (weight, bias, mean, var)]
+        on = [t.clone().to(device) for t in (weight, bias, mean, var)]
         image = last(x) if device == "cuda" else wide(x)
         for t in (image, on[0], on[1]):
             t.requires_grad_()
@@ -80,7 +81,7 @@ def test_batch_norm_of_a_matrix(shape, dtype):
     x, up, weight = draw(shape, dtype, 1, 3.0), draw(shape, dtype, 2), draw((shape[1],), kept, 3)
     found = []
     for device in ("cpu", "cuda"):
-        a, w = (x if device == "cuda" else wide(x)).to(device), weight.to(device)
+        a, w = x.to("cuda") if device == "cuda" else wide(x), weight.clone().to(device)
         a.requires_grad_(), w.requires_grad_()
         y = F.batch_norm(a, None, None, w, None, training=True)
         y.backward(up.to(device) if device == "cuda" else wide(up))

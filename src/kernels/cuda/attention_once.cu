@@ -1,7 +1,7 @@
 // The backward of attention of float32 in five products, where the tiles of attention.cu need seven: a block owns 128
 // keys, walks over the queries and has the gradients of its keys and values in registers. What it adds to a query's
 // gradient goes to scratch, and a second kernel adds up the blocks of keys in order, so that the same bits come out
-// every run. The scratch is no larger than a gradient, or 64 MiB: more heads or keys take several turns.
+// every run. The scratch is no larger than a gradient, or 128 MiB: more heads or keys take several turns.
 //
 // What limits such a kernel is how much shared memory is read for each product, so a thread has 8 x 8 numbers of every
 // result but the queries' gradient. The registers are enough for that because a block's two groups of four warps work
@@ -18,12 +18,28 @@ constexpr int kPitch = kWidth + 4, kScorePitch = kKeys + 16;
 constexpr int kGroupRows = kRows / 2;  // of the 16 x 16 threads
 constexpr size_t kBytes = sizeof(float) * (4 * kQueries * kPitch + 2 * kKeys * kPitch + 2 * kQueries * kScorePitch);
 
-// The heads and tiles of keys of one turn. Their parts: (tiles, heads, queries, kWidth).
+// The heads and tiles of keys of one turn. Their parts: of each tile (heads, queries that see it, kWidth).
 struct Turn {
   int64_t first_head;
   int heads, first_tile, tiles;
   float* parts;
 };
+// The first query that sees a tile of keys, where it is not behind the last.
+__host__ __device__ inline int64_t first_query(const AttentionShape& s, int64_t tile) {
+  return s.causal && tile * kKeys < s.queries ? tile * kKeys : s.causal ? s.queries : 0;
+}
+// How many queries see the tiles first .. end - 1, each counted for every tile it sees.
+__host__ __device__ inline int64_t rows_of_tiles(const AttentionShape& s, int64_t first, int64_t end) {
+  if (!s.causal) return (end - first) * s.queries;
+  const int64_t tiles = (s.queries + kKeys - 1) / kKeys;  // that are seen
+  end = end < tiles ? end : tiles;
+  return end <= first ? 0 : (end - first) * s.queries - kKeys * (end * (end - 1) - first * (first - 1)) / 2;
+}
+// Row `row` of the part of a tile and of head `head` of the turn.
+__device__ inline float* part_of(const AttentionShape& s, const Turn& turn, int64_t tile, int64_t head, int64_t row) {
+  const int64_t begin = first_query(s, tile), before = rows_of_tiles(s, turn.first_tile, tile) * turn.heads;
+  return turn.parts + (before + head * (s.queries - begin) + row - begin) * kWidth;
+}
 
 __device__ inline float power_of_2(float x) {
   float y;
@@ -126,13 +142,14 @@ __device__ inline void rows_by_keys(float (&acc)[8][4], const float* a, const fl
 
 // Where a block and a thread of it work.
 struct OncePlace {
-  int64_t b, h, k0;
+  int64_t b, h, tile, k0;
   int y;       // the first row of the thread
   bool first;  // of the two groups
   __device__ OncePlace(const AttentionShape& s, const Turn& turn) {
     const int64_t head = turn.first_head + blockIdx.x % turn.heads;
     b = head / s.heads, h = head % s.heads;
-    k0 = (turn.first_tile + blockIdx.x / turn.heads) * int64_t{kKeys};
+    tile = turn.first_tile + blockIdx.x / turn.heads;
+    k0 = tile * kKeys;
     y = threadIdx.y % kGroupRows;
     first = threadIdx.y < kGroupRows;
   }
@@ -223,7 +240,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   const float *query = head(a.query, s.query, at.b, at.h), *grad = head(a.grad, a.gs, at.b, at.h);
   const float* const all_stats =
       (at.first ? a.log_sum : a.delta) + (at.b * s.heads + at.h) * s.queries;  // of the head's rows
-  float* const part = turn.parts + blockIdx.x * s.queries * kWidth;
+  float* const part = part_of(s, turn, at.tile, blockIdx.x % turn.heads, 0);   // of query 0, which it may not have
   const auto copy_queries = [&](int64_t q0, float* to) {
     copy_tile<kQueries>(to, query, s.query.row, q0, s.queries, size);
     copy_tile<kQueries>(to + kQueries * kPitch, grad, a.gs.row, q0, s.queries, value_size);
@@ -289,12 +306,10 @@ __global__ void __launch_bounds__(kThreads)
     for (int e = 0; e < 4; ++e) sum.v[e] = column + e < size ? to[e] : 0.f;
   }
   // Tiles behind a row that sees only keys up to its own left nothing.
-  const int64_t seen = s.causal ? row / kKeys + 1 - turn.first_tile : turn.tiles;
-  const int tiles = static_cast<int>(min(seen, int64_t{turn.tiles}));
-  const float* from = turn.parts + (blockIdx.y * s.queries + row) * kWidth + column;
+  const int64_t last = turn.first_tile + turn.tiles, end = s.causal ? min(last, row / kKeys + 1) : last;
 #pragma unroll 4
-  for (int tile = 0; tile < tiles; ++tile) {
-    const auto p = vector_at<4>(from + tile * (turn.heads * s.queries * kWidth));
+  for (int64_t tile = turn.first_tile; tile < end; ++tile) {
+    const auto p = vector_at<4>(part_of(s, turn, tile, blockIdx.y, row) + column);
 #pragma unroll
     for (int e = 0; e < 4; ++e) sum.v[e] += p.v[e];
   }
@@ -325,20 +340,25 @@ bool takes_backward_once(const AttentionShape& s) {
 
 void attention_backward_once(const AttentionBackward<float>& a) {
   const AttentionShape& s = a.s;
-  constexpr int64_t kMostParts = int64_t{1} << 24;  // elements: 64 MiB
-  constexpr int64_t kMostHeads = 65535;             // of a grid
-  const int64_t heads = s.batch * s.heads, tiles = (s.keys + kKeys - 1) / kKeys, part = s.queries * kWidth;
-  const int64_t room = std::max(heads * part, kMostParts) / part;  // parts of one turn
+  constexpr int64_t kMostRows = (int64_t{128} << 20) / (kWidth * sizeof(float)), kMostHeads = 65535;  // of a grid
+  const int64_t heads = s.batch * s.heads, tiles = (s.keys + kKeys - 1) / kKeys;
+  const int64_t room = std::max(heads * s.queries, kMostRows), each = rows_of_tiles(s, 0, tiles);
   // All tiles of some heads, or some tiles of one head.
-  const int64_t heads_at_once = std::clamp<int64_t>(room / tiles, 1, std::min(heads, kMostHeads)),
-                tiles_at_once = std::min(tiles, std::max<int64_t>(room, 1));
-  const int64_t turns = (heads + heads_at_once - 1) / heads_at_once, heads_each = (heads + turns - 1) / turns;
-  const Scratch scratch(static_cast<size_t>(heads_each * tiles_at_once * part) * sizeof(float));
+  const int64_t at_once = std::clamp<int64_t>(room / each, 1, std::min(heads, kMostHeads));
+  const int64_t turns = (heads + at_once - 1) / at_once, heads_each = (heads + turns - 1) / turns;
+  const auto tiles_from = [&](int64_t first) {
+    int64_t end = tiles;
+    while (end > first + 1 && rows_of_tiles(s, first, end) * heads_each > room) --end;
+    return end - first;
+  };
+  const int64_t rows = std::min(room, each * heads_each);  // room for a tile of one head at the least
+  const Scratch scratch(static_cast<size_t>(rows * kWidth) * sizeof(float));
   allow_shared<backward_once_kernel>(kBytes);
   for (int64_t h = 0; h < heads; h += heads_each) {
-    for (int64_t t = 0; t < tiles; t += tiles_at_once) {
+    for (int64_t t = 0, count; t < tiles; t += count) {
+      count = tiles_from(t);
       const Turn turn{h, static_cast<int>(std::min(heads_each, heads - h)), static_cast<int>(t),
-                      static_cast<int>(std::min(tiles_at_once, tiles - t)), scratch.as<float>()};
+                      static_cast<int>(count), scratch.as<float>()};
       launch_shared<backward_once_kernel>("attention backward", static_cast<unsigned>(turn.heads * turn.tiles),
                                           dim3(kSide, kRows), kBytes, a, turn);
       const int64_t packs = s.queries * (kWidth / 4);
