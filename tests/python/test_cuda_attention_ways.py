@@ -39,6 +39,7 @@ def packed(q, k, v, f=attend):
 
 # Sizes around a tile's: 64 queries, 128 keys, heads of 33 to 64; more heads than one turn has room for.
 CASES = {
+    "a negative scale": (lambda *t: attend(*t, scale=-0.3), [(1, 2, 256, 64)] * 3),
     "whole tiles": (attend, [(2, 3, 256, 64)] * 3),
     "one tile": (attend, [(1, 1, 128, 64)] * 3),
     "odd sizes": (attend, [(2, 3, 150, 40), (2, 3, 171, 40), (2, 3, 171, 37)]),
@@ -76,7 +77,7 @@ def differences(f, shapes):
 
 
 @needs_device
-@pytest.mark.parametrize("way", ["tiles", "blocks", "once"])
+@pytest.mark.parametrize("way", ["tiles", "blocks", "once", "square"])
 def test_way(way):
     environment = {**os.environ, "TENSORGRAD_CUDA_ATTENTION": way, "TENSORGRAD_CUDA_TRIALS": "1"}
     done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=False)
@@ -84,7 +85,7 @@ def test_way(way):
     assert len(done.stdout.splitlines()) == len(CASES), done.stdout
     for line in done.stdout.splitlines():
         assert line.endswith("agrees"), line
-    assert f"attention backward by {way}: " in done.stderr
+    assert f"attention{' backward' * (way != 'square')} by {way}: " in done.stderr
 
 
 if __name__ == "__main__":

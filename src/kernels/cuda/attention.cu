@@ -13,6 +13,7 @@
 #include "kernels/cuda/attention_blocks.h"
 #include "kernels/cuda/attention_once.h"
 #include "kernels/cuda/attention_parts.cuh"
+#include "kernels/cuda/attention_square.h"
 #include "kernels/cuda/attention_wide.h"
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/plan_key.h"
@@ -402,7 +403,8 @@ struct Way {
 template <class Run>
 Way(const char*, Run) -> Way<Run>;
 
-// TENSORGRAD_CUDA_ATTENTION=tiles, blocks or once: no other way where that takes the shape, for tests and to compare.
+// TENSORGRAD_CUDA_ATTENTION=tiles, blocks, once or square: no other way where that takes the shape, for tests and to
+// compare.
 const char* wanted_way() {
   static const char* const name = std::getenv("TENSORGRAD_CUDA_ATTENTION");
   return name;
@@ -459,7 +461,14 @@ void forward(const AttentionShape& s, const T* query, const T* key, const T* val
   }
   const auto tiles = [&] { return forward_by_tiles(s, query, key, value, output, log_sum), true; };
   const auto blocks = [&] { return attention_by_blocks(s, query, key, value, output, log_sum), true; };
-  run_fastest<T>(s, false, Way{"tiles", tiles}, Way{"blocks", blocks});
+  const auto square = [&] {
+    if constexpr (sizeof(T) == 4) {
+      if (!takes_square_attention(s)) return false;
+      square_attention(s, query, key, value, output, log_sum);
+    }
+    return sizeof(T) == 4;
+  };
+  run_fastest<T>(s, false, Way{"tiles", tiles}, Way{"blocks", blocks}, Way{"square", square});
 }
 
 template <class T>

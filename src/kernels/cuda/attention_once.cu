@@ -8,14 +8,14 @@
 // on two results side by side: the scores and the gradient of the probabilities, then the gradients of values and keys.
 // One block fills a multiprocessor; the next queries are copied meanwhile.
 
+#include "kernels/cuda/attention_eight.cuh"
 #include "kernels/cuda/attention_once.h"
 
 namespace tensorgrad::gpu {
 namespace {
 
-constexpr int kWidth = 64, kQueries = 64, kKeys = 128;  // of a tile
-constexpr int kPitch = kWidth + 4, kScorePitch = kKeys + 16;
-constexpr int kGroupRows = kRows / 2;  // of the 16 x 16 threads
+constexpr int kQueries = 64, kKeys = 128, kScorePitch = kKeys + 16;  // of a tile
+constexpr int kGroupRows = kRows / 2;                                // of the 16 x 16 threads
 constexpr size_t kBytes = sizeof(float) * (4 * kQueries * kPitch + 2 * kKeys * kPitch + 2 * kQueries * kScorePitch);
 
 // The heads and tiles of keys of one turn. Their parts: of each tile (heads, queries that see it, kWidth).
@@ -41,53 +41,10 @@ __device__ inline float* part_of(const AttentionShape& s, const Turn& turn, int6
   return turn.parts + (before + head * (s.queries - begin) + row - begin) * kWidth;
 }
 
-__device__ inline float power_of_2(float x) {
-  float y;
-  asm("ex2.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-__device__ inline void copy_16_bytes(float* to, const float* from, bool there) {  // zeros where it is not there
-  asm volatile(
-      "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),
-      "l"(from), "r"(there ? 16 : 0));
-}
-__device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 // Waits for the other threads of the second group.
 __device__ inline void wait_for_group() { asm volatile("bar.sync 1, %0;" ::"n"(kTileThreads / 2) : "memory"); }
 
-// As load_tile, but that the copies are under way until wait_for_copies() where rows are whole packs.
-template <int B>
-__device__ inline void copy_tile(float* tile, const float* source, int64_t row, int64_t first, int64_t rows, int size) {
-  if (row % 4 != 0 || size % 4 != 0 || reinterpret_cast<uintptr_t>(source) % 16 != 0)
-    return load_tile<float, B, kWidth, kPitch>(tile, source, row, first, rows, size);
-#pragma unroll
-  for (int at = 0; at < B * (kWidth / 4); at += kTileThreads) {
-    const int i = at + threadIdx.y * kSide + threadIdx.x, r = i / (kWidth / 4), c = i % (kWidth / 4) * 4;
-    const bool there = first + r < rows && c < size;
-    copy_16_bytes(tile + r * kPitch + c, there ? source + (first + r) * row + c : source, there);
-  }
-}
-
 // Rows y, y + 8, ... and columns x, x + 16, ... of a tile belong to a thread of a group.
-// acc[i][j] += sum over d < depth of a[row i][d] * b[column j][d].
-__device__ inline void rows_by_rows(float (&acc)[8][8], const float* a, const float* b, int depth) {
-  a += threadIdx.y % kGroupRows * kPitch, b += threadIdx.x * kPitch;
-#pragma unroll 2
-  for (int d = 0; d < depth; d += 4) {
-    Pack<float, 4> av[8];
-#pragma unroll
-    for (int i = 0; i < 8; ++i) av[i] = vector_at<4>(a + i * kGroupRows * kPitch + d);
-#pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      const auto bv = vector_at<4>(b + j * kSide * kPitch + d);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) acc[i][j] += av[i].v[e] * bv.v[e];
-      }
-    }
-  }
-}
 
 // Of the gradients of keys and values a thread of a group has the keys key .. key + 7 and two packs of columns, 32
 // apart.
@@ -158,7 +115,6 @@ struct OncePlace {
 // tile[row][column] = the probabilities of these scores; stats: the logarithms of the rows' sums.
 __device__ inline void put_probabilities(const AttentionShape& s, const OncePlace& at, int64_t q0,
                                          const float (&score)[8][8], const float (&stats)[8], float* tile) {
-  constexpr float kLog2E = 1.44269504f;
   // No test an element where the whole tile takes part.
   const bool open = !s.mask.data && at.k0 + kKeys <= s.keys && (!s.causal || at.k0 + kKeys <= q0 + 1);
   tile += at.y * kScorePitch + threadIdx.x;
@@ -251,7 +207,8 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   if (q0 < s.queries) copy_queries(q0, tq);
   float sum[8][8] = {};  // the gradient of values, or keys
   for (int stage = 0; q0 < s.queries; q0 += kQueries, stage ^= 1) {
-    wait_for_copies();
+    end_group();
+    wait_for_groups<0>();
     __syncthreads();  // the copies are there, and what was before them has been read
     float *queries = tq + stage * (2 * kQueries * kPitch), *grads = queries + kQueries * kPitch;
     if (q0 + kQueries < s.queries) copy_queries(q0 + kQueries, tq + (stage ^ 1) * (2 * kQueries * kPitch));
@@ -263,7 +220,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
     }
     {
       float product[8][8] = {};
-      rows_by_rows(product, at.first ? queries : grads, at.first ? tk : tv, depth);
+      rows_by_rows<kGroupRows>(product, at.first ? queries : grads, at.first ? tk : tv, at.y, depth);
       if (at.first) put_probabilities(s, at, q0, product, stats, tp);
       __syncthreads();
       if (!at.first) {
@@ -275,7 +232,8 @@ __global__ void __launch_bounds__(kTileThreads, 1)
     __syncthreads();
     put_query_part(at, q0, s.queries, ts, tk, tp, part);
   }
-  wait_for_copies();
+  end_group();
+  wait_for_groups<0>();
   float* const to = at.first ? head(a.dv, a.dvs, at.b, at.h) : head(a.dk, a.dks, at.b, at.h);
   const int64_t step = at.first ? a.dvs.row : a.dks.row;
   const int width = at.first ? value_size : size;
@@ -319,23 +277,22 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-size_t shared_bytes_of_device() {
+}  // namespace
+
+bool has_shared_memory(size_t bytes) {
   static std::atomic<int> known[16] = {};
-  std::atomic<int>& bytes = known[current_device()];
-  if (bytes == 0) {
+  std::atomic<int>& most = known[current_device()];
+  if (most == 0) {
     int value = 0;
     check(cudaDeviceGetAttribute(&value, cudaDevAttrMaxSharedMemoryPerBlockOptin, current_device()), "attention");
-    bytes = value;
+    most = value;
   }
-  return static_cast<size_t>(bytes);
+  return static_cast<size_t>(most) >= bytes;
 }
-
-}  // namespace
 
 bool takes_backward_once(const AttentionShape& s) {
   const int64_t d = std::max(s.head_size, s.value_size);
-  return d > kWidth / 2 && d <= kWidth && s.dropout.p == 0 && s.queries > 0 && s.keys > 0 &&
-         shared_bytes_of_device() >= kBytes;
+  return d > kWidth / 2 && d <= kWidth && s.dropout.p == 0 && s.queries > 0 && s.keys > 0 && has_shared_memory(kBytes);
 }
 
 void attention_backward_once(const AttentionBackward<float>& a) {

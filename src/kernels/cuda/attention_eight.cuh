@@ -1,0 +1,68 @@
+#pragma once
+
+// What the kernels of attention of float32 share in which a thread has 8 x 8 numbers of a product and one block fills a
+// multiprocessor: how much shared memory is read for each product is what limits them. Heads of up to 64.
+
+#include "kernels/cuda/attention_parts.cuh"
+
+namespace tensorgrad::gpu {
+
+constexpr int kWidth = 64, kPitch = kWidth + 4;  // of a tile of queries, keys or values
+
+__device__ inline float power_of_2(float x) {
+  float y;
+  asm("ex2.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+constexpr float kLog2E = 1.44269504f;
+
+__device__ inline void copy_16_bytes(float* to, const float* from, bool there) {  // zeros where it is not there
+  asm volatile(
+      "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),
+      "l"(from), "r"(there ? 16 : 0));
+}
+// Copies since the last call are a group; waits until at most `Left` groups of this thread are under way.
+__device__ inline void end_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int Left>
+__device__ inline void wait_for_groups() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");
+}
+
+// As load_tile, but that the copies may be under way where rows are whole packs.
+template <int B>
+__device__ inline void copy_tile(float* tile, const float* source, int64_t row, int64_t first, int64_t rows, int size) {
+  if (row % 4 != 0 || size % 4 != 0 || reinterpret_cast<uintptr_t>(source) % 16 != 0)
+    return load_tile<float, B, kWidth, kPitch>(tile, source, row, first, rows, size);
+#pragma unroll
+  for (int at = 0; at < B * (kWidth / 4); at += kTileThreads) {
+    const int i = at + threadIdx.y * kSide + threadIdx.x, r = i / (kWidth / 4), c = i % (kWidth / 4) * 4;
+    const bool there = first + r < rows && c < size;
+    copy_16_bytes(tile + r * kPitch + c, there ? source + (first + r) * row + c : source, there);
+  }
+}
+
+// acc[i][j] += sum over d < depth of a[row y + Step i][d] * b[row x + 16 j][d].
+template <int Step>
+__device__ inline void rows_by_rows(float (&acc)[8][8], const float* a, const float* b, int y, int depth) {
+  a += y * kPitch, b += threadIdx.x * kPitch;
+#pragma unroll 2
+  for (int d = 0; d < depth; d += 4) {
+    Pack<float, 4> av[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) av[i] = vector_at<4>(a + i * Step * kPitch + d);
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const auto bv = vector_at<4>(b + j * kSide * kPitch + d);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) acc[i][j] += av[i].v[e] * bv.v[e];
+      }
+    }
+  }
+}
+
+// Whether the current device lets a block have so much shared memory.
+bool has_shared_memory(size_t bytes);
+
+}  // namespace tensorgrad::gpu
