@@ -62,6 +62,29 @@ __device__ inline void rows_by_rows(float (&acc)[8][8], const float* a, const fl
   }
 }
 
+// acc[i][j] += sum over k < Depth of a[Step i][k] * b[k][column j], columns 0 to 3 and 32 to 35.
+template <int Step, int Depth, int PitchA>
+__device__ inline void rows_by_lines(float (&acc)[8][8], const float* a, const float* b) {
+#pragma unroll 2
+  for (int k = 0; k < Depth; k += 4) {
+    Pack<float, 4> av[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) av[i] = vector_at<4>(a + i * Step * PitchA + k);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const auto left = vector_at<4>(b + (k + e) * kPitch), right = vector_at<4>(b + (k + e) * kPitch + 32);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          acc[i][j] += av[i].v[e] * left.v[j];
+          acc[i][j + 4] += av[i].v[e] * right.v[j];
+        }
+      }
+    }
+  }
+}
+
 // Whether the current device lets a block have so much shared memory.
 bool has_shared_memory(size_t bytes);
 

@@ -4,7 +4,7 @@
 // every run. The scratch is no larger than a gradient, or 128 MiB: more heads or keys take several turns.
 //
 // What limits such a kernel is how much shared memory is read for each product, so a thread has 8 x 8 numbers of every
-// result but the queries' gradient. The registers are enough for that because a block's two groups of four warps work
+// result. The registers are enough for that because a block's two groups of four warps work
 // on two results side by side: the scores and the gradient of the probabilities, then the gradients of values and keys.
 // One block fills a multiprocessor; the next queries are copied meanwhile.
 
@@ -76,27 +76,6 @@ __device__ inline void across_by_rows(float (&acc)[8][8], const float* a, const 
   }
 }
 
-// acc[i][j] += sum over the group's half of the keys of a[row i][key] * b[key][4 x + j].
-__device__ inline void rows_by_keys(float (&acc)[8][4], const float* a, const float* b) {
-  const int first = threadIdx.y / kGroupRows * (kKeys / 2);
-  a += threadIdx.y % kGroupRows * kScorePitch + first, b += first * kPitch + threadIdx.x * 4;
-#pragma unroll 2
-  for (int k = 0; k < kKeys / 2; k += 4) {
-    Pack<float, 4> av[8];
-#pragma unroll
-    for (int i = 0; i < 8; ++i) av[i] = vector_at<4>(a + i * kGroupRows * kScorePitch + k);
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const auto bv = vector_at<4>(b + (k + e) * kPitch);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-#pragma unroll
-        for (int j = 0; j < 4; ++j) acc[i][j] += av[i].v[e] * bv.v[j];
-      }
-    }
-  }
-}
-
 // Where a block and a thread of it work.
 struct OncePlace {
   int64_t b, h, tile, k0;
@@ -154,28 +133,31 @@ __device__ inline void put_slopes(float scale, const OncePlace& at, const float 
   }
 }
 
-// The part of the queries' gradient: each group has that of half of the keys; the second hands its own over through
-// `passed`, and the first adds them up.
-__device__ inline void put_query_part(const OncePlace& at, int64_t q0, int64_t queries, const float* slopes,
-                                      const float* keys, float* passed, float* part) {
-  float dq[8][4] = {};
-  rows_by_keys(dq, slopes, keys);
-  passed += at.y * kScorePitch + threadIdx.x * 4;
-  if (!at.first) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i)
-      *reinterpret_cast<Pack<float, 4>*>(passed + i * kGroupRows * kScorePitch) = {dq[i][0], dq[i][1], dq[i][2],
-                                                                                   dq[i][3]};
-  }
-  __syncthreads();
-  if (!at.first) return;
+// The part of the queries' gradient: each quarter of the threads has that of a quarter of the keys, 8 x 8 numbers a
+// thread; `passed` and `more` have room for two of them each, for all threads to add up.
+__device__ inline void put_query_part(int64_t q0, int64_t queries, const float* slopes, const float* keys,
+                                      float* passed, float* more, float* part) {
+  constexpr int kQuarter = kRows / 4, kNumbers = kQueries * kWidth;
+  const int quarter = threadIdx.y / kQuarter, t = threadIdx.y % kQuarter * kSide + threadIdx.x;
+  const int first = quarter * (kKeys / 4), row = t / 8, column = t % 8 * 4;
+  float dq[8][8] = {};
+  rows_by_lines<8, kKeys / 4, kScorePitch>(dq, slopes + row * kScorePitch + first, keys + first * kPitch + column);
+  float* const mine = (quarter < 2 ? passed : more) + quarter % 2 * kNumbers + row * kWidth + column;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
-    const int64_t row = q0 + at.y + i * kGroupRows;
-    auto sum = vector_at<4>(passed + i * kGroupRows * kScorePitch);
+    *reinterpret_cast<Pack<float, 4>*>(mine + i * 8 * kWidth) = {dq[i][0], dq[i][1], dq[i][2], dq[i][3]};
+    *reinterpret_cast<Pack<float, 4>*>(mine + i * 8 * kWidth + 32) = {dq[i][4], dq[i][5], dq[i][6], dq[i][7]};
+  }
+  __syncthreads();
 #pragma unroll
-    for (int j = 0; j < 4; ++j) sum.v[j] += dq[i][j];
-    if (row < queries) *reinterpret_cast<Pack<float, 4>*>(part + row * kWidth + threadIdx.x * 4) = sum;
+  for (int at = 0; at < kNumbers; at += 4 * kTileThreads) {
+    const int i = at + (threadIdx.y * kSide + threadIdx.x) * 4;
+    auto sum = vector_at<4>(passed + i);
+    const auto second = vector_at<4>(passed + kNumbers + i), third = vector_at<4>(more + i),
+               fourth = vector_at<4>(more + kNumbers + i);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) sum.v[e] = (sum.v[e] + second.v[e]) + (third.v[e] + fourth.v[e]);
+    if (q0 + i / kWidth < queries) *reinterpret_cast<Pack<float, 4>*>(part + q0 * kWidth + i) = sum;
   }
 }
 
@@ -230,7 +212,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
     }
     across_by_rows(sum, at.first ? tp : ts, at.first ? grads : queries, place);
     __syncthreads();
-    put_query_part(at, q0, s.queries, ts, tk, tp, part);
+    put_query_part(q0, s.queries, ts, tk, tp, queries, part);
   }
   end_group();
   wait_for_groups<0>();

@@ -23,30 +23,6 @@ struct ResultPlace {
   __device__ int column_of(int j) const { return j / 4 * 32 + column + j % 4; }
 };
 
-// acc[i][j] += sum over the half's keys of a[row i][key] * b[key][column j].
-__device__ inline void rows_by_half(float (&acc)[8][8], const float* a, const float* b, const ResultPlace& place) {
-  const int first = place.half * (kTile / 2);
-  a += place.row * kScorePitch + first, b += first * kPitch + place.column;
-#pragma unroll 2
-  for (int k = 0; k < kTile / 2; k += 4) {
-    Pack<float, 4> av[8];
-#pragma unroll
-    for (int i = 0; i < 8; ++i) av[i] = vector_at<4>(a + i * kRows * kScorePitch + k);
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const auto left = vector_at<4>(b + (k + e) * kPitch), right = vector_at<4>(b + (k + e) * kPitch + 32);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          acc[i][j] += av[i].v[e] * left.v[j];
-          acc[i][j + 4] += av[i].v[e] * right.v[j];
-        }
-      }
-    }
-  }
-}
-
 // The running softmax of a thread's rows y + 16 i: the greatest score times log2(e), and the sum of this thread's
 // columns.
 struct Running {
@@ -157,7 +133,9 @@ __global__ void __launch_bounds__(kTileThreads, 1)
 #pragma unroll
       for (int j = 0; j < 8; ++j) out[i][j] *= less;
     }
-    rows_by_half(out, tp, tv, place);
+    const int half = place.half * (kTile / 2);
+    rows_by_lines<kRows, kTile / 2, kScorePitch>(out, tp + place.row * kScorePitch + half,
+                                                 tv + half * kPitch + place.column);
     __syncthreads();  // values, probabilities and shrink have been read
     if (k0 + kTile < end) copy_tile<kTile>(tv, values, s.value.row, k0 + kTile, end, value_size);
     end_group();
