@@ -131,7 +131,22 @@ struct FloatPolicy {
   Part row(const T* x, int64_t n, int64_t stride, const Out* center) const {
     const V c = center_vector(center);
     if (stride != 1) return row_strided(x, n, stride, c);
+    if constexpr (kSideBySide) {
+      if (n >= kStreamed) return across(row_by_streams(x, n, c));
+    }
     return across(row_in_register(x, n, c));
+  }
+  // A long row read in four places at once: of one stream alone a core has too few lines on their way from memory.
+  static constexpr int64_t kStreamed = 4096;
+  TENSORGRAD_INLINE V row_by_streams(const T* x, int64_t n, V c) const {
+    V a[8];
+    for (int k = 0; k < 8; ++k) a[k] = neutral_value();
+    const int64_t part = n / (8 * L) * (2 * L);
+    for (int64_t i = 0; i < part; i += 2 * L) {
+      for (int k = 0; k < 8; ++k) a[k] = join(a[k], term(load(x + k / 2 * part + i + k % 2 * L), c));
+    }
+    const V rest = row_in_register(x + 4 * part, n - 4 * part, c);
+    return join(join_eight(a), rest);
   }
   // A row's elements joined into one register's lanes.
   TENSORGRAD_INLINE V row_in_register(const T* x, int64_t n, V c) const {
@@ -151,6 +166,9 @@ struct FloatPolicy {
       for (; i + L <= n; i += L) a[4] = join(a[4], term(load(x + i), c));
     }
     if (i < n) a[7] = join_part(a[7], x + i, n - i, c);
+    return join_eight(a);
+  }
+  static TENSORGRAD_INLINE V join_eight(const V* a) {
     return join(join(join(a[0], a[1]), join(a[2], a[3])), join(join(a[4], a[5]), join(a[6], a[7])));
   }
 
