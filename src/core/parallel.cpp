@@ -1,6 +1,8 @@
-// The thread pool behind parallel_for. No locks on the way: one job at a time lives in the pool, its chunks are claimed
-// from either end of `remaining`, and whoever claims one runs it: the caller from the front, workers from the back. So
-// the caller tends to touch the same part of an array in one loop after another, and finds it in its core's cache.
+// The thread pool behind parallel_for. No locks on the way: one job at a time lives in the pool, each thread has an equal
+// share of its chunks and claims one after the other from the front of it. Whoever has none left takes what others have
+// not begun, from the end of theirs. So a thread touches the same part of an array in one loop after another and finds it
+// in its core's cache, and a claim touches no memory that another core writes: where two cores share no cache, a line
+// that goes to and fro costs more (200 ns each way) than a small chunk's work.
 //
 //  - Only a thread that claimed a chunk is waited for. A worker that comes late finds nothing left, or a later job,
 //    of which it may just as well take a chunk: the job's fields are read after the claim, and a job cannot be replaced
@@ -42,6 +44,8 @@ constexpr int kMaxThreads = 1024;
 constexpr int64_t kChunksPerThread = 16;    // small chunks: a core that another process takes away holds little up
 constexpr int64_t kSpinNs = 150'000;        // how long a worker without work stays hot
 constexpr int64_t kWaitSpinNs = 50'000;     // how long the caller spins for the last claimed chunks before it sleeps
+constexpr int64_t kStartNs = 2'000;         // what a hot worker on a far core may need to see a job
+constexpr int64_t kWorthTakingNs = 6'000;   // another thread's work that is worth taking some of
 constexpr int64_t kWorthWakingNs = 40'000;  // serial work left over that pays for waking parked workers
 
 // True on a worker, and on a caller while it runs chunks: parallel_for inside of parallel_for runs inline.
@@ -63,26 +67,60 @@ inline int64_t now_ns() {
       .count();
 }
 
-struct alignas(64) Worker {
-  std::atomic<uint32_t> parked{0};  // 1: asleep, or about to be; whoever sets it to 0 must wake it
-  int avoided_cpu = -1;
-  pthread_t thread{};
-};
-
 // The chunks [first, first + left), in one word so that a claim is one compare and exchange.
 struct Unclaimed {
   explicit Unclaimed(uint64_t word) : first(static_cast<uint32_t>(word >> 32)), left(static_cast<uint32_t>(word)) {}
+  Unclaimed(int64_t begin, int64_t end)
+      : first(static_cast<uint32_t>(begin)), left(static_cast<uint32_t>(end - begin)) {}
+  uint64_t word() const { return uint64_t{first} << 32 | left; }
   uint64_t without_first() const { return uint64_t{first + 1} << 32 | (left - 1); }
   uint64_t without_last() const { return uint64_t{first} << 32 | (left - 1); }
   uint32_t first, left;
 };
 
+// What nobody claimed yet of a thread's share of the current job: an Unclaimed.
+struct alignas(64) Share {
+  std::atomic<uint64_t> unclaimed{0};
+};
+
+struct Worker {
+  Share share;
+  alignas(64) std::atomic<uint32_t> parked{0};  // 1: asleep, or about to be; whoever sets it to 0 must wake it
+  int avoided_cpu = -1;
+  pthread_t thread{};
+};
+
 enum class End { front, back };
 
+// A range cut into chunks of whole steps that differ by one step at most: at most kChunksPerThread chunks a thread, no
+// more than there are grains, and as many for one thread as for the other. A step is a grain where those come out even
+// or are many, and otherwise the power of two in it (up to 64), so that what begins at whole registers goes on to.
+struct Cut {
+  Cut() = default;
+  Cut(int64_t first, int64_t past, int64_t grain, int threads) : begin(first), end(past) {
+    if (grain < 1) grain = 1;
+    const int64_t grains = (end - begin - 1) / grain + 1, most = kChunksPerThread * threads;
+    chunks = static_cast<int32_t>(grains < most ? grains : most);
+    if (chunks > threads) chunks -= chunks % threads;
+    const int64_t power = grain & -grain, least = power < 64 ? power : 64;
+    step = grains % threads == 0 || grains >= most ? grain : least;
+    const int64_t steps = (end - begin - 1) / step + 1;
+    per_chunk = steps / chunks;
+    longer = static_cast<int32_t>(steps % chunks);
+  }
+  // Where the i-th chunk begins, and the one before it ends.
+  int64_t at(int64_t i) const {
+    return i >= chunks ? end : begin + (i * per_chunk + (i * longer + chunks - 1) / chunks) * step;
+  }
+
+  int64_t begin = 0, end = 0, step = 1, per_chunk = 0;
+  int32_t longer = 0, chunks = 0;
+};
+
 struct Pool {
-  // Claimed and written by all threads: a cache line each.
-  alignas(64) std::atomic<uint64_t> remaining{0};  // chunks of the current job that nobody claimed yet: an Unclaimed
-  alignas(64) std::atomic<int32_t> pending{0};     // chunks of the current job that are not finished
+  // Written by all threads: a cache line each.
+  Share share;                                  // the caller's; the workers have theirs
+  alignas(64) std::atomic<int32_t> pending{0};  // chunks of the current job that are not finished
   std::atomic<uint32_t> caller_sleeps{0};
   alignas(64) std::atomic<uint32_t> busy{0};  // 1: a thread owns the pool (runs a job, or starts and stops workers)
   std::atomic<int32_t> sleepers{0};           // workers with parked == 1
@@ -90,11 +128,11 @@ struct Pool {
   std::atomic<bool> closed{false};  // the library is being unloaded: everything runs inline
   std::atomic<int32_t> wanted{0};   // threads asked for; 0: not decided yet
 
-  // The current job; written by the owner while no chunk is unclaimed and pending == 0.
+  // The current job, in one line of a cache; written by the owner while no chunk is unclaimed and pending == 0.
   alignas(64) Body body = nullptr;
   void* context = nullptr;
-  int64_t begin = 0, end = 0, chunk = 0, chunks = 0;
-  bool backwards = false;  // each half from the middle outwards
+  Cut cut;
+  bool backwards = false;  // each share from its end
   std::atomic<bool> failed{false};
   std::exception_ptr error;
 
@@ -140,36 +178,82 @@ int default_threads() {
   return n > kMaxThreads ? kMaxThreads : n;
 }
 
-// The i-th chunk of each half, counted from the middle of the whole instead of from its end.
-int64_t mirrored(int64_t i, int64_t chunks) {
-  const int64_t half = chunks / 2;
-  return i < half ? half - 1 - i : half + (chunks - 1 - i);
+// Thread 0 is the caller, thread k the k-th worker.
+int threads_of(const Pool& p) { return p.worker_count + 1; }
+Share& share_of(Pool& p, int thread) { return thread == 0 ? p.share : p.workers[thread - 1].share; }
+// Where a thread's share of the current job begins; the caller's has a chunk at least.
+int64_t share_begin(const Pool& p, int64_t thread) {
+  return (p.cut.chunks * thread + threads_of(p) - 1) / threads_of(p);
 }
 
-// Claims and runs chunks of the current job, at most `most`, until none is left; returns how many this thread ran.
-int32_t run_chunks(Pool& p, int32_t most, End end) {
-  int32_t ran = 0;
-  uint64_t word = p.remaining.load(std::memory_order_acquire);
-  while (ran < most) {
+// Takes a chunk of a share. -1: there is none left.
+int64_t claim(Share& share, End end) {
+  uint64_t word = share.unclaimed.load(std::memory_order_acquire);
+  while (true) {
     const Unclaimed u(word);
-    if (u.left == 0) break;
+    if (u.left == 0) return -1;
     const uint64_t rest = end == End::front ? u.without_first() : u.without_last();
-    if (!p.remaining.compare_exchange_weak(word, rest, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
-    const int64_t claimed = end == End::front ? u.first : int64_t{u.first} + u.left - 1;
-    const int64_t index = p.backwards ? mirrored(claimed, p.chunks) : claimed;
-    const int64_t b = p.begin + index * p.chunk;
-    const int64_t e = p.end - b > p.chunk ? b + p.chunk : p.end;
-    if (!p.failed.load(std::memory_order_relaxed)) {
-      try {
-        p.body(p.context, b, e);
-      } catch (...) {
-        if (!p.failed.exchange(true, std::memory_order_acq_rel)) p.error = std::current_exception();
-      }
-    }
-    ++ran;
-    word = p.remaining.load(std::memory_order_acquire);
+    if (share.unclaimed.compare_exchange_weak(word, rest, std::memory_order_acq_rel, std::memory_order_acquire))
+      return end == End::front ? u.first : int64_t{u.first} + u.left - 1;
   }
-  return ran;
+}
+
+// Runs a chunk that was claimed from a thread's share.
+void run_chunk(Pool& p, int thread, int64_t claimed) {
+  const int64_t index = p.backwards ? share_begin(p, thread) + share_begin(p, thread + 1) - 1 - claimed : claimed;
+  if (p.failed.load(std::memory_order_relaxed)) return;
+  try {
+    p.body(p.context, p.cut.at(index), p.cut.at(index + 1));
+  } catch (...) {
+    if (!p.failed.exchange(true, std::memory_order_acq_rel)) p.error = std::current_exception();
+  }
+}
+
+// Runs chunks of others' shares until none is left that nobody claimed; returns how many. What somebody needs little time
+// for is left to him as long as he goes on: his core may have its memory in the cache, from where it comes to another
+// core more slowly than he goes through it. chunk_ns: what this thread's chunks took.
+int32_t run_others_chunks(Pool& p, int self, int64_t chunk_ns) {
+  const int threads = threads_of(p);
+  int32_t ran = 0;
+  uint32_t waited_for = 0;  // how many were left to others when the waiting began
+  int64_t until = 0;
+  while (true) {
+    uint32_t left_to_others = 0;
+    bool found = false;
+    const bool wait = (until == 0 || now_ns() < until) && p.sleepers.load(std::memory_order_relaxed) == 0;
+    for (int k = 1; k < threads && !found; ++k) {
+      const int thread = self + k < threads ? self + k : self + k - threads;
+      Share& share = share_of(p, thread);
+      const uint32_t left = Unclaimed(share.unclaimed.load(std::memory_order_relaxed)).left;
+      if (left == 0) continue;
+      if (wait && (left <= 2 || left * chunk_ns < kWorthTakingNs)) {
+        left_to_others += left;
+        continue;
+      }
+      const int64_t claimed = claim(share, End::back);
+      if (claimed < 0) continue;
+      run_chunk(p, thread, claimed);
+      ++ran;
+      found = true;
+    }
+    if (found) continue;
+    if (left_to_others == 0) return ran;
+    if (left_to_others != waited_for) {
+      waited_for = left_to_others;
+      until = now_ns() + kStartNs + chunk_ns;
+    }
+    relax();
+  }
+}
+
+// Runs chunks of the thread's own share, then of others'.
+int32_t run_chunks(Pool& p, int self) {
+  const int64_t start = now_ns();
+  int32_t ran = 0;
+  Share& own = share_of(p, self);
+  for (int64_t claimed = claim(own, End::front); claimed >= 0; claimed = claim(own, End::front), ++ran)
+    run_chunk(p, self, claimed);
+  return ran + run_others_chunks(p, self, ran == 0 ? 0 : (now_ns() - start) / ran);
 }
 
 void finish_chunks(Pool& p, int32_t ran) {
@@ -182,7 +266,7 @@ bool wait_for_work(Pool& p, Worker& self) {
     const int64_t limit = now_ns() + p.spin_ns;
     do {
       for (int i = 0; i < 64; ++i) {
-        if (Unclaimed(p.remaining.load(std::memory_order_relaxed)).left != 0) return true;
+        if (Unclaimed(self.share.unclaimed.load(std::memory_order_relaxed)).left != 0) return true;
         relax();
       }
       if (p.stop.load(std::memory_order_relaxed)) return false;
@@ -191,7 +275,7 @@ bool wait_for_work(Pool& p, Worker& self) {
     self.parked.store(1);
     p.sleepers.fetch_add(1);
     // A job published before the lines above were visible did not count this worker as asleep: look once more.
-    if (Unclaimed(p.remaining.load()).left != 0 || p.stop.load()) {
+    if (Unclaimed(self.share.unclaimed.load()).left != 0 || p.stop.load()) {
       if (self.parked.exchange(0) == 1) p.sleepers.fetch_sub(1);
       continue;
     }
@@ -204,7 +288,7 @@ void* worker_main(void* argument) {
   Pool& p = pool();
   inside = true;
   while (wait_for_work(p, self)) {
-    const int32_t ran = run_chunks(p, INT32_MAX, End::back);
+    const int32_t ran = run_chunks(p, static_cast<int>(&self - p.workers) + 1);
     if (ran != 0) finish_chunks(p, ran);
   }
   return nullptr;
@@ -329,18 +413,16 @@ void wait_until_finished(Pool& p) {
   p.caller_sleeps.store(0);
 }
 
-// With workers asleep: runs one chunk, and wakes them if the rest of the job would take long enough alone. What is not
-// worth it now is remembered, so that a series of small jobs gets its workers in the end.
-int32_t run_one_and_wake(Pool& p) {
-  const int64_t start = now_ns();
-  const int32_t ran = run_chunks(p, 1, End::front);
-  const uint32_t left = Unclaimed(p.remaining.load(std::memory_order_relaxed)).left;
+// With workers asleep: runs the caller's first chunk, and wakes them if the rest of the job would take long enough alone.
+// What is not worth it now is remembered, so that a series of small jobs gets its workers in the end.
+void run_first_and_wake(Pool& p) {
+  const int64_t start = now_ns(), left = p.cut.chunks - 1;
+  run_chunk(p, 0, 0);
   p.unspent_ns += (now_ns() - start) * left;
   if (left != 0 && p.unspent_ns >= kWorthWakingNs) {
     p.unspent_ns = 0;
-    wake(p, left < static_cast<uint32_t>(p.worker_count) ? static_cast<int>(left) : p.worker_count);
+    wake(p, left < p.worker_count ? static_cast<int>(left) : p.worker_count);
   }
-  return ran;
 }
 
 }  // namespace
@@ -361,18 +443,6 @@ void set_num_threads(int n) {
 
 namespace {
 
-// A range cut into whole multiples of the grain, at most kChunksPerThread a thread.
-struct Cut {
-  Cut(int64_t begin, int64_t end, int64_t grain, int threads) {
-    if (grain < 1) grain = 1;
-    const int64_t grains = (end - begin - 1) / grain + 1, most = kChunksPerThread * threads;
-    const int64_t per_chunk = grains <= most ? 1 : (grains - 1) / most + 1;
-    chunks = (grains - 1) / per_chunk + 1;
-    size = per_chunk * grain;
-  }
-  int64_t size, chunks;
-};
-
 void run_job(int64_t begin, int64_t end, int64_t grain, bool backwards, Body body, void* context) {
   Pool& p = pool();
   const int threads = get_num_threads();
@@ -380,10 +450,7 @@ void run_job(int64_t begin, int64_t end, int64_t grain, bool backwards, Body bod
   if (threads == 1) {
     if (!backwards) return body(context, begin, end);
     const Cut cut(begin, end, grain, 1);
-    for (int64_t i = cut.chunks; i-- > 0;) {
-      const int64_t b = begin + i * cut.size;
-      body(context, b, end - b > cut.size ? b + cut.size : end);
-    }
+    for (int64_t i = cut.chunks; i-- > 0;) body(context, cut.at(i), cut.at(i + 1));
     return;
   }
   Ownership ownership(p);
@@ -394,17 +461,20 @@ void run_job(int64_t begin, int64_t end, int64_t grain, bool backwards, Body bod
 
   p.body = body;
   p.context = context;
-  p.begin = begin;
-  p.end = end;
-  p.chunk = cut.size;
-  p.chunks = cut.chunks;
+  p.cut = cut;
   p.backwards = backwards;
   p.failed.store(false, std::memory_order_relaxed);
   p.pending.store(static_cast<int32_t>(cut.chunks), std::memory_order_relaxed);
-  p.remaining.store(static_cast<uint32_t>(cut.chunks));
-  int32_t ran = p.sleepers.load() > 0 ? run_one_and_wake(p) : 0;
-  ran += run_chunks(p, INT32_MAX, End::front);
-  finish_chunks(p, ran);
+  // The caller's first chunk is claimed from the beginning. Workers' shares are published first: they are waited for.
+  for (int thread = threads_of(p); thread-- > 0;) {
+    const Unclaimed share(thread == 0 ? 1 : share_begin(p, thread), share_begin(p, thread + 1));
+    share_of(p, thread).unclaimed.store(share.word(), std::memory_order_release);
+  }
+  if (p.sleepers.load(std::memory_order_relaxed) > 0)
+    run_first_and_wake(p);
+  else
+    run_chunk(p, 0, 0);
+  finish_chunks(p, 1 + run_chunks(p, 0));
   wait_until_finished(p);
   if (p.failed.load(std::memory_order_acquire)) {
     std::exception_ptr error = std::move(p.error);

@@ -38,8 +38,8 @@ void check_device(const std::vector<Tensor>& tensors, const char* op) {
   }
 }
 
-// Lays the tensors side by side along dim `d` of out, all at once: false where the device has no kernel for that or a
-// tensor has another dtype or is not dense.
+// Lays the tensors side by side along dim `d` of out, all at once: false where the device does not do that with such
+// tensors, or one has another dtype or is not dense.
 bool join(const Tensor& out, const std::vector<Tensor>& tensors, size_t d) {
   const auto kernel = kernels(out.device()).index.join;
   if (!kernel) return false;
@@ -51,8 +51,7 @@ bool join(const Tensor& out, const std::vector<Tensor>& tensors, size_t d) {
     if (x.dtype() != out.dtype() || !x.is_contiguous()) return false;
     if (x.numel() > 0) parts.push_back({x.data_ptr(), x.numel() / outer});
   }
-  if (!parts.empty()) kernel(out.element_size(), parts.data(), parts.size(), outer, out.data_ptr());
-  return true;
+  return parts.empty() || kernel(out.element_size(), parts.data(), parts.size(), outer, out.data_ptr());
 }
 
 }  // namespace

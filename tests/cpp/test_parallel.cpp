@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -27,12 +28,13 @@ struct ThreadCount {
   int before;
 };
 
-// Every index of [begin, end) exactly once.
+// Every index of [begin, end) exactly once, in chunks that begin at multiples of the power of two in the grain.
 bool covers(int64_t begin, int64_t end, int64_t grain) {
+  const int64_t step = grain > 0 ? std::min<int64_t>(grain & -grain, 64) : 1;
   std::vector<std::atomic<int>> seen(static_cast<size_t>(end > begin ? end - begin : 0));
   std::atomic<bool> good{true};
   parallel_for(begin, end, grain, [&](int64_t b, int64_t e) {
-    if (b >= e || b < begin || e > end || (b - begin) % (grain > 0 ? grain : 1) != 0) good = false;
+    if (b >= e || b < begin || e > end || (b - begin) % step != 0) good = false;
     for (int64_t i = b; i < e; ++i) seen[static_cast<size_t>(i - begin)]++;
   });
   for (auto& s : seen) good = good && s == 1;

@@ -361,6 +361,25 @@ TEST_CASE("cat and stack: promotion, empties, errors") {
   CHECK(same(dstack({ones({2}), ones({2})}).sizes(), {1, 2, 2}));
 }
 
+TEST_CASE("columns joined, of every item size, count and length") {
+  for (const DType dtype : {uint8, int16, float32, float64}) {
+    for (const int64_t count : {1, 2, 3, 5, 8, 9}) {
+      for (const int64_t rows : {1, 7, 16, 33, 1000, 40001}) {
+        std::vector<Tensor> flat, columns;
+        for (int64_t k = 0; k < count; ++k) {
+          flat.push_back(((arange(rows) * 7 + k * 31) % 251).to(dtype));
+          columns.push_back(flat.back().reshape({rows, 1}));
+        }
+        const Tensor expected = stack(flat, 0).t();
+        CHECK(equal(cat(columns, 1), expected));
+        CHECK(equal(stack(flat, 1), expected));
+        columns.push_back(cat({columns[0], columns[0]}, 1));  // not columns all of them
+        CHECK(equal(cat(columns, 1).narrow(1, 0, count), expected));
+      }
+    }
+  }
+}
+
 TEST_CASE("triangles and diagonals") {
   const Tensor x = counting({3, 4});
   CHECK(values(x.tril()) == std::vector<float>{0, 0, 0, 0, 4, 5, 0, 0, 8, 9, 10, 0});

@@ -70,7 +70,7 @@ void join_words(const JoinPart* parts, size_t count, int64_t outer, int64_t item
   launch<join_kernel<Word>>("cat", dim3(blocks, static_cast<unsigned>(count)), kThreads, a);
 }
 
-void join(int64_t item, const JoinPart* parts, size_t count, int64_t outer, void* out) {
+bool join(int64_t item, const JoinPart* parts, size_t count, int64_t outer, void* out) {
   int64_t row = 0;
   for (size_t i = 0; i < count; ++i) row += parts[i].width * item;
   int64_t start = 0;
@@ -98,6 +98,7 @@ void join(int64_t item, const JoinPart* parts, size_t count, int64_t outer, void
     }
     start = behind;
   }
+  return true;
 }
 
 }  // namespace

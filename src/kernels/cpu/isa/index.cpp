@@ -405,6 +405,63 @@ void scatter_add_typed(const GatherArgs& a) {
   each_ordered(a, [=](int64_t to, int64_t from) { x[to] = plus(x[to], source[from]); });
 }
 
+// --- columns, one element of each part a row, side by side
+
+constexpr int64_t kMostColumns = 8;
+
+// Rows [begin, end) of `count` columns: a register of the result takes its elements from one register of each column,
+// where lane l of the j-th is row (j L + l) / count of column (j L + l) % count.
+template <class U>
+void join_columns(const JoinPart* parts, int64_t count, int64_t begin, int64_t end, void* out_data) {
+  const U* columns[kMostColumns];
+  for (int64_t k = 0; k < count; ++k) columns[k] = static_cast<const U*>(parts[k].data);
+  U* out = static_cast<U*>(out_data) + begin * count;
+  int64_t r = begin;
+  if constexpr (kVectorBytes > 16 && (sizeof(U) == 4 || (sizeof(U) == 8 && kVectorBytes == 64))) {
+    using I = std::conditional_t<sizeof(U) == 4, int32_t, int64_t>;
+    constexpr int64_t L = kLanes<I>;
+    Raw<I> row[kMostColumns], column[kMostColumns];
+    for (int64_t i = 0; i < count * L; ++i) {
+      row[i / L][i % L] = static_cast<I>(i / count);
+      column[i / L][i % L] = static_cast<I>(i % count);
+    }
+    for (; r + L <= end; r += L) {
+      Raw<I> v[kMostColumns];
+      for (int64_t k = 0; k < count; ++k) __builtin_memcpy(&v[k], columns[k] + r, sizeof(v[k]));
+      for (int64_t j = 0; j < count; ++j, out += L) {
+        Raw<I> joined = __builtin_shuffle(v[0], row[j]);
+        for (int64_t k = 1; k < count; ++k)
+          joined = column[j] == static_cast<I>(k) ? __builtin_shuffle(v[k], row[j]) : joined;
+        __builtin_memcpy(out, &joined, sizeof(joined));
+      }
+    }
+  }
+  for (; r < end; ++r) {
+    for (int64_t k = 0; k < count; ++k) *out++ = columns[k][r];
+  }
+}
+
+bool join(int64_t item, const JoinPart* parts, size_t count, int64_t outer, void* out) {
+  if (outer == 1 || count > static_cast<size_t>(kMostColumns)) return false;
+  for (size_t k = 0; k < count; ++k) {
+    if (parts[k].width != 1) return false;
+  }
+  const auto n = static_cast<int64_t>(count);
+  parallel_sweep(0, outer, kGrain / n, [=](int64_t b, int64_t e) {
+    switch (item) {
+      case 1:
+        return join_columns<uint8_t>(parts, n, b, e, out);
+      case 2:
+        return join_columns<uint16_t>(parts, n, b, e, out);
+      case 4:
+        return join_columns<uint32_t>(parts, n, b, e, out);
+      default:
+        return join_columns<uint64_t>(parts, n, b, e, out);
+    }
+  });
+  return true;
+}
+
 // --- by size, by dtype
 
 void select(int64_t item, const DimShape& s, const void* x, const RowIndex& rows, void* out) {
@@ -515,6 +572,7 @@ void fill(IndexKernels& kernels) {
   kernels.gather = gather;
   kernels.scatter = scatter;
   kernels.scatter_add = scatter_add;
+  kernels.join = join;
 }
 
 }  // namespace tensorgrad::cpu::TENSORGRAD_ISA
