@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -377,6 +378,37 @@ TEST_CASE("columns joined, of every item size, count and length") {
         CHECK(equal(cat(columns, 1).narrow(1, 0, count), expected));
       }
     }
+  }
+}
+
+TEST_CASE("padding from inside is a choice of entries in every dim") {
+  std::mt19937 engine(3);
+  const auto pick = [&](int64_t from, int64_t to) { return std::uniform_int_distribution<int64_t>(from, to)(engine); };
+  for (int round = 0; round < 300; ++round) {
+    const PadMode mode = std::array{PadMode::reflect, PadMode::replicate, PadMode::circular}[round % 3];
+    const DType dtype = std::array{uint8, bfloat16, float32, float64}[static_cast<size_t>(pick(0, 3))];
+    Shape sizes;
+    for (int64_t d = pick(1, 4); d > 0; --d) sizes.push_back(pick(1, round % 10 == 0 ? 70 : 9));
+    Tensor x = (arange(numel_of(sizes)) % 253).to(dtype).reshape(sizes);
+    if (round % 4 == 0) x = x.transpose(0, -1);
+    Shape pad;
+    Tensor expected = x;
+    const int64_t first = x.dim() - pick(1, x.dim());
+    for (int64_t d = x.dim() - 1; d >= first; --d) {
+      const int64_t n = x.size(d), most = mode == PadMode::reflect ? n - 1 : mode == PadMode::circular ? n : 12;
+      const int64_t low = pick(0, most), high = pick(0, most);
+      pad.push_back(low);
+      pad.push_back(high);
+      std::vector<int64_t> from;
+      for (int64_t i = -low; i < n + high; ++i) {
+        const int64_t mirrored = i < 0 ? -i : i >= n ? 2 * (n - 1) - i : i;
+        from.push_back(mode == PadMode::reflect     ? mirrored
+                       : mode == PadMode::replicate ? std::clamp<int64_t>(i, 0, n - 1)
+                                                    : (i + n) % n);
+      }
+      expected = index_select(expected, d, tensor(from));
+    }
+    CHECK(equal(edge_pad(x, pad, mode), expected));
   }
 }
 

@@ -563,6 +563,8 @@ void scatter_add(DType dtype, const GatherArgs& a) {
 
 }  // namespace
 
+void fill_window(IndexKernels& kernels);  // window.cpp
+
 void fill(IndexKernels& kernels) {
   kernels.all_inside = all_inside;
   kernels.wrap = wrap;
@@ -573,6 +575,7 @@ void fill(IndexKernels& kernels) {
   kernels.scatter = scatter;
   kernels.scatter_add = scatter_add;
   kernels.join = join;
+  fill_window(kernels);
 }
 
 }  // namespace tensorgrad::cpu::TENSORGRAD_ISA
