@@ -1,8 +1,8 @@
-// The thread pool behind parallel_for. No locks on the way: one job at a time lives in the pool, each thread has an equal
-// share of its chunks and claims one after the other from the front of it. Whoever has none left takes what others have
-// not begun, from the end of theirs. So a thread touches the same part of an array in one loop after another and finds it
-// in its core's cache, and a claim touches no memory that another core writes: where two cores share no cache, a line
-// that goes to and fro costs more (200 ns each way) than a small chunk's work.
+// The thread pool behind parallel_for. No locks on the way: one job at a time lives in the pool, each thread has an
+// equal share of its chunks and claims one after the other from the front of it. Whoever has none left takes what
+// others have not begun, from the end of theirs. So a thread touches the same part of an array in one loop after
+// another and finds it in its core's cache, and a claim touches no memory that another core writes: where two cores
+// share no cache, a line that goes to and fro costs more (200 ns each way) than a small chunk's work.
 //
 //  - Only a thread that claimed a chunk is waited for. A worker that comes late finds nothing left, or a later job,
 //    of which it may just as well take a chunk: the job's fields are read after the claim, and a job cannot be replaced
@@ -209,9 +209,9 @@ void run_chunk(Pool& p, int thread, int64_t claimed) {
   }
 }
 
-// Runs chunks of others' shares until none is left that nobody claimed; returns how many. What somebody needs little time
-// for is left to him as long as he goes on: his core may have its memory in the cache, from where it comes to another
-// core more slowly than he goes through it. chunk_ns: what this thread's chunks took.
+// Runs chunks of others' shares until none is left that nobody claimed; returns how many. What somebody needs little
+// time for is left to him as long as he goes on: his core may have its memory in the cache, from where it comes to
+// another core more slowly than he goes through it. chunk_ns: what this thread's chunks took.
 int32_t run_others_chunks(Pool& p, int self, int64_t chunk_ns) {
   const int threads = threads_of(p);
   int32_t ran = 0;
@@ -413,8 +413,8 @@ void wait_until_finished(Pool& p) {
   p.caller_sleeps.store(0);
 }
 
-// With workers asleep: runs the caller's first chunk, and wakes them if the rest of the job would take long enough alone.
-// What is not worth it now is remembered, so that a series of small jobs gets its workers in the end.
+// With workers asleep: runs the caller's first chunk, and wakes them if the rest of the job would take long enough
+// alone. What is not worth it now is remembered, so that a series of small jobs gets its workers in the end.
 void run_first_and_wake(Pool& p) {
   const int64_t start = now_ns(), left = p.cut.chunks - 1;
   run_chunk(p, 0, 0);

@@ -93,8 +93,8 @@ struct IndexKernels {
   // The elements of x where mask is not zero, likewise; x with source's elements in order where mask is not zero.
   int64_t (*compress)(int64_t item, const uint8_t* mask, const void* x, int64_t n, const Room& room) = nullptr;
   void (*place)(int64_t item, const uint8_t* mask, void* x, int64_t n, const void* source) = nullptr;
-  // out (outer, sum of the widths) = the parts side by side, none of them empty. False, and nothing done, where a device
-  // does no better than to copy one after the other.
+  // out (outer, sum of the widths) = the parts side by side, none of them empty. False, and nothing done, where a
+  // device does no better than to copy one after the other.
   bool (*join)(int64_t item, const JoinPart* parts, size_t count, int64_t outer, void* out) = nullptr;
 
   // Along n of a dense array: values and places in order, equal ones in their old order, NaN last (first when

@@ -54,7 +54,7 @@ void fill_groups(RandomStream stream, T* out, int64_t n, Make make) {
 // The same for a make(block, p) that takes one vector of blocks.
 template <class T, int64_t kPerGroup, class Make>
 void fill_singly(RandomStream stream, T* out, int64_t n, Make make) {
-  fill_groups<T, kPerGroup>(stream, out, n, [&]<int K>(const Block4 (&b)[K], T* p) {
+  fill_groups<T, kPerGroup>(stream, out, n, [&]<int K>(const Block4(&b)[K], T* p) {
     for (int k = 0; k < K; ++k) make(b[k], p + k * kPerGroup);
   });
 }
@@ -171,7 +171,7 @@ TENSORGRAD_INLINE void box_muller(Wide a, Wide b, Vec<double>& x, Vec<double>& y
 void normal(RandomStream stream, DType dtype, void* out, int64_t n, double mean, double std) {
   if (dtype == DType::float32) {
     const float m = static_cast<float>(mean), s = static_cast<float>(std);
-    fill_groups<float, 64>(stream, static_cast<float*>(out), n, [&]<int K>(const Block4 (&b)[K], float* p) {
+    fill_groups<float, 64>(stream, static_cast<float*>(out), n, [&]<int K>(const Block4(&b)[K], float* p) {
       Words first[2 * K], second[2 * K];
       Vec<float> x[2 * K], y[2 * K];
       for (int k = 0; k < 2 * K; ++k) first[k] = b[k / 2].w[k % 2 * 2], second[k] = b[k / 2].w[k % 2 * 2 + 1];
