@@ -56,8 +56,10 @@ struct KeyPlace {
   }
   __device__ int at(int j) const { return j / 4 * 32 + column + j % 4; }
 };
-// acc[i][j] += sum over the queries of a[query][key i] * b[query][column j].
-__device__ inline void across_by_rows(float (&acc)[8][8], const float* a, const float* b, const KeyPlace& place) {
+// acc[i][j] += sum over the queries of a[query][key i] * b[query][column j]. Clips: what is below `least` counts as 0.
+template <bool Clips>
+__device__ inline void across_by_rows(float (&acc)[8][8], const float* a, const float* b, const KeyPlace& place,
+                                      float least) {
   a += place.key, b += place.column;
 #pragma unroll 4
   for (int q = 0; q < kQueries; ++q) {
@@ -66,7 +68,7 @@ __device__ inline void across_by_rows(float (&acc)[8][8], const float* a, const 
     for (int i = 0; i < 8; i += 4) {
       const auto p = vector_at<4>(a + q * kScorePitch + i), r = vector_at<4>(b + q * kPitch + i * 8);
 #pragma unroll
-      for (int e = 0; e < 4; ++e) av[i + e] = p.v[e], bv[i + e] = r.v[e];
+      for (int e = 0; e < 4; ++e) av[i + e] = Clips && p.v[e] < least ? 0.f : p.v[e], bv[i + e] = r.v[e];
     }
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
@@ -91,20 +93,29 @@ struct OncePlace {
   }
 };
 
-// tile[row][column] = the probabilities of these scores; stats: the logarithms of the rows' sums.
+// tile[row][column] = the probabilities of these scores, negative (or -0) where they are dropped; stats: the logarithms
+// of the rows' sums.
+template <bool Drops>
 __device__ inline void put_probabilities(const AttentionShape& s, const OncePlace& at, int64_t q0,
                                          const float (&score)[8][8], const float (&stats)[8], float* tile) {
   // No test an element where the whole tile takes part.
   const bool open = !s.mask.data && at.k0 + kKeys <= s.keys && (!s.causal || at.k0 + kKeys <= q0 + 1);
   tile += at.y * kScorePitch + threadIdx.x;
+  [[maybe_unused]] DroppedIf<Drops, float> dropped(s);
+  const auto put = [&](int i, int j, float p) {
+    if constexpr (Drops) {
+      const int64_t row = (at.b * s.heads + at.h) * s.queries + q0 + at.y + i * kGroupRows;
+      if (dropped(row, at.k0 + threadIdx.x + j * kSide) == 0.f) p = -p;
+    }
+    tile[i * kGroupRows * kScorePitch + j * kSide] = p;
+  };
   if (open) {
     const float scale = static_cast<float>(s.scale) * kLog2E;
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       const float log_sum = stats[i] * kLog2E;
 #pragma unroll
-      for (int j = 0; j < 8; ++j)
-        tile[i * kGroupRows * kScorePitch + j * kSide] = power_of_2(score[i][j] * scale - log_sum);
+      for (int j = 0; j < 8; ++j) put(i, j, power_of_2(score[i][j] * scale - log_sum));
     }
     return;
   }
@@ -114,21 +125,27 @@ __device__ inline void put_probabilities(const AttentionShape& s, const OncePlac
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
       const int64_t key = at.k0 + threadIdx.x + j * kSide;
-      tile[i * kGroupRows * kScorePitch + j * kSide] =
-          probability(masked(s, score[i][j], at.b, at.h, row, key), stats[i]);
+      put(i, j, probability(masked(s, score[i][j], at.b, at.h, row, key), stats[i]));
     }
   }
 }
-// tile = the gradients of the scores from the probabilities and their gradients; stats: delta.
-__device__ inline void put_slopes(float scale, const OncePlace& at, const float (&dp)[8][8], const float (&stats)[8],
-                                  const float* probabilities, float* tile) {
+// tile = the gradients of the scores from the probabilities and their gradients; stats: delta. kept: what a probability
+// that is not dropped is multiplied with.
+template <bool Drops>
+__device__ inline void put_slopes(float scale, float kept, const OncePlace& at, const float (&dp)[8][8],
+                                  const float (&stats)[8], const float* probabilities, float* tile) {
   const int first = at.y * kScorePitch + threadIdx.x;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
       const int to = first + i * kGroupRows * kScorePitch + j * kSide;
-      tile[to] = probabilities[to] * (dp[i][j] - stats[i]) * scale;
+      const float p = probabilities[to];
+      if constexpr (Drops) {
+        tile[to] = fabsf(p) * (dp[i][j] * (signbit(p) ? 0.f : kept) - stats[i]) * scale;
+      } else {
+        tile[to] = p * (dp[i][j] - stats[i]) * scale;
+      }
     }
   }
 }
@@ -161,6 +178,7 @@ __device__ inline void put_query_part(int64_t q0, int64_t queries, const float* 
   }
 }
 
+template <bool Drops>
 __global__ void __launch_bounds__(kTileThreads, 1)
     backward_once_kernel(const __grid_constant__ AttentionBackward<float> a, const Turn turn) {
   begin_early();
@@ -187,6 +205,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   copy_tile<kKeys>(tk, head(a.key, s.key, at.b, at.h), s.key.row, at.k0, s.keys, size);
   copy_tile<kKeys>(tv, head(a.value, s.value, at.b, at.h), s.value.row, at.k0, s.keys, value_size);
   if (q0 < s.queries) copy_queries(q0, tq);
+  const float kept = s.dropout.p < 1 ? static_cast<float>(1 / (1 - s.dropout.p)) : 0.f;
   float sum[8][8] = {};  // the gradient of values, or keys
   for (int stage = 0; q0 < s.queries; q0 += kQueries, stage ^= 1) {
     end_group();
@@ -203,14 +222,14 @@ __global__ void __launch_bounds__(kTileThreads, 1)
     {
       float product[8][8] = {};
       rows_by_rows<kGroupRows>(product, at.first ? queries : grads, at.first ? tk : tv, at.y, depth);
-      if (at.first) put_probabilities(s, at, q0, product, stats, tp);
+      if (at.first) put_probabilities<Drops>(s, at, q0, product, stats, tp);
       __syncthreads();
       if (!at.first) {
-        put_slopes(static_cast<float>(s.scale), at, product, stats, tp, ts);
+        put_slopes<Drops>(static_cast<float>(s.scale), kept, at, product, stats, tp, ts);
         wait_for_group();
       }
     }
-    across_by_rows(sum, at.first ? tp : ts, at.first ? grads : queries, place);
+    across_by_rows<Drops>(sum, at.first ? tp : ts, at.first ? grads : queries, place, at.first ? 0.f : -INFINITY);
     __syncthreads();
     put_query_part(q0, s.queries, ts, tk, tp, queries, part);
   }
@@ -225,7 +244,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
     if (key >= s.keys) continue;
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
-      if (place.at(j) < width) to[key * step + place.at(j)] = sum[i][j];
+      if (place.at(j) < width) to[key * step + place.at(j)] = Drops && at.first ? sum[i][j] * kept : sum[i][j];
     }
   }
 }
@@ -274,7 +293,7 @@ bool has_shared_memory(size_t bytes) {
 
 bool takes_backward_once(const AttentionShape& s) {
   const int64_t d = std::max(s.head_size, s.value_size);
-  return d > kWidth / 2 && d <= kWidth && s.dropout.p == 0 && s.queries > 0 && s.keys > 0 && has_shared_memory(kBytes);
+  return d > kWidth / 2 && d <= kWidth && s.queries > 0 && s.keys > 0 && has_shared_memory(kBytes);
 }
 
 void attention_backward_once(const AttentionBackward<float>& a) {
@@ -292,14 +311,20 @@ void attention_backward_once(const AttentionBackward<float>& a) {
   };
   const int64_t rows = std::min(room, each * heads_each);  // room for a tile of one head at the least
   const Scratch scratch(static_cast<size_t>(rows * kWidth) * sizeof(float));
-  allow_shared<backward_once_kernel>(kBytes);
+  const auto run = [&](const Turn& turn) {
+    with_drops(s, [&](auto drops) {
+      constexpr auto kernel = backward_once_kernel<drops.value>;
+      allow_shared<kernel>(kBytes);
+      launch_shared<kernel>("attention backward", static_cast<unsigned>(turn.heads * turn.tiles), dim3(kSide, kRows),
+                            kBytes, a, turn);
+    });
+  };
   for (int64_t h = 0; h < heads; h += heads_each) {
     for (int64_t t = 0, count; t < tiles; t += count) {
       count = tiles_from(t);
       const Turn turn{h, static_cast<int>(std::min(heads_each, heads - h)), static_cast<int>(t),
                       static_cast<int>(count), scratch.as<float>()};
-      launch_shared<backward_once_kernel>("attention backward", static_cast<unsigned>(turn.heads * turn.tiles),
-                                          dim3(kSide, kRows), kBytes, a, turn);
+      run(turn);
       const int64_t packs = s.queries * (kWidth / 4);
       launch<add_query_parts>(
           "attention backward",

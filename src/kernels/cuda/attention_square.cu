@@ -28,8 +28,11 @@ struct ResultPlace {
 struct Running {
   float most[8], total[8];
 };
-// tile = 2^(factor * score - most), most of all columns so far; shrink[row]: what earlier sums are multiplied with.
-__device__ inline void soften(const float (&score)[8][8], float factor, Running& r, float* tile, float* shrink) {
+// tile = 2^(factor * score - most), most of all columns so far, times kept(i, j); shrink[row]: what earlier sums are
+// multiplied with.
+template <class Kept>
+__device__ inline void soften(const float (&score)[8][8], float factor, Running& r, float* tile, float* shrink,
+                              Kept kept) {
   tile += threadIdx.y * kScorePitch + threadIdx.x;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
@@ -42,7 +45,7 @@ __device__ inline void soften(const float (&score)[8][8], float factor, Running&
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
       const float p = power_of_2(score[i][j] * factor - base);
-      tile[i * kRows * kScorePitch + j * kSide] = p;
+      tile[i * kRows * kScorePitch + j * kSide] = p * kept(i, j);
       sum += p;
     }
     r.total[i] = r.total[i] * less + sum;
@@ -76,6 +79,7 @@ __device__ inline void put_result(const AttentionShape& s, const float (&sum)[8]
   }
 }
 
+template <bool Drops>
 __global__ void __launch_bounds__(kTileThreads, 1)
     square_kernel(const __grid_constant__ AttentionShape s, const float* query, const float* key, const float* value,
                   float* output, float* log_sum) {
@@ -100,6 +104,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   copy_tile<kTile>(tv, values, s.value.row, 0, end, value_size);
   end_group();
   float out[8][8] = {};
+  [[maybe_unused]] DroppedIf<Drops, float> dropped(s);
   Running running;
 #pragma unroll
   for (int i = 0; i < 8; ++i) running.most[i] = -INFINITY, running.total[i] = 0.f;
@@ -121,7 +126,10 @@ __global__ void __launch_bounds__(kTileThreads, 1)
           }
         }
       }
-      soften(score, open ? scale * kLog2E : kLog2E, running, tp, shrink);
+      soften(score, open ? scale * kLog2E : kLog2E, running, tp, shrink, [&](int i, int j) {
+        if constexpr (!Drops) return 1.f;
+        return dropped(blockIdx.x * s.queries + first + threadIdx.y + i * kRows, k0 + threadIdx.x + j * kSide);
+      });
     }
     wait_for_groups<0>();
     __syncthreads();  // the values and probabilities are there, the keys have been read
@@ -156,14 +164,17 @@ __global__ void __launch_bounds__(kTileThreads, 1)
 
 bool takes_square_attention(const AttentionShape& s) {
   const int64_t d = std::max(s.head_size, s.value_size);
-  return d > kWidth / 2 && d <= kWidth && s.dropout.p == 0 && has_shared_memory(kBytes);
+  return d > kWidth / 2 && d <= kWidth && has_shared_memory(kBytes);
 }
 
 void square_attention(const AttentionShape& s, const float* query, const float* key, const float* value, float* output,
                       float* log_sum) {
-  allow_shared<square_kernel>(kBytes);
   const dim3 grid(static_cast<unsigned>(s.batch * s.heads), static_cast<unsigned>((s.queries + kTile - 1) / kTile));
-  launch_shared<square_kernel>("attention", grid, dim3(kSide, kRows), kBytes, s, query, key, value, output, log_sum);
+  with_drops(s, [&](auto drops) {
+    constexpr auto kernel = square_kernel<drops.value>;
+    allow_shared<kernel>(kBytes);
+    launch_shared<kernel>("attention", grid, dim3(kSide, kRows), kBytes, s, query, key, value, output, log_sum);
+  });
 }
 
 }  // namespace tensorgrad::gpu

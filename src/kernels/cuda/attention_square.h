@@ -1,6 +1,6 @@
 #pragma once
 
-// Attention of float32 forward by tiles of 128 queries and 128 keys. Heads of 33 to 64, nothing dropped.
+// Attention of float32 forward by tiles of 128 queries and 128 keys. Heads of 33 to 64.
 
 #include "kernels/cuda/attention_parts.cuh"
 
