@@ -162,16 +162,29 @@ inline double copy_cycles(const Work& w) {
 }
 
 // `results` result channels of `height` x `width` pixels from `channels` channels: products, transforms, the filter's.
+// A row of tiles takes as long to split as a register holds, and images that are not whole registers of tiles meet
+// inside one, where they are put in value by value.
 inline double winograd_cycles(const ConvShape& s, int64_t channels, int64_t results, int64_t height, int64_t width) {
   const double products = static_cast<double>(channels) * static_cast<double>(results);
-  const double tiles = static_cast<double>(s.batch * ceil_div(height, 2) * ceil_div(width, 2));
-  const double transforms = 4 * tiles * static_cast<double>(channels + results) * 16 / kLanes<float>;
+  const int64_t cols = ceil_div(width, 2), image = ceil_div(height, 2) * cols;
+  const double tiles = static_cast<double>(s.batch * image);
+  const double registers = static_cast<double>(ceil_div(image, 16)) / static_cast<double>(greatest(1, image));
+  const double source = 3 + 40 / static_cast<double>(greatest(1, cols)) + (image % 16 == 0 ? 30 : 100) * registers;
+  const double transforms =
+      tiles * (source * static_cast<double>(channels) + 3.3 * static_cast<double>(results)) * 16 / kLanes<float>;
   return 16 * 1.2 * products * tiles / (2 * kLanes<float>)+transforms + 12 * products;
 }
-inline bool winograd_pays(const ConvShape& s, int64_t channels, int64_t results, int64_t height, int64_t width) {
-  if (!winograd_fits(s) || channels < 8 || results < 8) return false;
-  const double direct = 1.2 * 9 * static_cast<double>(channels * results * s.batch * height * (width + 1));
-  return winograd_cycles(s, channels, results, height, width) < direct / (2 * kLanes<float>);
+inline bool winograd_possible(const ConvShape& s, int64_t channels, int64_t results) {
+  return winograd_fits(s) && channels >= 8 && results >= 8;
+}
+// A forward pass or an input gradient `w` from `channels` to `results` channels of `height` x `width` pixels.
+inline bool winograd_pays(const ConvShape& s, const Work& w, int64_t height, int64_t width) {
+  if (!winograd_possible(s, w.source_channels, w.result_channels)) return false;
+  const double cycles = winograd_cycles(s, w.source_channels, w.result_channels, height, width);
+  return cycles < direct_cycles<float>(w) && (kVectorBytes <= 16 || cycles < pixel_cycles<float>(w));
+}
+inline bool winograd_pays_forward(const ConvShape& s) {
+  return winograd_pays(s, forward_work(s), s.out_height, s.out_width);
 }
 
 // Winograd of a dilated kernel's parts, of which `height` x `width` result pixels: the parts are taken out of the
@@ -217,6 +230,28 @@ double column_weight_cycles(const ConvShape& s) {
   return 1.05 / 2 * (1 + 14.0 / static_cast<double>(s.out_channels)) *
          static_cast<double>(s.batch * out_plane(s) * s.out_channels) *
          static_cast<double>(in_group(s) * kernel_volume(s)) / kLanes<T>;
+}
+
+inline bool columns_possible(const ConvShape& s, bool fits) {
+  return fits && kVectorBytes > 16 && in_group(s) * kernel_volume(s) >= 24 && out_plane(s) <= 16384;
+}
+
+// Both operands are transformed, registers of channels and of tiles.
+inline double winograd_weight_cycles(const ConvShape& s) {
+  const double channels = static_cast<double>(s.in_channels), results = static_cast<double>(s.out_channels);
+  const int64_t cols = ceil_div(s.out_width, 2);
+  const double tiles = static_cast<double>(s.batch * ceil_div(s.out_height, 2) * cols);
+  const double row = 8 / static_cast<double>(greatest(1, cols));
+  return 16 * 1.2 * channels * results * tiles / (2 * kLanes<float>)+tiles *
+             ((9 + 4 * row) * channels + (6 + 3 * row) * results) * 16 / kLanes<float> +
+         12 * channels * results;
+}
+// columns: whether that way fits.
+inline bool winograd_pays_weight(const ConvShape& s, bool columns) {
+  if (!winograd_possible(s, s.in_channels, s.out_channels)) return false;
+  const double cycles = winograd_weight_cycles(s);
+  return cycles < direct_weight_cycles<float>(s) && (kVectorBytes <= 16 || cycles < pixel_weight_cycles<float>(s)) &&
+         (!columns_possible(s, columns) || cycles < column_weight_cycles<float>(s));
 }
 
 }  // namespace tensorgrad::cpu::TENSORGRAD_ISA

@@ -33,14 +33,14 @@ bool dilated_pays(const ConvShape& s, int64_t channels, int64_t results, bool in
 // Winograd where it pays, a dilated kernel in parts. False: not computed.
 bool fast_forward(const ConvShape& s, const float* input, const float* weight, const float* bias, bool relu,
                   float* output) {
-  if (winograd_pays(s, s.in_channels, s.out_channels, s.out_height, s.out_width)) {
+  if (winograd_pays_forward(s)) {
     return winograd_forward(s, input, weight, bias, relu, output);
   }
   if (!dilated_pays(s, s.in_channels, s.out_channels, false)) return false;
   return dilated_forward(s, input, weight, bias, relu, output);
 }
 bool fast_grad_input(const ConvShape& s, const float* grad_output, const float* weight, float* grad_input) {
-  if (winograd_pays(s, s.out_channels, s.in_channels, s.in_height, s.in_width)) {
+  if (winograd_pays(s, grad_input_work(s), s.in_height, s.in_width)) {
     return winograd_grad_input(s, grad_output, weight, grad_input);
   }
   if (!dilated_pays(s, s.out_channels, s.in_channels, true)) return false;
@@ -48,7 +48,7 @@ bool fast_grad_input(const ConvShape& s, const float* grad_output, const float* 
 }
 bool fast_grad_weight(const ConvShape& s, const float* grad_output, const float* input, float* grad_weight,
                       float* grad_bias) {
-  if (winograd_pays(s, s.in_channels, s.out_channels, s.out_height, s.out_width)) {
+  if (winograd_pays_weight(s, columns_fit(s))) {
     return winograd_grad_weight(s, grad_output, input, grad_weight, grad_bias);
   }
   if (!dilated_pays(s, s.in_channels, s.out_channels, false)) return false;
@@ -176,7 +176,7 @@ bool takes_channels_last(const ConvShape& s) {
     return false;
   if (lanes_fit(s)) return true;
   if (out_group(s) < 8 || (in_group(s) < 8 && s.dilation_width > 1)) return false;  // a kernel row is one run
-  return sizeof(T) == 8 || !winograd_pays(s, s.in_channels, s.out_channels, s.out_height, s.out_width);
+  return sizeof(T) == 8 || !winograd_pays_forward(s);
 }
 
 // An input gradient's lanes would be empty.
@@ -207,7 +207,7 @@ WeightWay weight_way(const ConvShape& s) {
   double pixels = none, columns = none;
   const double direct = direct_weight_cycles<T>(s);
   if (wide && pixels_fit<T>(s)) pixels = pixel_weight_cycles<T>(s);
-  if (wide && columns_fit(s) && in_group(s) * kernel_volume(s) >= 24 && out_plane(s) <= 16384) {
+  if (columns_possible(s, columns_fit(s))) {
     columns = column_weight_cycles<T>(s);
   }
   if (columns < direct && columns < pixels) return WeightWay::columns;
@@ -219,7 +219,9 @@ WeightWay weight_way(const ConvShape& s) {
 template <class T>
 bool lanes_pay(const ConvShape& s, int64_t cols) {
   constexpr int64_t N = kLanes<T>;
-  return lanes_fit(s) && s.groups >= N / 2 && (10 * cols <= 9 * N || 20 * cols <= 13 * round_up(cols, N));
+  if (!lanes_fit(s) || s.groups < N / 2) return false;
+  if (s.stride_height != s.stride_width || s.stride_height > 2) return true;  // depthwise_fits() not
+  return (10 * cols <= 9 * N || 20 * cols <= 13 * round_up(cols, N));
 }
 template <class T>
 bool lanes_pay_weight(const ConvShape& s) {
@@ -262,7 +264,7 @@ bool images_pay(const ConvShape& s, const ConvShape& image, bool input_gradient)
   const Work w = input_gradient ? grad_input_work(image) : forward_work(image);
   const bool pixels = input_gradient ? pixels_fit_gradient<T>(image) : pixels_fit<T>(image);
   double best = kVectorBytes > 16 && pixels ? pixel_cycles<T>(w) : std::numeric_limits<double>::infinity();
-  if (sizeof(T) == 4 && winograd_fits(image) && w.source_channels >= 8 && w.result_channels >= 8) {
+  if (sizeof(T) == 4 && winograd_possible(image, w.source_channels, w.result_channels)) {
     best = std::fmin(
         best, input_gradient
                   ? winograd_cycles(image, image.out_channels, image.in_channels, image.in_height, image.in_width)
@@ -272,9 +274,10 @@ bool images_pay(const ConvShape& s, const ConvShape& image, bool input_gradient)
 }
 template <class T>
 bool images_pay_weight(const ConvShape& s, const ConvShape& image) {
-  double best = winograd_pays(image, image.in_channels, image.out_channels, image.out_height, image.out_width)
-                    ? direct_weight_cycles<T>(image) / 2
-                    : std::numeric_limits<double>::infinity();
+  double best = std::numeric_limits<double>::infinity();
+  if (sizeof(T) == 4 && winograd_possible(image, image.in_channels, image.out_channels)) {
+    best = winograd_weight_cycles(image);
+  }
   if (kVectorBytes > 16 && pixels_fit<T>(image)) best = std::fmin(best, pixel_weight_cycles<T>(image));
   if (kVectorBytes > 16 && columns_fit(image)) best = std::fmin(best, column_weight_cycles<T>(image));
   return best + copy_cycles(forward_work(image)) < met_depths(s) * direct_weight_cycles<T>(image);

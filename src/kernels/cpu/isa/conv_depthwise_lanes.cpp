@@ -16,6 +16,7 @@ namespace {
 constexpr int kMostPixels = kVectorBytes == 64 ? 14 : 8;  // of a tile
 constexpr int kMostSums = kVectorBytes == 64 ? 12 : 8;    // kernel positions of a weight gradient's tile
 constexpr int64_t kMostTaps = 128;
+constexpr int64_t kMostSteps = 4;  // residue classes along an axis of an input gradient
 
 // Where a kernel position reads, and where its register of weights lies: values from the tile's first.
 struct Tap {
@@ -47,12 +48,12 @@ struct LanePlan {
   PixelOrder from, to;
   int64_t batch, channels, kernel_height, kernel_width;
   int64_t result_height, result_width;
-  int64_t step = 1;                             // result row = q * step + class
+  int64_t step_height = 1, step_width = 1;      // result row = q * step_height + class
   int64_t stride_height = 1, stride_width = 1;  // of the source
   int64_t base_height;
   PixelStrip strip;
-  TapAxis high[2], wide[2];  // of each class
-  SegmentList rows[2], cols[2];
+  TapAxis high[kMostSteps], wide[kMostSteps];  // of each class
+  SegmentList rows[kMostSteps], cols[kMostSteps];
   bool in_place = false;
   int64_t bands = 1, band_rows;  // positions q of a work item: in place some rows, which are read as they follow
 };
@@ -172,8 +173,8 @@ void run_band(const LanePlan<T>& p, int64_t n, int64_t band, int64_t c, const T*
   const int64_t to_pixel = last ? p.to.pixel : N;
   const Vec<T> start = p.bias ? load_n(p.bias + c, lanes) : Vec<T>(T(0));
   Tap taps[kMostTaps];
-  for (int64_t k = 0; k < p.step * p.step; ++k) {
-    const int64_t a = k / p.step, b = k % p.step;
+  for (int64_t k = 0; k < p.step_height * p.step_width; ++k) {
+    const int64_t a = k / p.step_width, b = k % p.step_width;
     Segment listed{0, 0, 0, 0};  // whose kernel positions `taps` holds
     for (int64_t i = 0; i < p.rows[a].count; ++i) {
       Segment high = p.rows[a].all[i];
@@ -191,14 +192,15 @@ void run_band(const LanePlan<T>& p, int64_t n, int64_t band, int64_t c, const T*
           }
           listed = wide;
         }
-        const Rectangle<T> r{first + high.first * p.stride_height * row + wide.first * p.stride_width * col,
-                             p.stride_height * row,
-                             p.stride_width * col,
-                             to + ((high.first * p.step + a) * p.result_width + wide.first * p.step + b) * to_pixel,
-                             p.step * p.result_width * to_pixel,
-                             p.step * to_pixel,
-                             high.last - high.first,
-                             wide.last - wide.first};
+        const Rectangle<T> r{
+            first + high.first * p.stride_height * row + wide.first * p.stride_width * col,
+            p.stride_height * row,
+            p.stride_width * col,
+            to + ((high.first * p.step_height + a) * p.result_width + wide.first * p.step_width + b) * to_pixel,
+            p.step_height * p.result_width * to_pixel,
+            p.step_width * to_pixel,
+            high.last - high.first,
+            wide.last - wide.first};
         run_rectangle(r, taps + high.low * width, (high.high - high.low) * width, weight, start, p.relu,
                       last ? lanes : N);
       }
@@ -215,12 +217,16 @@ void run_plan(LanePlan<T>& p) {
   const int64_t kernel = p.kernel_height * p.kernel_width;
   const int64_t blocks = ceil_div(p.channels, N), plane = p.result_height * p.result_width;
   p.in_place = p.from.last() && p.result_width >= 4 * p.kernel_width && p.result_height >= 4 * p.kernel_height;
-  for (int64_t a = 0; a < p.step; ++a) {
-    const int64_t rows = ceil_div(p.result_height - a, p.step), cols = ceil_div(p.result_width - a, p.step);
-    const bool pairs = !p.in_place && 2 * ceil_div(cols, ceil_div(cols, kMostPixels)) <= kMostPixels;
-    split_axis(p.high[a], rows, p.stride_height, p.base_height, p.strip.source_height, pairs ? 2 : 1, p.rows[a]);
-    split_axis(p.wide[a], cols, p.stride_width, p.strip.base_width, p.strip.source_width, p.in_place ? 1 : cols,
-               p.cols[a]);
+  const int64_t widest = ceil_div(p.result_width, p.step_width);
+  const bool pairs = !p.in_place && 2 * ceil_div(widest, ceil_div(widest, kMostPixels)) <= kMostPixels;
+  for (int64_t a = 0; a < p.step_height; ++a) {
+    split_axis(p.high[a], ceil_div(p.result_height - a, p.step_height), p.stride_height, p.base_height,
+               p.strip.source_height, pairs ? 2 : 1, p.rows[a]);
+  }
+  for (int64_t b = 0; b < p.step_width; ++b) {
+    const int64_t cols = ceil_div(p.result_width - b, p.step_width);
+    split_axis(p.wide[b], cols, p.stride_width, p.strip.base_width, p.strip.source_width, p.in_place ? 1 : cols,
+               p.cols[b]);
   }
   T* const turned = scratch_of<T>(ScratchSlot::shared, blocks * kernel * N);
   parallel_for(0, blocks, greatest(1, 2048 / kernel), [&](int64_t begin, int64_t end) {
@@ -230,12 +236,12 @@ void run_plan(LanePlan<T>& p) {
     }
   });
   const int64_t strip_size = p.in_place && p.channels % N == 0 ? 0 : p.strip.size();
-  p.band_rows = ceil_div(p.result_height, p.step);
+  p.band_rows = ceil_div(p.result_height, p.step_height);
   if (p.in_place && p.channels % N == 0) {
     p.bands = ceil_div(p.band_rows, 8);
     p.band_rows = ceil_div(p.band_rows, p.bands);
   }
-  const int64_t grain = greatest(1, 8000 / (plane / p.bands * (kernel + 4) / (p.step * p.step) + 1));
+  const int64_t grain = greatest(1, 8000 / (plane / p.bands * (kernel + 4) / (p.step_height * p.step_width) + 1));
   parallel_for(0, p.batch * p.bands * blocks, grain, [&](int64_t begin, int64_t end) {
     T* const strip = scratch_of<T>(ScratchSlot::item, strip_size + (p.to.last() ? 0 : plane * N) + N);
     for (int64_t i = begin; i < end; ++i) {
@@ -300,8 +306,8 @@ SumTaps<T> pick_sums(int64_t taps, std::integer_sequence<int, N...>) {
 
 bool lanes_fit(const ConvShape& s) {
   return s.groups == s.in_channels && s.groups == s.out_channels && s.kernel_depth == 1 && s.in_depth == 1 &&
-         s.out_depth == 1 && s.stride_height == s.stride_width && s.stride_height <= 2 &&
-         kernel_volume(s) <= kMostTaps && (s.in_height + s.out_height) * (s.in_width + s.out_width) < 64 * 1024;
+         s.out_depth == 1 && greatest(s.stride_height, s.stride_width) <= kMostSteps && kernel_volume(s) <= kMostTaps &&
+         (s.in_height + s.out_height) * (s.in_width + s.out_width) < 64 * 1024;
 }
 
 template <class T>
@@ -328,18 +334,20 @@ void lanes_grad_input(const ConvShape& s, const T* grad_output, const T* weight,
   p.to = pixel_order(s.in_channels, in_plane(s), s.channels_last);
   p.batch = s.batch, p.channels = s.groups, p.kernel_height = s.kernel_height, p.kernel_width = s.kernel_width;
   p.result_height = s.in_height, p.result_width = s.in_width;
-  p.step = s.stride_height;
+  p.step_height = s.stride_height, p.step_width = s.stride_width;
   const GradientAxis high{s.kernel_height, s.stride_height, s.pad_height, s.dilation_height};
   const GradientAxis wide{s.kernel_width, s.stride_width, s.pad_width, s.dilation_width};
   p.base_height = high.base();
   p.strip = {p.from, s.out_height, s.out_width, 0, wide.base()};
   int64_t reach_height = 0, reach_width = 0;
-  for (int64_t a = 0; a < p.step; ++a) {
+  for (int64_t a = 0; a < p.step_height; ++a) {
     reach_height = greatest(reach_height, gradient_axis(high, a, p.high[a]));
-    reach_width = greatest(reach_width, gradient_axis(wide, a, p.wide[a]));
   }
-  p.strip.rows = ceil_div(s.in_height, p.step) + reach_height;
-  p.strip.cols = ceil_div(s.in_width, p.step) + reach_width;
+  for (int64_t b = 0; b < p.step_width; ++b) {
+    reach_width = greatest(reach_width, gradient_axis(wide, b, p.wide[b]));
+  }
+  p.strip.rows = ceil_div(s.in_height, p.step_height) + reach_height;
+  p.strip.cols = ceil_div(s.in_width, p.step_width) + reach_width;
   run_plan(p);
 }
 
