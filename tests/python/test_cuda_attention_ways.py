@@ -42,7 +42,7 @@ def packed(q, k, v, f=attend):
     return f(*(t.transpose(1, 2) for t in (q, k, v))).transpose(1, 2)
 
 
-# Sizes around a tile's: 64 queries, 128 keys, heads of 33 to 64; more heads than one turn has room for.
+# Sizes around a tile's: 64 queries, 128 keys, heads of 33 to 64 or 65 to 128; more heads than one turn has room for.
 CASES = {
     "a negative scale": (lambda *t: attend(*t, scale=-0.3), [(1, 2, 256, 64)] * 3),
     "whole tiles": (attend, [(2, 3, 256, 64)] * 3),
@@ -58,6 +58,12 @@ CASES = {
     "hidden rows": (hidden, [(2, 2, 140, 64)] * 3),
     "a bias": (biased, [(2, 2, 140, 64), (2, 2, 177, 64), (2, 2, 177, 64)]),
     "shared keys": (lambda *t: attend(*t, enable_gqa=True), [(2, 4, 150, 64), (2, 2, 130, 64), (2, 2, 130, 64)]),
+    "wide heads": (attend, [(2, 3, 256, 128)] * 3),
+    "wide heads of odd sizes": (attend, [(2, 3, 150, 70), (2, 3, 171, 70), (2, 3, 171, 101)]),
+    "wide heads, causal": (causal, [(2, 2, 333, 96), (2, 2, 333, 96), (2, 2, 333, 128)]),
+    "wide heads, causal, more keys": (causal, [(1, 2, 190, 128), (1, 2, 500, 128), (1, 2, 500, 128)]),
+    "wide packed heads with hidden rows": (lambda *t: packed(*t, hidden), [(2, 140, 3, 128)] * 3),
+    "dropped, wide heads": (dropped, [(1, 3, 201, 128), (1, 3, 171, 128), (1, 3, 171, 80)]),
     "dropped": (dropped, [(2, 3, 193, 64), (2, 3, 171, 64), (2, 3, 171, 40)]),
     "dropped, whole tiles": (dropped, [(2, 2, 256, 64)] * 3),
     "dropped, causal": (lambda *t: dropped(*t, is_causal=True), [(1, 3, 330, 48)] * 3),

@@ -1,6 +1,6 @@
 #pragma once
 
-// The backward of attention of float32 that computes the scores once. Heads of 33 to 64.
+// The backward of attention of float32 that computes the scores once. Heads of 33 to 128.
 
 #include "kernels/cuda/attention_parts.cuh"
 

@@ -9,8 +9,8 @@
 namespace tensorgrad::gpu {
 namespace {
 
-constexpr int kTile = 128, kScorePitch = kTile + 16;
-constexpr size_t kBytes = sizeof(float) * (3 * kTile * kPitch + kTile * kScorePitch + kTile);
+constexpr int kTile = 128, kWidth = 64, kRow = kPitch<kWidth>, kScorePitch = kTile + 16;
+constexpr size_t kBytes = sizeof(float) * (3 * kTile * kRow + kTile * kScorePitch + kTile);
 
 // Of the result a thread of a half has the rows row + 16 i and two packs of columns, 32 apart.
 struct ResultPlace {
@@ -86,9 +86,9 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   begin_early();
   extern __shared__ __align__(16) float memory[];
   float* tq = memory;
-  float* tk = tq + kTile * kPitch;
-  float* tv = tk + kTile * kPitch;
-  float* tp = tv + kTile * kPitch;
+  float* tk = tq + kTile * kRow;
+  float* tv = tk + kTile * kRow;
+  float* tp = tv + kTile * kRow;
   float* shrink = tp + kTile * kScorePitch;
   const int64_t b = blockIdx.x / s.heads, h = blockIdx.x % s.heads;
   // The causal mask's longest rows begin first.
@@ -98,10 +98,10 @@ __global__ void __launch_bounds__(kTileThreads, 1)
   const int64_t end = s.causal ? min(s.keys, first + kTile) : s.keys;
   const float scale = static_cast<float>(s.scale);
   const ResultPlace place;
-  copy_tile<kTile>(tq, head(query, s.query, b, h), s.query.row, first, s.queries, size);
-  copy_tile<kTile>(tk, keys, s.key.row, 0, end, size);
+  copy_tile<kTile, kWidth>(tq, head(query, s.query, b, h), s.query.row, first, s.queries, size);
+  copy_tile<kTile, kWidth>(tk, keys, s.key.row, 0, end, size);
   end_group();
-  copy_tile<kTile>(tv, values, s.value.row, 0, end, value_size);
+  copy_tile<kTile, kWidth>(tv, values, s.value.row, 0, end, value_size);
   end_group();
   float out[8][8] = {};
   [[maybe_unused]] DroppedIf<Drops, float> dropped(s);
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
     __syncthreads();  // the keys are there
     {
       float score[8][8] = {};
-      rows_by_rows<kRows>(score, tq, tk, threadIdx.y, (size + 3) / 4 * 4);
+      rows_by_rows<kRows, kWidth>(score, tq, tk, threadIdx.y, (size + 3) / 4 * 4);
       // No test an element where the whole tile takes part.
       const bool open = !s.mask.data && k0 + kTile <= end && (!s.causal || k0 + kTile <= first + 1) && s.scale > 0;
       if (!open) {
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kTileThreads, 1)
     }
     wait_for_groups<0>();
     __syncthreads();  // the values and probabilities are there, the keys have been read
-    if (k0 + kTile < end) copy_tile<kTile>(tk, keys, s.key.row, k0 + kTile, end, size);
+    if (k0 + kTile < end) copy_tile<kTile, kWidth>(tk, keys, s.key.row, k0 + kTile, end, size);
     end_group();
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
@@ -142,10 +142,10 @@ __global__ void __launch_bounds__(kTileThreads, 1)
       for (int j = 0; j < 8; ++j) out[i][j] *= less;
     }
     const int half = place.half * (kTile / 2);
-    rows_by_lines<kRows, kTile / 2, kScorePitch>(out, tp + place.row * kScorePitch + half,
-                                                 tv + half * kPitch + place.column);
+    rows_by_lines<kRows, kTile / 2, kScorePitch, kWidth>(out, tp + place.row * kScorePitch + half,
+                                                         tv + half * kRow + place.column);
     __syncthreads();  // values, probabilities and shrink have been read
-    if (k0 + kTile < end) copy_tile<kTile>(tv, values, s.value.row, k0 + kTile, end, value_size);
+    if (k0 + kTile < end) copy_tile<kTile, kWidth>(tv, values, s.value.row, k0 + kTile, end, value_size);
     end_group();
   }
 #pragma unroll
