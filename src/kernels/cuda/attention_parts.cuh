@@ -3,7 +3,6 @@
 // What attention by tiles (attention.cu) and by blocks of products (attention_blocks.cu) share.
 
 #include <algorithm>
-#include <atomic>
 #include <type_traits>
 
 #include "kernels/attention.h"
@@ -128,15 +127,6 @@ using DroppedIf = std::conditional_t<Drops, Dropped<T>, Undropped>;
 template <class Body>
 void with_drops(const AttentionShape& s, Body body) {
   s.dropout.p > 0 ? body(std::true_type()) : body(std::false_type());
-}
-// Lets a kernel take so much shared memory: once for each device.
-template <auto Kernel>
-void allow_shared(size_t bytes) {
-  static std::atomic<bool> allowed[16] = {};
-  if (allowed[current_device()]) return;
-  check(cudaFuncSetAttribute(Kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-        "attention's shared memory");
-  allowed[current_device()] = true;
 }
 // How many keys a block takes, a multiple of `tile`, where there are so many blocks of queries: few blocks share the
 // keys out, at least four tiles each, to have so many blocks a multiprocessor.

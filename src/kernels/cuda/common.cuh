@@ -49,6 +49,9 @@ void check_can_wait(const char* what);
 
 // TENSORGRAD_CUDA_TRIALS=1: what is tried to choose an algorithm is printed, with its time.
 bool trials_are_shown();
+// TENSORGRAD_CUDA_OWN=N, for tests: where a trial would compare kernels of our own with the libraries', the Nth of ours
+// (the last, where there are fewer) is taken. -1: not set.
+int own_way();
 
 // A stretch of work that is run and timed at once, to choose an algorithm: on the current stream, or while that is
 // being recorded on one of its own, with the recording unharmed.

@@ -1,10 +1,12 @@
 // Convolutions by cuDNN graphs: forward, gradient of the input, gradient of the weight. One execution plan per shape,
 // the fastest of the heuristic's first suggestions as measured on the first call, kept for the life of the process.
-// Bias and ReLU are part of the graph where that was faster than a pass of their own.
+// Bias and ReLU are part of the graph where that was faster than a pass of their own. A product of our own
+// (conv_tiles.h) takes part where TF32 is allowed.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <mutex>
 #include <optional>
@@ -14,6 +16,7 @@
 
 #include "kernels/conv.h"
 #include "kernels/cuda/common.cuh"
+#include "kernels/cuda/conv_tiles.h"
 #include "kernels/cuda/cudnn_graph.h"
 #include "kernels/cuda/fill.h"
 #include "kernels/cuda/library.h"
@@ -65,6 +68,8 @@ struct Epilogue {
 struct Chosen {
   Plan plan;           // empty: cuDNN has no engine for it
   bool fused = false;  // with the epilogue
+  float ms = 1e30f;    // with the epilogue, on the first call
+  ConvTiles tiles;     // instead of the plan, the epilogue included
 };
 struct Pointers {
   const void *x, *w, *y, *bias;
@@ -246,15 +251,15 @@ std::pair<Plan, float> fastest(Trial& trial, dnn::Handle handle, const dnn::Desc
   return {std::move(best), best_ms};
 }
 
+// cuDNN's part of the choice.
 template <class T>
-Chosen choose(dnn::Handle handle, const ConvShape& s, Direction direction, int type, bool tf32, const Pointers& p,
-              Epilogue epilogue) {
+Chosen choose_plan(Trial& trial, dnn::Handle handle, const ConvShape& s, Direction direction, int type, bool tf32,
+                   const Pointers& p, Epilogue epilogue) {
   constexpr const char* kNames[3] = {"convolution", "convolution, input's gradient", "convolution, weight's gradient"};
   const bool plain = type == dnn::kFloat && !tf32;
-  Trial trial;
   auto [best, ms] = fastest(trial, handle, make_graph(handle, s, direction, type, {}),
                             {dnn::kModeA, dnn::kModeFallback}, plain, p, kNames[direction]);
-  if (!best || !epilogue) return {std::move(best), false};
+  if (!best || !epilogue) return {std::move(best), false, ms, {}};
   ms += trial.time(4, [&] {
     add_epilogue<T>(s, p, epilogue);
     return true;
@@ -263,11 +268,41 @@ Chosen choose(dnn::Handle handle, const ConvShape& s, Direction direction, int t
   try {
     auto [fused, fused_ms] = fastest(trial, handle, make_graph(handle, s, direction, type, epilogue), {dnn::kModeA},
                                      plain, p, "convolution with epilogue");
-    if (fused && fused_ms < ms) return {std::move(fused), true};
+    if (fused && fused_ms < ms) return {std::move(fused), true, fused_ms, {}};
   } catch (const Error&) {  // cuDNN refuses the graph
     cudaGetLastError();
   }
-  return {std::move(best), false};
+  return {std::move(best), false, ms, {}};
+}
+
+void run_tiles(ConvTiles tiles, const ConvShape& s, Direction direction, const Pointers& p, bool relu) {
+  const auto at = [](const void* pointer) { return static_cast<const float*>(pointer); };
+  const bool forward = direction == kOutput;
+  conv_by_tiles(tiles, s, forward ? ConvTarget::output : ConvTarget::input, at(forward ? p.x : p.y), at(p.w),
+                at(p.bias), relu, const_cast<float*>(at(forward ? p.y : p.x)));
+}
+
+template <class T>
+Chosen choose(dnn::Handle handle, const ConvShape& s, Direction direction, int type, bool tf32, const Pointers& p,
+              Epilogue epilogue) {
+  ConvTiles worth[kMostConvTiles];
+  int count = 0;
+  if (type == dnn::kFloat && tf32 && direction != kWeightGradient)
+    count = conv_tiles_worth_trying(s, direction == kOutput ? ConvTarget::output : ConvTarget::input, worth);
+  if (const int wanted = own_way(); wanted >= 0 && count > 0) return {{}, false, 0, worth[std::min(wanted, count - 1)]};
+  Trial trial;
+  Chosen chosen = choose_plan<T>(trial, handle, s, direction, type, tf32, p, epilogue);
+  for (int i = 0; i < count; ++i) {
+    const float ms = trial.time(4, [&] {
+      run_tiles(worth[i], s, direction, p, epilogue.relu);
+      return true;
+    });
+    if (trials_are_shown())
+      std::fprintf(stderr, "convolution by tiles of %d rows, %d slices: %.1f us\n", worth[i].rows, worth[i].slices,
+                   static_cast<double>(ms) * 1e3);
+    if (ms < chosen.ms) chosen.ms = ms, chosen.tiles = worth[i];
+  }
+  return chosen;
 }
 
 // False where cuDNN has no engine for it. The epilogue follows the output alone.
@@ -284,6 +319,10 @@ bool run(const ConvShape& s, Direction direction, int type, const Pointers& p, E
     cache.stream_known = false;
   }
   const Chosen& chosen = it->second;
+  if (chosen.tiles) {
+    run_tiles(chosen.tiles, s, direction, p, epilogue.relu);
+    return true;
+  }
   if (!chosen.plan) return false;
   const Scratch workspace(static_cast<size_t>(chosen.plan.workspace));
   if (!cache.stream_known || cache.stream != stream()) {

@@ -180,6 +180,7 @@ void show_trial(const GemmArgs& g, int suggestion, float ms) {
 }
 
 constexpr int kSuggestions = 24;
+constexpr int kDensities[] = {2, 4};  // of our own kernel
 
 // Times the suggestions on the real data: the call overwrites C anyway (beta 0), so trying costs only time.
 template <class T, class Acc>
@@ -187,6 +188,14 @@ void choose(Cache& cache, Prepared& p, const GemmArgs& g, const Call& call, lt::
   p.best = found[0];
   const double work = 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) *
                       static_cast<double>(g.batch);
+  const auto ours_fits = [&](int density) {
+    return call.type == CUDA_R_32F && call.compute == lt::kCompute32F && work < 1e11 && !is_special(g) &&
+           gemm_f32_fits(g, density);
+  };
+  if (const int own = own_way(); own >= 0 && ours_fits(kDensities[std::min(own, 1)])) {
+    p.ours = kDensities[std::min(own, 1)];
+    return;
+  }
   if ((count < 2 && !is_special(g)) || g.beta != 0) return;
   const Scratch workspace(kWorkspaceBytes);
   Trial trial;
@@ -214,9 +223,8 @@ void choose(Cache& cache, Prepared& p, const GemmArgs& g, const Call& call, lt::
     p.passes = ms < best;
     return;
   }
-  for (int density : {2, 4}) {
-    if (call.type != CUDA_R_32F || call.compute != lt::kCompute32F || work >= 1e11 || !gemm_f32_fits(g, density))
-      continue;
+  for (int density : kDensities) {
+    if (!ours_fits(density)) continue;
     const Scratch scratch(gemm_f32_scratch(g, density) + 1);
     const float ms = trial.time(4, [&] {
       for (int r = 0; r < repeats; ++r) gemm_f32(g, scratch.as<void>(), density);

@@ -102,6 +102,11 @@ bool trials_are_shown() {
   return shown;
 }
 
+int own_way() {
+  const char* wanted = std::getenv("TENSORGRAD_CUDA_OWN");
+  return wanted && *wanted ? std::atoi(wanted) : -1;
+}
+
 Trial::Trial() : recording_(capturing()), before_(stream()) {
   if (recording_) {
     cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
