@@ -278,8 +278,8 @@ Chosen choose_plan(Trial& trial, dnn::Handle handle, const ConvShape& s, Directi
 void run_tiles(ConvTiles tiles, const ConvShape& s, Direction direction, const Pointers& p, bool relu) {
   const auto at = [](const void* pointer) { return static_cast<const float*>(pointer); };
   const bool forward = direction == kOutput;
-  conv_by_tiles(tiles, s, forward ? ConvTarget::output : ConvTarget::input, at(forward ? p.x : p.y), at(p.w),
-                at(p.bias), relu, const_cast<float*>(at(forward ? p.y : p.x)));
+  conv_by_tiles(tiles, s, forward ? ConvTarget::output : ConvTarget::input,
+                {at(forward ? p.x : p.y), at(p.w), at(p.bias), relu, const_cast<float*>(at(forward ? p.y : p.x))});
 }
 
 template <class T>
@@ -298,8 +298,8 @@ Chosen choose(dnn::Handle handle, const ConvShape& s, Direction direction, int t
       return true;
     });
     if (trials_are_shown())
-      std::fprintf(stderr, "convolution by tiles of %d rows, %d slices: %.1f us\n", worth[i].rows, worth[i].slices,
-                   static_cast<double>(ms) * 1e3);
+      std::fprintf(stderr, "convolution by tiles of %d rows, %d slices, %s: %.1f us\n", worth[i].rows, worth[i].slices,
+                   worth[i].lines ? "lines" : "patches", static_cast<double>(ms) * 1e3);
     if (ms < chosen.ms) chosen.ms = ms, chosen.tiles = worth[i];
   }
   return chosen;

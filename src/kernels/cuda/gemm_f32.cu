@@ -307,21 +307,14 @@ __global__ void __launch_bounds__(kBlock) product_kernel(const __grid_constant__
   product_body<Way, 0>(j);
 }
 
-// Devices without clusters never launch it.
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-#define TENSORGRAD_CLUSTER(n) __cluster_dims__(1, 1, n)
-#else
-#define TENSORGRAD_CLUSTER(n)
-#endif
 template <class Way, int Slices>
-__global__ void TENSORGRAD_CLUSTER(Slices) __launch_bounds__(kBlock)
+__global__ void TENSORGRAD_CLUSTER(1, 1, Slices) __launch_bounds__(kBlock)
     shared_product_kernel(const __grid_constant__ Job j) {
 #if __CUDA_ARCH__ >= 900
   begin_early();
   product_body<Way, Slices>(j);
 #endif
 }
-#undef TENSORGRAD_CLUSTER
 
 int64_t tiles(int64_t n) { return (n + kTile - 1) / kTile; }
 int64_t all_tiles(const GemmArgs& g) { return tiles(g.m) * tiles(g.n) * g.batch * g.outer; }

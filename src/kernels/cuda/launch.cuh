@@ -62,6 +62,13 @@ __device__ inline void begin_early() {
 #endif
 }
 
+// Of a kernel whose blocks form clusters. Devices without them never launch it.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define TENSORGRAD_CLUSTER(x, y, z) __cluster_dims__(x, y, z)
+#else
+#define TENSORGRAD_CLUSTER(x, y, z)
+#endif
+
 // At the end of a block of a cluster whose shared memory others read: nobody leaves before all are through. Unlike the
 // cluster's sync() it does not wait for what was written.
 __device__ inline void leave_together() {

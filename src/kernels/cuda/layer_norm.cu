@@ -216,14 +216,9 @@ __global__ void __launch_bounds__(Warp ? 32 * kWarps : 512)
   backward_rows<S, Groups, Warp, Centre, 1>(rows, n, g, x, mean, rstd, weight, dx, partials);
 }
 // A row to a cluster: 4096 elements to each of its blocks. Devices without clusters never launch it.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-#define TENSORGRAD_CLUSTER(n)
-#else
-#define TENSORGRAD_CLUSTER(n) __cluster_dims__(n, 1, 1)
-#endif
 constexpr int kClusterThreads = 256, kClusterElements = 16;  // of a thread
 template <class S, bool Centre, int Cluster>
-__global__ void TENSORGRAD_CLUSTER(Cluster) __launch_bounds__(kClusterThreads, sizeof(Wide<S>) == 4 ? 2 : 1)
+__global__ void TENSORGRAD_CLUSTER(Cluster, 1, 1) __launch_bounds__(kClusterThreads, sizeof(Wide<S>) == 4 ? 2 : 1)
     backward_cluster_kernel(int64_t rows, int n, const S* g, const S* x, const Wide<S>* mean, const Wide<S>* rstd,
                             const S* weight, S* dx, Wide<S>* partials) {
   backward_rows<S, kClusterElements / kGroup<S>, false, Centre, Cluster>(rows, n, g, x, mean, rstd, weight, dx,

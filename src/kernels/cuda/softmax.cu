@@ -294,11 +294,6 @@ __global__ void __launch_bounds__(kPartThreads)
 
 // ---- long rows in the registers of a cluster of blocks. Devices without clusters never launch it.
 
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-#define TENSORGRAD_CLUSTER(n)
-#else
-#define TENSORGRAD_CLUSTER(n) __cluster_dims__(n, 1, 1)
-#endif
 // Packs of 16 bytes that a row, which may begin and end inside of one, lies in; and where a thread's lie.
 template <class S>
 struct RowPacks {
@@ -319,7 +314,7 @@ struct RowPacks {
 
 // Held: elements of a thread.
 template <class S, bool Log, int Cluster, int Held>
-__global__ void TENSORGRAD_CLUSTER(Cluster) __launch_bounds__(kPartThreads, sizeof(Wide<S>) == 4 ? 2 : 1)
+__global__ void TENSORGRAD_CLUSTER(Cluster, 1, 1) __launch_bounds__(kPartThreads, sizeof(Wide<S>) == 4 ? 2 : 1)
     cluster_forward(const S* x, S* y, int n) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
   begin_early();

@@ -1,0 +1,240 @@
+// The second of conv_tiles.h's two ways: a block keeps the lines of what is read that its pixels need in shared memory,
+// some channels at a time, and multiplies every tap of the kernel from there.
+
+#include <algorithm>
+#include <limits>
+#include <type_traits>
+
+#include "kernels/cuda/conv_parts.cuh"
+
+namespace tensorgrad::gpu {
+namespace {
+
+constexpr int kChannels = 8;  // of a step of the tensor cores
+
+// Lines are counted over all images, each with so many that its padding is there too: line v is line
+// v % image_lines - pad of image v / image_lines.
+struct LinesJob {
+  ConvJob c;
+  int channels;            // of a group in what is read
+  int at_once, per_slice;  // channels: in shared memory, and what a slice sums; multiples of kChannels
+  int image_lines, line;   // and the length of a line with its padding
+  int place;               // floats of a channel in shared memory
+  int most_places;         // of them that a block may need
+  int weight_lines;        // the weight's part is copied as so many lines
+  int weight_length;       // of this many floats for every channel at once (output) or row (input's gradient)
+  int weight_place;        // floats of such a line in shared memory
+  int weight_row, weight_channel, weight_tap, weight_first;  // where a value lies there
+};
+
+// Where a pixel's first tap lies, in lines and columns with padding.
+struct Corner {
+  int line, column;
+  __device__ Corner(const LinesJob& j, int pixel) {
+    const int image = pixel / j.c.area, place = pixel % j.c.area;
+    line = image * j.image_lines + place / j.c.width * j.c.stride_y;
+    column = place % j.c.width * j.c.stride_x;
+  }
+};
+
+// The lines' `at_once` channels from `first` on, zeros in the padding and beyond `end`.
+template <int Block>
+__device__ inline void copy_lines(const LinesJob& j, int group, int first_line, int places, int first, int end,
+                                  unsigned* to) {
+  const int plane = j.c.from_height * j.c.from_width;
+  for (int p = threadIdx.x; p < places; p += Block) {
+    const int v = first_line + p / j.line, image = v / j.image_lines, y = v % j.image_lines - j.c.pad_y,
+              x = p % j.line - j.c.pad_x;
+    const bool in = static_cast<unsigned>(y) < static_cast<unsigned>(j.c.from_height) &&
+                    static_cast<unsigned>(x) < static_cast<unsigned>(j.c.from_width);
+    const float* from = j.c.from + image * j.c.from_image + group * j.c.from_group + int64_t{first} * plane +
+                        (in ? y * j.c.from_width + x : 0);
+    for (int c0 = 0; c0 < j.at_once; c0 += kChannels) {
+      float v8[kChannels];
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c)
+        v8[c] = in && first + c0 + c < end ? __ldg(from + int64_t{c0 + c} * plane) : 0;
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c) to[(c0 + c) * j.place + p] = tf32(v8[c]);
+    }
+  }
+}
+
+// The weight of the block's rows and these channels, as it lies: lines of rows (of a channel where the input's gradient
+// is made), zeros beyond its ends.
+template <int Block, bool Quads>
+__device__ inline void copy_weight(const LinesJob& j, const float* from, int64_t stride, int lines, int length,
+                                   unsigned* to) {
+  constexpr int kPack = Quads ? 4 : 1;
+  const int packs = j.weight_length / kPack, all = j.weight_lines * packs;
+  for (int at = threadIdx.x; at < all; at += Block) {
+    const int line = at / packs, k = at % packs * kPack;
+    const bool in = line < lines && k < length;
+    if constexpr (Quads) {
+      const float4 q = in ? __ldg(reinterpret_cast<const float4*>(from + line * stride + k)) : float4{};
+      *reinterpret_cast<uint4*>(to + line * j.weight_place + k) =
+          make_uint4(tf32(q.x), tf32(q.y), tf32(q.z), tf32(q.w));
+    } else {
+      to[line * j.weight_place + k] = tf32(in ? __ldg(from + line * stride + k) : 0.0f);
+    }
+  }
+}
+
+template <int Rows, bool Quads, bool Forward, int Slices>
+__device__ inline void lines_body(const LinesJob& j) {
+  using S = ConvTile<Rows>;
+  extern __shared__ __align__(16) char memory[];
+  auto* patch = reinterpret_cast<unsigned*>(memory);
+  unsigned* weight = patch + j.at_once * j.place;
+  auto& result = *reinterpret_cast<typename S::Result*>(memory);
+  const int group = blockIdx.z / Slices, slice = blockIdx.z % Slices;
+  const int first_row = blockIdx.x % j.c.row_tiles * Rows, first_pixel = blockIdx.x / j.c.row_tiles * kPixels;
+  const int begin = slice * j.per_slice, end = min(j.channels, begin + j.per_slice);
+  const int first_line = Corner(j, first_pixel).line;
+  const int last_line = Corner(j, min(first_pixel + kPixels, j.c.pixels) - 1).line + j.c.reach_y;
+  const int places = (last_line - first_line) * j.line;
+
+  const int warp = threadIdx.x / 32, row = threadIdx.x % 32 / 4, k = threadIdx.x % 4;
+  int corner[S::kWide];  // of the pixels that this thread multiplies
+#pragma unroll
+  for (int n = 0; n < S::kWide; ++n) {
+    const Corner at(j, min(first_pixel + (warp / S::kDown * S::kWide + n) * 8 + row, j.c.pixels - 1));
+    corner[n] = (at.line - first_line) * j.line + at.column + k * j.place;
+  }
+  const int weight_at = (warp % S::kDown * 32 + row) * j.weight_row + k * j.weight_channel + j.weight_first;
+
+  float c[2][S::kWide][4] = {};
+  const int taps = j.c.kernel_height * j.c.kernel_width;
+  for (int first = begin; first < end; first += j.at_once) {
+    const int count = min(j.at_once, end - first), rows = j.c.rows - first_row;
+    const float* from =
+        j.c.weight + group * j.c.weight_group + first_row * j.c.weight_row + int64_t{first} * j.c.weight_channel;
+    if (first != begin) __syncthreads();
+    copy_lines<S::kBlock>(j, group, first_line, places, first, end, patch);
+    if constexpr (Forward) {
+      copy_weight<S::kBlock, Quads>(j, from, j.c.weight_row, rows, count * taps, weight);
+    } else {
+      copy_weight<S::kBlock, Quads>(j, from, j.c.weight_channel, count, rows * taps, weight);
+    }
+    __syncthreads();
+    for (int c0 = 0; c0 < count; c0 += kChannels) {
+      const unsigned* a_from = weight + weight_at + c0 * j.weight_channel;
+      const unsigned* b_line = patch + c0 * j.place;
+      for (int y = 0; y < j.c.kernel_height; ++y, b_line += j.c.dilation_y * j.line) {
+        const unsigned* b_from = b_line;
+        for (int x = 0; x < j.c.kernel_width; ++x, b_from += j.c.dilation_x, a_from += j.weight_tap) {
+          unsigned a[2][4];
+#pragma unroll
+          for (int m = 0; m < 2; ++m) {
+            const unsigned* at = a_from + m * 16 * j.weight_row;
+            a[m][0] = at[0], a[m][1] = at[8 * j.weight_row];
+            a[m][2] = at[4 * j.weight_channel], a[m][3] = at[8 * j.weight_row + 4 * j.weight_channel];
+          }
+#pragma unroll
+          for (int n = 0; n < S::kWide; ++n) {
+            const unsigned b[2] = {b_from[corner[n]], b_from[corner[n] + 4 * j.place]};
+            multiply(c[0][n], a[0], b);
+            multiply(c[1][n], a[1], b);
+          }
+        }
+      }
+    }
+  }
+  __syncthreads();
+  lay_out<Rows>(c, result);
+  finish_tile<Rows, Slices>(j.c, group, slice, first_row, first_pixel, result);
+}
+
+template <int Rows, bool Quads, bool Forward>
+__global__ void __launch_bounds__(ConvTile<Rows>::kBlock, ConvTile<Rows>::kResident)
+    lines_kernel(const __grid_constant__ LinesJob j) {
+  begin_early();
+  lines_body<Rows, Quads, Forward, 1>(j);
+}
+template <int Rows, bool Quads, bool Forward, int Slices>
+__global__ void TENSORGRAD_CLUSTER(1, 1, Slices) __launch_bounds__(ConvTile<Rows>::kBlock, ConvTile<Rows>::kResident)
+    shared_lines_kernel(const __grid_constant__ LinesJob j) {
+#if __CUDA_ARCH__ >= 900
+  begin_early();
+  lines_body<Rows, Quads, Forward, Slices>(j);
+#endif
+}
+
+int multiple(int64_t n, int of) { return static_cast<int>((n + of - 1) / of * of); }
+// The next number of floats that is `rest` more than a multiple of `of`.
+int with_rest(int n, int of, int rest) { return n + ((rest - n) % of + of) % of; }
+
+LinesJob job_of(ConvTiles tiles, const ConvShape& s, ConvTarget target, const ConvPointers& p) {
+  const bool forward = target == ConvTarget::output;
+  const int in = static_cast<int>(s.in_channels / s.groups), out = static_cast<int>(s.out_channels / s.groups),
+            taps = static_cast<int>(s.kernel_height * s.kernel_width);
+  LinesJob j{};
+  j.c = conv_job(tiles, s, target, p);
+  j.channels = forward ? in : out;
+  // Small kernels take more channels between two waits.
+  j.at_once = std::min(kChannels * std::max(1, 4 / taps), multiple(j.channels, kChannels));
+  j.per_slice = multiple((j.channels + tiles.slices - 1) / tiles.slices, kChannels);
+  const int height = j.c.area / j.c.width;
+  j.image_lines = (height - 1) * j.c.stride_y + j.c.reach_y;
+  j.line = (j.c.width - 1) * j.c.stride_x + j.c.reach_x;
+  // A block's pixels begin anywhere in a line.
+  const int64_t result_lines = std::min<int64_t>((kPixels - 2) / j.c.width + 2, int64_t{height} * s.batch);
+  const int64_t images = std::min<int64_t>((result_lines - 2 + height) / height, s.batch - 1);
+  const int64_t lines =
+      (result_lines - 1) * j.c.stride_y + images * std::max(0, j.c.reach_y - j.c.stride_y) + j.c.reach_y;
+  const int64_t places = std::min<int64_t>(lines * j.line, kMostConvBytes);
+  j.most_places = static_cast<int>(places);
+  j.place = with_rest(j.most_places, 32, 8);  // four channels' neighbours meet in no bank
+  if (forward) {
+    j.weight_lines = tiles.rows, j.weight_length = j.at_once * taps;
+    j.weight_place = with_rest(multiple(j.weight_length, 4), 8, 4);
+    j.weight_row = j.weight_place, j.weight_channel = taps, j.weight_tap = 1;
+  } else {
+    j.weight_lines = j.at_once, j.weight_length = tiles.rows * taps;
+    j.weight_place = with_rest(multiple(j.weight_length, 4), 8, 4);
+    j.weight_row = taps, j.weight_channel = j.weight_place, j.weight_tap = -1, j.weight_first = taps - 1;
+  }
+  return j;
+}
+
+int bytes_of(const LinesJob& j, int rows) {
+  const int64_t buffers = int64_t{j.at_once} * j.place + int64_t{j.weight_lines} * j.weight_place;
+  return static_cast<int>(
+      std::min<int64_t>(std::max<int64_t>(buffers, int64_t{rows} * kPatchLine) * 4, std::numeric_limits<int>::max()));
+}
+
+}  // namespace
+
+bool conv_lines_fit(ConvTiles tiles, const ConvShape& s, ConvTarget target) {
+  return bytes_of(job_of(tiles, s, target, {}), tiles.rows) <= kMostConvBytes;
+}
+
+void conv_by_lines(ConvTiles tiles, const ConvShape& s, ConvTarget target, const ConvPointers& p) {
+  const LinesJob j = job_of(tiles, s, target, p);
+  const int bytes = bytes_of(j, tiles.rows);
+  const bool forward = target == ConvTarget::output;
+  const int64_t taps = s.kernel_height * s.kernel_width;
+  // Packs: lines of the weight begin at, and end after, whole ones.
+  const bool quads = reinterpret_cast<uintptr_t>(p.weight) % 16 == 0 && (s.in_channels / s.groups * taps) % 4 == 0 &&
+                     (forward || j.c.rows * taps % 4 == 0);
+  with_tile(tiles.rows, [&](auto rows) {
+    constexpr int kRows = rows.value;
+    const auto go = [&]<auto Kernel>() {
+      launch_tiles<Kernel>(j, j.c, s.groups, tiles.slices, ConvTile<kRows>::kBlock, bytes);
+    };
+    const auto either = [&](auto packs, auto ahead) {
+      with_slices(tiles.slices, [&](auto slices) {
+        if constexpr (slices.value == 1)
+          go.template operator()<lines_kernel<kRows, packs.value, ahead.value>>();
+        else
+          go.template operator()<shared_lines_kernel<kRows, packs.value, ahead.value, slices.value>>();
+      });
+    };
+    if (quads && forward) return either(std::true_type{}, std::true_type{});
+    if (quads) return either(std::true_type{}, std::false_type{});
+    if (forward) return either(std::false_type{}, std::true_type{});
+    either(std::false_type{}, std::false_type{});
+  });
+}
+
+}  // namespace tensorgrad::gpu
