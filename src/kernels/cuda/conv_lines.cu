@@ -11,6 +11,8 @@ namespace tensorgrad::gpu {
 namespace {
 
 constexpr int kChannels = 8;  // of a step of the tensor cores
+template <int Rows>
+constexpr int kResident = Rows == 128 ? 2 : 3;  // blocks a multiprocessor
 
 // Lines are counted over all images, each with so many that its padding is there too: line v is line
 // v % image_lines - pad of image v / image_lines.
@@ -37,31 +39,55 @@ struct Corner {
   }
 };
 
-// The lines' `at_once` channels from `first` on, zeros in the padding and beyond `end`.
+// A thread's places in the lines: where each is read, -1 in the padding. Found once, for the first few.
 template <int Block>
-__device__ inline void copy_lines(const LinesJob& j, int group, int first_line, int places, int first, int end,
-                                  unsigned* to) {
-  const int plane = j.c.from_height * j.c.from_width;
-  for (int p = threadIdx.x; p < places; p += Block) {
+struct Places {
+  static constexpr int kHeld = Block == 256 ? 2 : 3;
+  int count, from[kHeld];
+  __device__ static int find(const LinesJob& j, int first_line, int p) {
     const int v = first_line + p / j.line, image = v / j.image_lines, y = v % j.image_lines - j.c.pad_y,
               x = p % j.line - j.c.pad_x;
     const bool in = static_cast<unsigned>(y) < static_cast<unsigned>(j.c.from_height) &&
                     static_cast<unsigned>(x) < static_cast<unsigned>(j.c.from_width);
-    const float* from = j.c.from + image * j.c.from_image + group * j.c.from_group + int64_t{first} * plane +
-                        (in ? y * j.c.from_width + x : 0);
-    for (int c0 = 0; c0 < j.at_once; c0 += kChannels) {
-      float v8[kChannels];
+    return in ? image * static_cast<int>(j.c.from_image) + y * j.c.from_width + x : -1;
+  }
+  __device__ Places(const LinesJob& j, int first_line, int all) : count(all) {
 #pragma unroll
-      for (int c = 0; c < kChannels; ++c)
-        v8[c] = in && first + c0 + c < end ? __ldg(from + int64_t{c0 + c} * plane) : 0;
-#pragma unroll
-      for (int c = 0; c < kChannels; ++c) to[(c0 + c) * j.place + p] = tf32(v8[c]);
+    for (int i = 0; i < kHeld; ++i) {
+      const int p = threadIdx.x + i * Block;
+      from[i] = p < count ? find(j, first_line, p) : -1;
     }
   }
-}
+  // Eight channels of every place, zeros in the padding and from channel `channels` on. `read`: channel 0.
+  __device__ void copy(const LinesJob& j, int first_line, const float* read, int channels, unsigned* to) const {
+    const int plane = j.c.from_height * j.c.from_width;
+    float v[kHeld][kChannels];
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c)
+        v[i][c] = from[i] >= 0 && c < channels ? __ldg(read + int64_t{c} * plane + from[i]) : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      const int p = threadIdx.x + i * Block;
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c) {
+        if (p < count) to[c * j.place + p] = tf32(v[i][c]);
+      }
+    }
+    for (int p = threadIdx.x + kHeld * Block; p < count; p += Block) {
+      const int at = find(j, first_line, p);
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c) v[0][c] = at >= 0 && c < channels ? __ldg(read + int64_t{c} * plane + at) : 0;
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c) to[c * j.place + p] = tf32(v[0][c]);
+    }
+  }
+};
 
 // The weight of the block's rows and these channels, as it lies: lines of rows (of a channel where the input's gradient
-// is made), zeros beyond its ends.
+// is made), zeros beyond its ends. Packs go to shared memory on their own way; round_weight waits for a thread's own.
 template <int Block, bool Quads>
 __device__ inline void copy_weight(const LinesJob& j, const float* from, int64_t stride, int lines, int length,
                                    unsigned* to) {
@@ -70,13 +96,25 @@ __device__ inline void copy_weight(const LinesJob& j, const float* from, int64_t
   for (int at = threadIdx.x; at < all; at += Block) {
     const int line = at / packs, k = at % packs * kPack;
     const bool in = line < lines && k < length;
+    unsigned* place = to + line * j.weight_place + k;
     if constexpr (Quads) {
-      const float4 q = in ? __ldg(reinterpret_cast<const float4*>(from + line * stride + k)) : float4{};
-      *reinterpret_cast<uint4*>(to + line * j.weight_place + k) =
-          make_uint4(tf32(q.x), tf32(q.y), tf32(q.z), tf32(q.w));
+      asm volatile(
+          "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(place))),
+          "l"(in ? from + line * stride + k : from), "r"(in ? 16 : 0)
+          : "memory");
     } else {
-      to[line * j.weight_place + k] = tf32(in ? __ldg(from + line * stride + k) : 0.0f);
+      *place = tf32(in ? __ldg(from + line * stride + k) : 0.0f);
     }
+  }
+}
+template <int Block>
+__device__ inline void round_weight(const LinesJob& j, unsigned* weight) {
+  asm volatile("cp.async.wait_all;" ::: "memory");
+  const int packs = j.weight_length / 4, all = j.weight_lines * packs;
+  for (int at = threadIdx.x; at < all; at += Block) {
+    auto* place = reinterpret_cast<float4*>(weight + at / packs * j.weight_place + at % packs * 4);
+    const float4 q = *place;
+    *reinterpret_cast<uint4*>(place) = make_uint4(tf32(q.x), tf32(q.y), tf32(q.z), tf32(q.w));
   }
 }
 
@@ -92,7 +130,8 @@ __device__ inline void lines_body(const LinesJob& j) {
   const int begin = slice * j.per_slice, end = min(j.channels, begin + j.per_slice);
   const int first_line = Corner(j, first_pixel).line;
   const int last_line = Corner(j, min(first_pixel + kPixels, j.c.pixels) - 1).line + j.c.reach_y;
-  const int places = (last_line - first_line) * j.line;
+  const Places<S::kBlock> places(j, first_line, (last_line - first_line) * j.line);
+  const int plane = j.c.from_height * j.c.from_width;
 
   const int warp = threadIdx.x / 32, row = threadIdx.x % 32 / 4, k = threadIdx.x % 4;
   int corner[S::kWide];  // of the pixels that this thread multiplies
@@ -110,12 +149,15 @@ __device__ inline void lines_body(const LinesJob& j) {
     const float* from =
         j.c.weight + group * j.c.weight_group + first_row * j.c.weight_row + int64_t{first} * j.c.weight_channel;
     if (first != begin) __syncthreads();
-    copy_lines<S::kBlock>(j, group, first_line, places, first, end, patch);
     if constexpr (Forward) {
       copy_weight<S::kBlock, Quads>(j, from, j.c.weight_row, rows, count * taps, weight);
     } else {
       copy_weight<S::kBlock, Quads>(j, from, j.c.weight_channel, count, rows * taps, weight);
     }
+    const float* read = j.c.from + group * j.c.from_group + int64_t{first} * plane;
+    for (int c0 = 0; c0 < count; c0 += kChannels)
+      places.copy(j, first_line, read + int64_t{c0} * plane, count - c0, patch + c0 * j.place);
+    if constexpr (Quads) round_weight<S::kBlock>(j, weight);
     __syncthreads();
     for (int c0 = 0; c0 < count; c0 += kChannels) {
       const unsigned* a_from = weight + weight_at + c0 * j.weight_channel;
@@ -146,13 +188,13 @@ __device__ inline void lines_body(const LinesJob& j) {
 }
 
 template <int Rows, bool Quads, bool Forward>
-__global__ void __launch_bounds__(ConvTile<Rows>::kBlock, ConvTile<Rows>::kResident)
+__global__ void __launch_bounds__(ConvTile<Rows>::kBlock, kResident<Rows>)
     lines_kernel(const __grid_constant__ LinesJob j) {
   begin_early();
   lines_body<Rows, Quads, Forward, 1>(j);
 }
 template <int Rows, bool Quads, bool Forward, int Slices>
-__global__ void TENSORGRAD_CLUSTER(1, 1, Slices) __launch_bounds__(ConvTile<Rows>::kBlock, ConvTile<Rows>::kResident)
+__global__ void TENSORGRAD_CLUSTER(1, 1, Slices) __launch_bounds__(ConvTile<Rows>::kBlock, kResident<Rows>)
     shared_lines_kernel(const __grid_constant__ LinesJob j) {
 #if __CUDA_ARCH__ >= 900
   begin_early();

@@ -78,10 +78,10 @@ __device__ inline void finish_tile(const ConvJob& j, int group, int slice, int f
   const auto finish = [&](auto value) {
     if (pixel >= j.pixels) return;
     float* to = j.to + pixel / j.area * j.to_image + pixel % j.area;
-#pragma unroll 4
-    for (int i = threadIdx.x / kPixels; i < kShare; i += kLines) {
-      const int r = slice * kShare + i, row = first_row + r;
-      if (row >= j.rows) break;
+#pragma unroll 8
+    for (int i = 0; i < kShare / kLines; ++i) {
+      const int r = slice * kShare + i * kLines + threadIdx.x / kPixels, row = first_row + r;
+      if (row >= j.rows) continue;
       float v = value(r);
       const int64_t channel = int64_t{group} * j.rows + row;
       if (j.bias) v += j.bias[channel];
