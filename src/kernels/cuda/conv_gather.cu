@@ -49,8 +49,9 @@ struct Pixel {
   int y, x;
   __device__ Pixel(const ConvJob& c, int index, int group) {
     const bool in = index < c.pixels;
-    const int image = in ? index / c.area : 0, place = in ? index % c.area : 0;
-    y = place / c.width * c.stride_y, x = place % c.width * c.stride_x;
+    const int image = in ? c.by_area.quotient(index) : 0, place = in ? index - image * c.area : 0;
+    const int line = c.by_width.quotient(place);
+    y = line * c.stride_y, x = (place - line * c.width) * c.stride_x;
     from = c.from + image * c.from_image + group * c.from_group + int64_t{y} * c.from_width + x;
     if (!in) y = kOutside;
   }

@@ -27,15 +27,17 @@ struct LinesJob {
   int weight_length;       // of this many floats for every channel at once (output) or row (input's gradient)
   int weight_place;        // floats of such a line in shared memory
   int weight_row, weight_channel, weight_tap, weight_first;  // where a value lies there
+  Divider by_line, by_image_lines, by_packs;
 };
 
 // Where a pixel's first tap lies, in lines and columns with padding.
 struct Corner {
   int line, column;
   __device__ Corner(const LinesJob& j, int pixel) {
-    const int image = pixel / j.c.area, place = pixel % j.c.area;
-    line = image * j.image_lines + place / j.c.width * j.c.stride_y;
-    column = place % j.c.width * j.c.stride_x;
+    const int image = j.c.by_area.quotient(pixel), place = pixel - image * j.c.area;
+    const int y = j.c.by_width.quotient(place);
+    line = image * j.image_lines + y * j.c.stride_y;
+    column = (place - y * j.c.width) * j.c.stride_x;
   }
 };
 
@@ -44,9 +46,10 @@ template <int Block>
 struct Places {
   static constexpr int kHeld = Block == 256 ? 2 : 3;
   int count, from[kHeld];
+  float v[kHeld][kChannels];
   __device__ static int find(const LinesJob& j, int first_line, int p) {
-    const int v = first_line + p / j.line, image = v / j.image_lines, y = v % j.image_lines - j.c.pad_y,
-              x = p % j.line - j.c.pad_x;
+    const int down = j.by_line.quotient(p), v = first_line + down, image = j.by_image_lines.quotient(v);
+    const int y = v - image * j.image_lines - j.c.pad_y, x = p - down * j.line - j.c.pad_x;
     const bool in = static_cast<unsigned>(y) < static_cast<unsigned>(j.c.from_height) &&
                     static_cast<unsigned>(x) < static_cast<unsigned>(j.c.from_width);
     return in ? image * static_cast<int>(j.c.from_image) + y * j.c.from_width + x : -1;
@@ -58,16 +61,20 @@ struct Places {
       from[i] = p < count ? find(j, first_line, p) : -1;
     }
   }
-  // Eight channels of every place, zeros in the padding and from channel `channels` on. `read`: channel 0.
-  __device__ void copy(const LinesJob& j, int first_line, const float* read, int channels, unsigned* to) const {
+  // The eight channels of the places that are held: read ahead, zeros in the padding and from channel `channels` on.
+  // `read`: channel 0.
+  __device__ void load(const LinesJob& j, const float* read, int channels) {
     const int plane = j.c.from_height * j.c.from_width;
-    float v[kHeld][kChannels];
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
 #pragma unroll
       for (int c = 0; c < kChannels; ++c)
         v[i][c] = from[i] >= 0 && c < channels ? __ldg(read + int64_t{c} * plane + from[i]) : 0;
     }
+  }
+  // Those, and all others.
+  __device__ void store(const LinesJob& j, int first_line, const float* read, int channels, unsigned* to) const {
+    const int plane = j.c.from_height * j.c.from_width;
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
       const int p = threadIdx.x + i * Block;
@@ -78,10 +85,11 @@ struct Places {
     }
     for (int p = threadIdx.x + kHeld * Block; p < count; p += Block) {
       const int at = find(j, first_line, p);
+      float more[kChannels];
 #pragma unroll
-      for (int c = 0; c < kChannels; ++c) v[0][c] = at >= 0 && c < channels ? __ldg(read + int64_t{c} * plane + at) : 0;
+      for (int c = 0; c < kChannels; ++c) more[c] = at >= 0 && c < channels ? __ldg(read + int64_t{c} * plane + at) : 0;
 #pragma unroll
-      for (int c = 0; c < kChannels; ++c) to[c * j.place + p] = tf32(v[0][c]);
+      for (int c = 0; c < kChannels; ++c) to[c * j.place + p] = tf32(more[c]);
     }
   }
 };
@@ -93,8 +101,9 @@ __device__ inline void copy_weight(const LinesJob& j, const float* from, int64_t
                                    unsigned* to) {
   constexpr int kPack = Quads ? 4 : 1;
   const int packs = j.weight_length / kPack, all = j.weight_lines * packs;
+#pragma unroll 4
   for (int at = threadIdx.x; at < all; at += Block) {
-    const int line = at / packs, k = at % packs * kPack;
+    const int line = j.by_packs.quotient(at), k = (at - line * packs) * kPack;
     const bool in = line < lines && k < length;
     unsigned* place = to + line * j.weight_place + k;
     if constexpr (Quads) {
@@ -111,10 +120,21 @@ template <int Block>
 __device__ inline void round_weight(const LinesJob& j, unsigned* weight) {
   asm volatile("cp.async.wait_all;" ::: "memory");
   const int packs = j.weight_length / 4, all = j.weight_lines * packs;
-  for (int at = threadIdx.x; at < all; at += Block) {
-    auto* place = reinterpret_cast<float4*>(weight + at / packs * j.weight_place + at % packs * 4);
-    const float4 q = *place;
-    *reinterpret_cast<uint4*>(place) = make_uint4(tf32(q.x), tf32(q.y), tf32(q.z), tf32(q.w));
+  constexpr int kGroup = 4;
+  for (int first = threadIdx.x; first < all; first += kGroup * Block) {
+    float4 q[kGroup];
+    unsigned* place[kGroup];
+#pragma unroll
+    for (int u = 0; u < kGroup; ++u) {
+      const int at = min(first + u * Block, all - 1), line = j.by_packs.quotient(at);
+      place[u] = weight + line * j.weight_place + (at - line * packs) * 4;
+      q[u] = *reinterpret_cast<const float4*>(place[u]);
+    }
+#pragma unroll
+    for (int u = 0; u < kGroup; ++u) {
+      if (first + u * Block < all)
+        *reinterpret_cast<uint4*>(place[u]) = make_uint4(tf32(q[u].x), tf32(q[u].y), tf32(q[u].z), tf32(q[u].w));
+    }
   }
 }
 
@@ -123,14 +143,15 @@ __device__ inline void lines_body(const LinesJob& j) {
   using S = ConvTile<Rows>;
   extern __shared__ __align__(16) char memory[];
   auto* patch = reinterpret_cast<unsigned*>(memory);
-  unsigned* weight = patch + j.at_once * j.place;
+  unsigned* const weights = patch + j.at_once * j.place;
+  const int weight_floats = j.weight_lines * j.weight_place;  // of one of two copies
   auto& result = *reinterpret_cast<typename S::Result*>(memory);
   const int group = blockIdx.z / Slices, slice = blockIdx.z % Slices;
   const int first_row = blockIdx.x % j.c.row_tiles * Rows, first_pixel = blockIdx.x / j.c.row_tiles * kPixels;
   const int begin = slice * j.per_slice, end = min(j.channels, begin + j.per_slice);
   const int first_line = Corner(j, first_pixel).line;
   const int last_line = Corner(j, min(first_pixel + kPixels, j.c.pixels) - 1).line + j.c.reach_y;
-  const Places<S::kBlock> places(j, first_line, (last_line - first_line) * j.line);
+  Places<S::kBlock> places(j, first_line, (last_line - first_line) * j.line);
   const int plane = j.c.from_height * j.c.from_width;
 
   const int warp = threadIdx.x / 32, row = threadIdx.x % 32 / 4, k = threadIdx.x % 4;
@@ -144,21 +165,34 @@ __device__ inline void lines_body(const LinesJob& j) {
 
   float c[2][S::kWide][4] = {};
   const int taps = j.c.kernel_height * j.c.kernel_width;
-  for (int first = begin; first < end; first += j.at_once) {
+  const float* const lines = j.c.from + group * j.c.from_group;
+  // Reads ahead what the channels from `first` on need: the weight into one of its places, the first lines into
+  // registers.
+  const auto load = [&](int first, unsigned* to) {
     const int count = min(j.at_once, end - first), rows = j.c.rows - first_row;
     const float* from =
         j.c.weight + group * j.c.weight_group + first_row * j.c.weight_row + int64_t{first} * j.c.weight_channel;
-    if (first != begin) __syncthreads();
     if constexpr (Forward) {
-      copy_weight<S::kBlock, Quads>(j, from, j.c.weight_row, rows, count * taps, weight);
+      copy_weight<S::kBlock, Quads>(j, from, j.c.weight_row, rows, count * taps, to);
     } else {
-      copy_weight<S::kBlock, Quads>(j, from, j.c.weight_channel, count, rows * taps, weight);
+      copy_weight<S::kBlock, Quads>(j, from, j.c.weight_channel, count, rows * taps, to);
     }
-    const float* read = j.c.from + group * j.c.from_group + int64_t{first} * plane;
-    for (int c0 = 0; c0 < count; c0 += kChannels)
-      places.copy(j, first_line, read + int64_t{c0} * plane, count - c0, patch + c0 * j.place);
+    places.load(j, lines + int64_t{first} * plane, count);
+  };
+  if (begin < end) load(begin, weights);
+  int turn = 0;
+  for (int first = begin; first < end; first += j.at_once, turn ^= 1) {
+    unsigned* const weight = weights + turn * weight_floats;
+    const int count = min(j.at_once, end - first);
+    if (first != begin) __syncthreads();
+    for (int c0 = 0; c0 < count; c0 += kChannels) {
+      const float* read = lines + int64_t{first + c0} * plane;
+      if (c0 > 0) places.load(j, read, count - c0);
+      places.store(j, first_line, read, count - c0, patch + c0 * j.place);
+    }
     if constexpr (Quads) round_weight<S::kBlock>(j, weight);
     __syncthreads();
+    if (first + j.at_once < end) load(first + j.at_once, weights + (turn ^ 1) * weight_floats);
     for (int c0 = 0; c0 < count; c0 += kChannels) {
       const unsigned* a_from = weight + weight_at + c0 * j.weight_channel;
       const unsigned* b_line = patch + c0 * j.place;
@@ -206,7 +240,7 @@ int multiple(int64_t n, int of) { return static_cast<int>((n + of - 1) / of * of
 // The next number of floats that is `rest` more than a multiple of `of`.
 int with_rest(int n, int of, int rest) { return n + ((rest - n) % of + of) % of; }
 
-LinesJob job_of(ConvTiles tiles, const ConvShape& s, ConvTarget target, const ConvPointers& p) {
+LinesJob job_of(ConvTiles tiles, const ConvShape& s, ConvTarget target, const ConvPointers& p, bool quads) {
   const bool forward = target == ConvTarget::output;
   const int in = static_cast<int>(s.in_channels / s.groups), out = static_cast<int>(s.out_channels / s.groups),
             taps = static_cast<int>(s.kernel_height * s.kernel_width);
@@ -236,11 +270,19 @@ LinesJob job_of(ConvTiles tiles, const ConvShape& s, ConvTarget target, const Co
     j.weight_place = with_rest(multiple(j.weight_length, 4), 8, 4);
     j.weight_row = taps, j.weight_channel = j.weight_place, j.weight_tap = -1, j.weight_first = taps - 1;
   }
+  j.by_line = Divider(static_cast<uint32_t>(j.line)), j.by_image_lines = Divider(static_cast<uint32_t>(j.image_lines));
+  j.by_packs = Divider(static_cast<uint32_t>(quads ? j.weight_length / 4 : j.weight_length));
   return j;
 }
 
+// Whether the weight's lines begin at, and end after, packs of four.
+bool in_packs(const ConvShape& s, const float* weight) {
+  const int64_t in = s.in_channels / s.groups, taps = s.kernel_height * s.kernel_width;
+  return reinterpret_cast<uintptr_t>(weight) % 16 == 0 && in * taps % 4 == 0;
+}
+
 int bytes_of(const LinesJob& j, int rows) {
-  const int64_t buffers = int64_t{j.at_once} * j.place + int64_t{j.weight_lines} * j.weight_place;
+  const int64_t buffers = int64_t{j.at_once} * j.place + 2 * int64_t{j.weight_lines} * j.weight_place;
   return static_cast<int>(
       std::min<int64_t>(std::max<int64_t>(buffers, int64_t{rows} * kPatchLine) * 4, std::numeric_limits<int>::max()));
 }
@@ -248,17 +290,13 @@ int bytes_of(const LinesJob& j, int rows) {
 }  // namespace
 
 bool conv_lines_fit(ConvTiles tiles, const ConvShape& s, ConvTarget target) {
-  return bytes_of(job_of(tiles, s, target, {}), tiles.rows) <= kMostConvBytes;
+  return bytes_of(job_of(tiles, s, target, {}, true), tiles.rows) <= kMostConvBytes;
 }
 
 void conv_by_lines(ConvTiles tiles, const ConvShape& s, ConvTarget target, const ConvPointers& p) {
-  const LinesJob j = job_of(tiles, s, target, p);
+  const bool forward = target == ConvTarget::output, quads = in_packs(s, p.weight);
+  const LinesJob j = job_of(tiles, s, target, p, quads);
   const int bytes = bytes_of(j, tiles.rows);
-  const bool forward = target == ConvTarget::output;
-  const int64_t taps = s.kernel_height * s.kernel_width;
-  // Packs: lines of the weight begin at, and end after, whole ones.
-  const bool quads = reinterpret_cast<uintptr_t>(p.weight) % 16 == 0 && (s.in_channels / s.groups * taps) % 4 == 0 &&
-                     (forward || j.c.rows * taps % 4 == 0);
   with_tile(tiles.rows, [&](auto rows) {
     constexpr int kRows = rows.value;
     const auto go = [&]<auto Kernel>() {

@@ -5,8 +5,11 @@
 
 #include <cooperative_groups.h>
 
+#include <algorithm>
+
 #include "kernels/cuda/conv_tiles.h"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/strided_args.cuh"
 
 namespace tensorgrad::gpu {
 
@@ -27,6 +30,7 @@ struct ConvJob {
   int64_t from_image, from_group;                // strides
   int stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x;
   int kernel_height, kernel_width, reach_y, reach_x;  // lines and columns between the first tap and behind the last
+  Divider by_area, by_width;
   bool relu;
 };
 ConvJob conv_job(ConvTiles tiles, const ConvShape& s, ConvTarget target, const ConvPointers& p);
@@ -77,15 +81,24 @@ __device__ inline void finish_tile(const ConvJob& j, int group, int slice, int f
   const int column = threadIdx.x % kPixels, pixel = first_pixel + column;
   const auto finish = [&](auto value) {
     if (pixel >= j.pixels) return;
-    float* to = j.to + pixel / j.area * j.to_image + pixel % j.area;
-#pragma unroll 8
-    for (int i = 0; i < kShare / kLines; ++i) {
-      const int r = slice * kShare + i * kLines + threadIdx.x / kPixels, row = first_row + r;
-      if (row >= j.rows) continue;
-      float v = value(r);
-      const int64_t channel = int64_t{group} * j.rows + row;
-      if (j.bias) v += j.bias[channel];
-      to[channel * j.area] = j.relu && v < 0 ? 0 : v;
+    const int image = j.by_area.quotient(pixel), first = slice * kShare + threadIdx.x / kPixels;
+    const int64_t channel = int64_t{group} * j.rows + first_row + first;
+    float* to = j.to + image * j.to_image + (pixel - image * j.area) + channel * j.area;
+    const int64_t step = int64_t{kLines} * j.area;
+    const int rows = j.rows - first_row - first;  // from the thread's first on
+    constexpr int kGroup = std::min(8, kShare / kLines);
+    for (int i = 0; i < kShare; i += kGroup * kLines) {  // all reads of a group are under way before it is written
+      float v[kGroup], bias[kGroup];
+#pragma unroll
+      for (int u = 0; u < kGroup; ++u) {
+        bias[u] = j.bias && i + u * kLines < rows ? __ldg(j.bias + channel + i + u * kLines) : 0;
+        v[u] = value(first + i + u * kLines);
+      }
+#pragma unroll
+      for (int u = 0; u < kGroup; ++u, to += step) {
+        v[u] += bias[u];
+        if (i + u * kLines < rows) *to = j.relu && v[u] < 0 ? 0 : v[u];
+      }
     }
   };
   if constexpr (Slices == 1) {

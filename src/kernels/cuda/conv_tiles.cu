@@ -87,6 +87,7 @@ ConvJob conv_job(ConvTiles tiles, const ConvShape& s, ConvTarget target, const C
   j.reach_y = (j.kernel_height - 1) * j.dilation_y + 1, j.reach_x = (j.kernel_width - 1) * j.dilation_x + 1;
   j.pad_y = forward ? number(s.pad_height) : j.reach_y - 1 - number(s.pad_height);
   j.pad_x = forward ? number(s.pad_width) : j.reach_x - 1 - number(s.pad_width);
+  j.by_area = Divider(static_cast<uint32_t>(j.area)), j.by_width = Divider(static_cast<uint32_t>(j.width));
   return j;
 }
 
