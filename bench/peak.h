@@ -93,9 +93,9 @@ struct BesidePeak {
   double peak;     // operations per second: the high quartile
 };
 
-// Times `call` in turns with the peak for about `seconds`, 15 turns at least: quartiles of seven moved by a tenth when the
-// machine was slower for some of them. A turn of the one is as long as a turn of the other, so that both are interrupted
-// alike.
+// Times `call` in turns with the peak for about `seconds`, 15 turns at least: quartiles of seven moved by a tenth when
+// the machine was slower for some of them. A turn of the one is as long as a turn of the other, so that both are
+// interrupted alike.
 template <class T, class Call>
 BesidePeak beside_peak(tensorgrad::cpu::Level level, Call&& call, double seconds) {
   call();

@@ -251,8 +251,8 @@ TENSORGRAD_INLINE void run_tile(const Product<T, Format>& P, const Block<T>& b, 
   }
   const int64_t packing = b.through ? 1 : 0;  // the tiles that pack have enough to do
   if (b.ahead.rows > 0 && t >= packing) {
-    const int64_t each = tiles.count - packing, panel = j / kPanel<T>;
-    b.ahead.share(panel * each + t - packing, ceil_div(b.cols, kPanel<T>) * each, steps, o);
+    const int64_t each = tiles.count - packing, panel = j / kPanel<T>, panels = ceil_div(b.cols, kPanel<T>);
+    b.ahead.share(b.rows_outside ? t * panels + panel : panel * each + t - packing, panels * each, steps, o);
   }
   const MicroKernel<T> kernel =
       micro_kernel<T, Packed, Format::kGroup>(height, static_cast<int>(ceil_div(cols, kLanes<T>)));
@@ -312,7 +312,8 @@ inline constexpr int64_t kDepthBytes = kVectorBytes == 64 ? 4096 : 2048;  // of 
 inline constexpr int64_t kSharedBytes = 4 << 20;                          // packed v that all threads read
 inline constexpr int64_t kPrivateBytes = 256 << 10;  // packed v of one thread: stays in its L2 cache
 
-inline constexpr int64_t kNearV = 16 << 10;  // of which the first cache keeps all
+inline constexpr int64_t kFarBytes = 1 << 20;  // of an s that no second cache keeps
+inline constexpr int64_t kNearV = 16 << 10;    // of which the first cache keeps all
 // How shared_v cuts a result into tasks: blocks of rows of s, all of one size but for a row, and where those are too
 // few for the threads, groups of v's panels (s is packed again for each of them). Each thread gets four tasks or more
 // and all of them the same number: a thread that ends early waits for the others.
@@ -354,6 +355,7 @@ void shared_v(const Product<T, Format>& P) {
   const bool serial = P.ms * P.nv * P.k < kWorthThreads;
   const int64_t threads = serial ? 1 : get_num_threads();
   const bool in_place = P.in_place() && P.nv <= 256;
+  const bool far = P.ms * P.k * kItem >= kFarBytes;
 
   // The part of v that is packed at once: `cols` columns by `depth` steps of k.
   int64_t depth = P.k;
@@ -415,7 +417,7 @@ void shared_v(const Product<T, Format>& P) {
             const bool rows_outside =
                 in_place || places<Format>(kn) * width <= kNearV / static_cast<int64_t>(sizeof(T));
             Block<T> block{i0, j0 + j, width, k0 + q, kn, s, v, buffer, ld, first, last, rows_outside, Ahead()};
-            if (s != nullptr) block.ahead = ahead_of(i0, rows, q + kn, u, begin, end);
+            if (s != nullptr || far) block.ahead = ahead_of(i0, rows, q + kn, u, begin, end);
             run_block(P, block, tiles);
           }
           if (buffer != nullptr) finish_block(P, buffer, ld, i0, rows, j0 + j, width, k0 == 0, k0 + nk == P.k);
