@@ -298,6 +298,27 @@ TEST_CASE("NaN and infinity") {
   }
 }
 
+TEST_CASE("arrays that leave the caches, whose long rows are read in several places at once") {
+  for (const auto& [rows, n] : {std::pair<int64_t, int64_t>{1, 8400011}, {1601, 5303}, {2049, 4096}}) {
+    const Tensor x = (arange(rows * n, {.dtype = int64}) * 7 % 1009).to(float32).reshape({rows, n});
+    const Tensor exact = x.to(int64);
+    CHECK(allclose(sum(x, {1}).to(float64), sum(exact, {1}).to(float64), 1e-6, 0));
+    CHECK(allclose(sum(x).to(float64), sum(exact).to(float64), 1e-6, 0));
+    CHECK(equal(count_nonzero(x), count_nonzero(exact)));
+    const std::vector<int64_t> along{1};
+    CHECK(allclose(var(x, along), var(x.to(float64), along).to(float32), 1e-5, 0));
+    Tensor marked = x.clone();
+    for (int64_t i = 0; i < rows; ++i) marked[i][(i * 613 + 77) % n].fill_(static_cast<double>(2000 + i));
+    CHECK(equal(amax(marked, {1}), arange(rows).to(float32) + 2000));
+    for (const int64_t at : {int64_t{3}, n / 3, n / 2 + 5, n - 1}) {
+      Tensor one = marked.clone();
+      one[rows / 2][at].fill_(kNaN);
+      CHECK(std::isnan(amin(one).item<double>()));
+      CHECK(std::isnan(sum(one, {1})[rows / 2].item<double>()));
+    }
+  }
+}
+
 TEST_CASE("places of extremes: the first one, rows and columns") {
   std::mt19937 engine(5);
   for (int round = 0; round < 40; ++round) {
