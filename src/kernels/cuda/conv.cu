@@ -287,7 +287,10 @@ Chosen choose(dnn::Handle handle, const ConvShape& s, Direction direction, int t
               Epilogue epilogue) {
   ConvTiles worth[kMostConvTiles];
   int count = 0;
-  if (type == dnn::kFloat && tf32 && direction != kWeightGradient)
+  // Of less than this many products TF32 could only take bits away: launching takes longer.
+  constexpr int64_t kLeast = int64_t{1} << 23;
+  const bool large = output_count(s) * weight_count(s) / s.out_channels >= kLeast;
+  if (type == dnn::kFloat && tf32 && direction != kWeightGradient && (large || own_way() >= 0))
     count = conv_tiles_worth_trying(s, direction == kOutput ? ConvTarget::output : ConvTarget::input, worth);
   if (const int wanted = own_way(); wanted >= 0 && count > 0) return {{}, false, 0, worth[std::min(wanted, count - 1)]};
   Trial trial;
@@ -300,7 +303,8 @@ Chosen choose(dnn::Handle handle, const ConvShape& s, Direction direction, int t
     if (trials_are_shown())
       std::fprintf(stderr, "convolution by tiles of %d rows, %d slices, %s: %.1f us\n", worth[i].rows, worth[i].slices,
                    worth[i].lines ? "lines" : "patches", static_cast<double>(ms) * 1e3);
-    if (ms < chosen.ms) chosen.ms = ms, chosen.tiles = worth[i];
+    // Clearly faster: a plan of several kernels takes longer here, where each is launched, than in a recorded graph.
+    if (ms < (chosen.tiles ? 1.0f : 0.9f) * chosen.ms) chosen.ms = ms, chosen.tiles = worth[i];
   }
   return chosen;
 }
