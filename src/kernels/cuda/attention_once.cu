@@ -161,20 +161,57 @@ struct Once {
     }
   }
 
-  // The part of the queries' gradient: W threads have that of 32 of the keys, 8 x 8 numbers each; all of them are
-  // handed over in shared memory that nothing else uses meanwhile, for all threads to add up.
-  __device__ static void put_query_part(int64_t q0, int64_t queries, const float* slopes, const float* keys,
-                                        float* probabilities, float* stage, float* part) {
-    constexpr int kParts = kTileThreads / W, kNumbers = kQueries * W, kShare = kKeys / kParts;
-    static_assert(kParts == 4 || kParts == 2);
-    const int id = threadIdx.y * kSide + threadIdx.x, t = id % W, which = id / W;
+  // The part of the queries' gradient, of which each of the two groups has that of half of the keys: of narrow heads
+  // the second hands its own over where the probabilities were, and the first adds them up (a quarter of the keys for
+  // each quarter of the threads, 8 x 8 numbers each, took 1.05 times as long altogether).
+  __device__ static void put_narrow_part(const Place& at, int64_t q0, int64_t queries, const float* slopes,
+                                         const float* keys, float* passed, float* part) {
+    float dq[8][4] = {};
+    const int half = at.first ? 0 : kKeys / 2;
+    const float *a = slopes + at.y * kScorePitch + half, *b = keys + half * kPitch + threadIdx.x * 4;
+#pragma unroll 2
+    for (int k = 0; k < kKeys / 2; k += 4) {
+      Pack<float, 4> av[8];
+#pragma unroll
+      for (int i = 0; i < 8; ++i) av[i] = vector_at<4>(a + i * kGroupRows * kScorePitch + k);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const auto bv = vector_at<4>(b + (k + e) * kPitch);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) dq[i][j] += av[i].v[e] * bv.v[j];
+        }
+      }
+    }
+    passed += at.y * kScorePitch + threadIdx.x * 4;
+    if (!at.first) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i)
+        *reinterpret_cast<Pack<float, 4>*>(passed + i * kGroupRows * kScorePitch) = {dq[i][0], dq[i][1], dq[i][2],
+                                                                                     dq[i][3]};
+    }
+    __syncthreads();
+    if (!at.first) return;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int64_t row = q0 + at.y + i * kGroupRows;
+      auto sum = vector_at<4>(passed + i * kGroupRows * kScorePitch);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) sum.v[j] += dq[i][j];
+      if (row < queries) *reinterpret_cast<Pack<float, 4>*>(part + row * W + threadIdx.x * 4) = sum;
+    }
+  }
+  // Of wide heads a thread has 8 x 8 numbers; both groups hand over in the stage, for all threads to add up.
+  __device__ static void put_wide_part(const Place& at, int64_t q0, int64_t queries, const float* slopes,
+                                       const float* keys, float* stage, float* part) {
+    constexpr int kNumbers = kQueries * W;
+    static_assert(kStages * kPitch >= W);
+    const int id = threadIdx.y * kSide + threadIdx.x, t = id % (kTileThreads / 2), half = at.first ? 0 : kKeys / 2;
     const int row = t / (W / 8), column = t % (W / 8) * 4;
     float dq[8][8] = {};
-    rows_by_lines<8, kShare, kScorePitch, W>(dq, slopes + row * kScorePitch + which * kShare,
-                                             keys + which * kShare * kPitch + column);
-    // The stage has room for two; four are of half the size, and two of them fit where the probabilities were.
-    const auto room = [&](int i) { return i < 2 ? stage + i * kNumbers : probabilities + (i - 2) * kNumbers; };
-    float* const mine = room(which) + row * W + column;
+    rows_by_lines<8, kKeys / 2, kScorePitch, W>(dq, slopes + row * kScorePitch + half, keys + half * kPitch + column);
+    float* const mine = stage + (at.first ? 0 : kNumbers) + row * W + column;
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       *reinterpret_cast<Pack<float, 4>*>(mine + i * 8 * W) = {dq[i][0], dq[i][1], dq[i][2], dq[i][3]};
@@ -182,19 +219,15 @@ struct Once {
     }
     __syncthreads();
 #pragma unroll
-    for (int at = 0; at < kNumbers; at += 4 * kTileThreads) {
-      const int i = at + id * 4;
-      auto sum = vector_at<4>(room(0) + i);
+    for (int at_once = 0; at_once < kNumbers; at_once += 4 * kTileThreads) {
+      const int i = at_once + id * 4;
+      auto sum = vector_at<4>(stage + i);
+      const auto more = vector_at<4>(stage + kNumbers + i);
 #pragma unroll
-      for (int k = 1; k < kParts; ++k) {
-        const auto more = vector_at<4>(room(k) + i);
-#pragma unroll
-        for (int e = 0; e < 4; ++e) sum.v[e] += more.v[e];
-      }
+      for (int e = 0; e < 4; ++e) sum.v[e] += more.v[e];
       if (q0 + i / W < queries) *reinterpret_cast<Pack<float, 4>*>(part + q0 * W + i) = sum;
     }
   }
-  static_assert(2 * kQueries * kPitch >= 2 * kQueries * W && (W > 64 || kScorePitch >= 2 * W));
 };  // Once
 
 template <int W, bool Drops>
@@ -254,7 +287,11 @@ __global__ void __launch_bounds__(kTileThreads, 1)
     O::template across_by_rows<Drops>(sum, at.first ? tp : ts, at.first ? grads : queries, place,
                                       at.first ? 0.f : -INFINITY);
     __syncthreads();
-    O::put_query_part(q0, s.queries, ts, tk, tp, queries, part);
+    if constexpr (W <= 64) {
+      O::put_narrow_part(at, q0, s.queries, ts, tk, tp, part);
+    } else {
+      O::put_wide_part(at, q0, s.queries, ts, tk, queries, part);
+    }
     if (O::kStages == 1 && q0 + kQueries < s.queries) {
       __syncthreads();
       copy_queries(q0 + kQueries, tq);
