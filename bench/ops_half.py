@@ -19,7 +19,7 @@ def half(name: str, shapes: tuple[Shape, ...], call: Callable[..., Any], **optio
         inputs = [kit.bfloat16(*shape) for shape in shapes]
         return lambda: call(kit.f, *inputs)
 
-    add("half", f"{name} {text(shapes[0])}", build, backward=True, tolerance=2e-2, **options)
+    add("half", f"{name} {text(shapes[0])}", build, backward=True, **({"tolerance": 2e-2} | options))
 
 
 def rows() -> None:
@@ -32,7 +32,8 @@ def rows() -> None:
         half("layer_norm", (shape, (d,), (d,)), lambda f, x, w, b, d=d: f.layer_norm(x, (d,), w, b))
         half("rms_norm", (shape, (d,)), lambda f, x, w, d=d: f.rms_norm(x, (d,), w))
     for shape, dim in (((1024, 1024), 1), ((1024, 1024), 0), ((8, 1_000_000), 1)):
-        half(f"cumsum dim {dim}", (shape,), lambda f, x, dim=dim: x.cumsum(dim))
+        # PyTorch adds in bfloat16 there.
+        half(f"cumsum dim {dim}", (shape,), lambda f, x, dim=dim: x.cumsum(dim), tolerance=0.25)
 
 
 def planes() -> None:
