@@ -1,6 +1,7 @@
 // Methods of every tensor that are no mathematical operation: sizes, conversions, copies, flags.
 
 #include "families.h"
+#include "ops/channels_last.h"
 #include "tensorgrad/cuda.h"
 #include "tensorgrad/ops/copy.h"
 
@@ -8,10 +9,40 @@ namespace tensorgrad::python {
 
 namespace {
 
-bool names_contiguous(PyObject* memory_format) {
+// What a memory_format argument asks for.
+enum class Order { preserved, rows, channels_last, channels_last_3d };
+Order order_of(Args& a, int i) {
+  if (!a.has(i)) return Order::preserved;
   AcquireGil gil;
-  Ref text(PyObject_Str(memory_format));
-  return text && std::string(PyUnicode_AsUTF8(text.get())) == "torch.contiguous_format";
+  Ref text(PyObject_Str(a.object(i)));
+  const std::string name = text ? PyUnicode_AsUTF8(text.get()) : "";
+  PyErr_Clear();
+  if (name == "torch.preserve_format") return Order::preserved;
+  if (name == "torch.contiguous_format") return Order::rows;
+  if (name == "torch.channels_last") return Order::channels_last;
+  if (name == "torch.channels_last_3d") return Order::channels_last_3d;
+  throw TypeError(
+      "memory_format: expected one of torch.preserve_format, torch.contiguous_format, torch.channels_last "
+      "and torch.channels_last_3d, not " +
+      name);
+}
+bool channels_first_is_wanted(Order order) { return order == Order::preserved || order == Order::rows; }
+int64_t dims_of(Order order) { return order == Order::channels_last ? 4 : 5; }
+
+// t itself, or a copy in that order.
+Tensor in_order(const Tensor& t, Order order) {
+  if (order == Order::preserved) return t;
+  if (order == Order::rows) return t.contiguous();
+  if (t.dim() != dims_of(order)) {
+    throw ShapeError("required rank " + std::to_string(dims_of(order)) + " tensor to use channels_last" +
+                     (order == Order::channels_last_3d ? "_3d" : "") + " format, not one of " +
+                     std::to_string(t.dim()) + " dimensions");
+  }
+  return ordered(true, t);
+}
+bool lies_in_order(const Tensor& t, Order order) {
+  if (channels_first_is_wanted(order)) return t.is_contiguous();
+  return t.dim() == dims_of(order) && lies_channels_last(t);
 }
 
 void add_queries(Ops& ops) {
@@ -24,7 +55,7 @@ void add_queries(Ops& ops) {
   ops.method("data_ptr(Tensor self)",
              [](Args& a) { return Result::number(reinterpret_cast<int64_t>(a.t(0).data_ptr())); });
   ops.method("is_contiguous(Tensor self, object? memory_format=None)",
-             [](Args& a) { return Result::boolean(a.t(0).is_contiguous()); });
+             [](Args& a) { return Result::boolean(lies_in_order(a.t(0), order_of(a, 1))); });
   ops.def("is_floating_point(Tensor input)", [](Args& a) { return Result::boolean(a.t(0).is_floating_point()); });
   ops.def("is_complex(Tensor input)", [](Args&) { return Result::boolean(false); });
   ops.method("is_signed(Tensor self)", [](Args& a) { return Result::boolean(is_signed(a.t(0).dtype())); });
@@ -50,22 +81,29 @@ Tensor convert(const Tensor& t, std::optional<Device> device, std::optional<DTyp
 
 void add_conversions(Ops& ops) {
   // to(dtype), to(other) and to(device, dtype).
-  ops.method("to(Tensor self, dtype dtype, bool non_blocking=False, bool copy=False, *, object? memory_format=None)",
-             [](Args& a) -> Result { return convert(a.t(0), {}, a.opt_dtype(1), a.b(2), a.b(3)); });
+  ops.method(
+      "to(Tensor self, dtype dtype, bool non_blocking=False, bool copy=False, *, object? memory_format=None)",
+      [](Args& a) -> Result { return in_order(convert(a.t(0), {}, a.opt_dtype(1), a.b(2), a.b(3)), order_of(a, 4)); });
   ops.method("to(Tensor self, Tensor other, bool non_blocking=False, bool copy=False, *, object? memory_format=None)",
-             [](Args& a) -> Result { return convert(a.t(0), a.t(1).device(), a.t(1).dtype(), a.b(2), a.b(3)); });
+             [](Args& a) -> Result {
+               return in_order(convert(a.t(0), a.t(1).device(), a.t(1).dtype(), a.b(2), a.b(3)), order_of(a, 4));
+             });
   ops.method(
       "to(Tensor self, device? device=None, dtype? dtype=None, bool non_blocking=False, bool copy=False, *, "
       "object? memory_format=None)",
       [](Args& a) -> Result {
-        return convert(a.t(0), a.has(1) ? std::optional(a.device(1)) : std::nullopt, a.opt_dtype(2), a.b(3), a.b(4));
+        return in_order(convert(a.t(0), a.has(1) ? a.device(1) : a.t(0).device(), a.opt_dtype(2), a.b(3), a.b(4)),
+                        order_of(a, 5));
       });
-  ops.method("cpu(Tensor self, object? memory_format=None)", [](Args& a) -> Result { return a.t(0).cpu(); });
+  ops.method("cpu(Tensor self, object? memory_format=None)",
+             [](Args& a) -> Result { return in_order(a.t(0).cpu(), order_of(a, 1)); });
   ops.method("cuda(Tensor self, device? device=None, bool non_blocking=False, *, object? memory_format=None)",
-             [](Args& a) -> Result { return a.t(0).to(a.has(1) ? a.device(1) : Device("cuda"), a.b(2), false); });
+             [](Args& a) -> Result {
+               return in_order(a.t(0).to(a.has(1) ? a.device(1) : Device("cuda"), a.b(2), false), order_of(a, 3));
+             });
 #define TENSORGRAD_CAST(NAME, DTYPE)                              \
   ops.method(NAME "(Tensor self, *, object? memory_format=None)", \
-             [](Args& a) -> Result { return a.t(0).to(DType::DTYPE); })
+             [](Args& a) -> Result { return in_order(a.t(0).to(DType::DTYPE), order_of(a, 1)); })
   TENSORGRAD_CAST("float", float32);
   TENSORGRAD_CAST("double", float64);
   TENSORGRAD_CAST("half", float16);
@@ -80,12 +118,15 @@ void add_conversions(Ops& ops) {
   ops.method("type_as(Tensor self, Tensor other)",
              [](Args& a) -> Result { return convert(a.t(0), a.t(1).device(), a.t(1).dtype(), false, false); });
   ops.def("clone(Tensor input, *, object? memory_format=None)", [](Args& a) -> Result {
-    // torch.contiguous_format: in row-major order, whatever the input's.
-    const bool packed = a.has(1) && !a.t(0).is_contiguous() && names_contiguous(a.object(1));
-    return packed ? a.t(0).contiguous() : a.t(0).clone();
+    const Order order = order_of(a, 1);
+    return lies_in_order(a.t(0), order) || order == Order::preserved ? a.t(0).clone() : in_order(a.t(0), order);
   });
-  ops.method("contiguous(Tensor self, object? memory_format=None)",
-             [](Args& a) -> Result { return a.t(0).contiguous(); });
+  ops.method("contiguous(Tensor self, object? memory_format=None)", [](Args& a) -> Result {
+    const Order order = a.has(1) ? order_of(a, 1) : Order::rows;
+    if (order == Order::preserved)
+      throw Error("contiguous(): preserve_format names no order; leave memory_format out for a row-major one");
+    return in_order(a.t(0), order);
+  });
   ops.method("copy_(Tensor self, Tensor|Number src, bool non_blocking=False)", [](Args& a) {
     if (a.is_tensor(1))
       a.t(0).copy_(a.t(1), a.b(2));

@@ -57,7 +57,7 @@ newaxis = None
 
 
 class memory_format:
-    """The order of a tensor's memory. Tensors here are row-major unless their strides say otherwise."""
+    """The order of a tensor's memory, for `contiguous`, `clone`, `to` and `is_contiguous`."""
 
     def __init__(self, name):
         self._name = name

@@ -121,3 +121,66 @@ def test_batch_norm_keeps_the_order_of_its_input(sizes, dtype, training):
     if 1 not in sizes:  # one channel or one pixel lies both ways
         assert order == expected
         assert grad_order == grad_expected
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 3, 4, 5), (2, 1, 4, 5), (2, 3, 1, 1), (0, 3, 4, 5)])
+@pytest.mark.parametrize("permuted", [False, True])
+def test_memory_format_says_how_a_tensor_lies(shape, permuted):
+    def strides(lib):
+        x = lib.ones(shape, dtype=lib.float64)
+        if permuted:
+            x = lib.ones((shape[0], *shape[2:], shape[1]), dtype=lib.float64).permute(0, 3, 1, 2)
+        last, rows = lib.channels_last, lib.contiguous_format
+        made = [
+            x.contiguous(memory_format=last),
+            x.contiguous(memory_format=rows),
+            x.contiguous(),
+            x.to(memory_format=last),
+            x.to(lib.float32, memory_format=last),
+            x.to("cpu", memory_format=rows),
+            x.clone(memory_format=last),
+            x.clone(memory_format=rows),
+            x.clone(memory_format=lib.preserve_format),
+            x.float(memory_format=last),
+        ]
+        return [
+            (
+                tuple(t.shape),
+                t.is_contiguous(),
+                t.is_contiguous(memory_format=last),
+                [step for step, size in zip(t.stride(), t.shape, strict=True) if size != 1],
+            )
+            for t in made
+            if t.numel()
+        ]
+
+    assert strides(tg) == strides(torch)
+
+
+def test_memory_format_of_volumes_and_modules_and_its_errors():
+    def look(lib):
+        x = lib.ones(2, 3, 4, 5, 6).contiguous(memory_format=lib.channels_last_3d)
+        model = lib.nn.Sequential(lib.nn.Conv2d(3, 8, 3), lib.nn.BatchNorm2d(8), lib.nn.Linear(4, 5))
+        model = model.to(memory_format=lib.channels_last)
+        weight = model[0].weight
+        assert weight.is_leaf and weight.requires_grad
+        answer = [x.stride(), x.is_contiguous(memory_format=lib.channels_last_3d), weight.stride()]
+        y = model[0](lib.ones(2, 3, 7, 9).to(memory_format=lib.channels_last))
+        answer += [y.stride(), model[2].weight.stride()]
+        for wrong in (
+            lambda: lib.ones(2, 3).contiguous(memory_format=lib.channels_last),
+            lambda: lib.ones(2, 3, 4, 5).to(memory_format=lib.channels_last_3d),
+            lambda: lib.ones(2, 3).t().contiguous(memory_format=lib.preserve_format),
+        ):
+            with pytest.raises(RuntimeError):
+                wrong()
+        with pytest.raises(TypeError):
+            lib.ones(2, 3, 4, 5).contiguous(memory_format="sideways")
+        return answer
+
+    assert look(tg) == look(torch)
+
+
+def test_laying_out_is_part_of_the_graph():
+    x = tg.randn(2, 3, 4, 5, dtype=tg.float64, requires_grad=True)
+    assert tg.autograd.gradcheck(lambda t: t.to(memory_format=tg.channels_last) * 2, (x,))

@@ -397,8 +397,11 @@ class Module:
         return self
 
     def to(self, *args, **kwargs):
-        """Moves parameters and buffers: ``to(device)``, ``to(dtype)``, ``to(tensor)``, ``to(device, dtype, "
-        "non_blocking)``."""
+        """Moves parameters and buffers: ``to(device)``, ``to(dtype)``, ``to(tensor)``, ``to(device, dtype,
+        non_blocking)``; ``to(memory_format=channels_last)`` lays out those of four dimensions (``channels_last_3d``:
+        five) with their channels last."""
+        order = kwargs.pop("memory_format", None)
+        dims = {"torch.channels_last": 4, "torch.channels_last_3d": 5}.get(str(order))
         device, dtype, non_blocking = _parse_to(*args, **kwargs)
         if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
             raise TypeError(
@@ -406,7 +409,8 @@ class Module:
             )
 
         def convert(t):
-            return t.to(device, dtype if t.is_floating_point() else None, non_blocking)
+            to = t.to(device, dtype if t.is_floating_point() else None, non_blocking)
+            return to if order is None or dims not in (None, t.dim()) else to.to(memory_format=order)
 
         return self._apply(convert)
 
@@ -654,7 +658,6 @@ def _parse_to(*args, **kwargs):
     dtype = kwargs.pop("dtype", None)
     non_blocking = kwargs.pop("non_blocking", False)
     kwargs.pop("copy", None)
-    kwargs.pop("memory_format", None)
     other = kwargs.pop("tensor", None)
     if kwargs:
         raise TypeError(f"to() got an unexpected keyword argument '{next(iter(kwargs))}'")
