@@ -205,6 +205,28 @@ TEST_CASE("gradients of convolutions and gradients of those") {
                   {random_tensor({2, 3, 3}, gen, float64, true), random_tensor({3, 2, 3}, gen, float64, true)});
 }
 
+TEST_CASE("channels_last inputs: few channels in or out, whose gradients may be computed in planes") {
+  std::mt19937 gen(5);
+  const int64_t sizes[][4] = {{3, 24, 7, 2}, {20, 2, 1, 1},  {3, 16, 1, 1},
+                              {2, 9, 3, 1},  {16, 16, 1, 1}, {12, 20, 5, 2}};
+  for (const auto& z : sizes) {
+    const Tensor x = random_tensor({2, z[0], 11, 13}, gen), w = random_tensor({z[1], z[0], z[2], z[2]}, gen);
+    const Tensor b = random_tensor({z[1]}, gen);
+    Tensor g;
+    std::vector<Tensor> found[2];
+    for (int last = 0; last < 2; ++last) {
+      Tensor xi = last ? x.permute({0, 2, 3, 1}).contiguous().permute({0, 3, 1, 2}) : x.clone();
+      Tensor wi = w.clone(), bi = b.clone();
+      for (Tensor* leaf : {&xi, &wi, &bi}) leaf->requires_grad_();
+      const Tensor y = conv2d(xi, wi, bi, {z[3], z[3]}, {z[2] / 2, z[2] / 2}, {1, 1}, 1);
+      if (!g.defined()) g = random_tensor(y.sizes(), gen);
+      y.backward(g);
+      found[last] = {y, xi.grad(), wi.grad(), bi.grad()};
+    }
+    for (size_t i = 0; i < 4; ++i) check_close(found[1][i], found[0][i].to_vector<double>(), 1e-12);
+  }
+}
+
 TEST_CASE("an empty batch has an empty result and zero gradients") {
   Tensor w = ones({4, 3, 3, 3}).requires_grad_();
   Tensor b = ones({4}).requires_grad_();

@@ -174,13 +174,15 @@ template <class T>
 bool takes_channels_last(const ConvShape& s) {
   if (s.batch * s.in_channels * in_plane(s) * s.out_channels * out_plane(s) == 0 || !pixels_fit_gradient<T>(s))
     return false;
-  if (lanes_fit(s)) return true;
+  if (lanes_fit(s) || is_product(s)) return true;
   if (out_group(s) < 8 || (in_group(s) < 8 && s.dilation_width > 1)) return false;  // a kernel row is one run
   return sizeof(T) == 8 || !winograd_pays_forward(s);
 }
 
 // An input gradient's lanes would be empty.
-bool backward_takes_channels_last(const ConvShape& s) { return lanes_fit(s) || in_group(s) >= 8; }
+bool backward_takes_channels_last(const ConvShape& s) {
+  return lanes_fit(s) || (in_group(s) >= 8 && (is_product(s) || out_group(s) >= 8));
+}
 
 template <class T>
 bool pixels_pay(const ConvShape& s, const Work& w) {
