@@ -22,7 +22,6 @@ struct LinesJob {
   int at_once, per_slice;  // channels: in shared memory, and what a slice sums; multiples of kChannels
   int image_lines, line;   // and the length of a line with its padding
   int place;               // floats of a channel in shared memory
-  int most_places;         // of them that a block may need
   int weight_lines;        // the weight's part is copied as so many lines
   int weight_length;       // of this many floats for every channel at once (output) or row (input's gradient)
   int weight_place;        // floats of such a line in shared memory
@@ -258,9 +257,8 @@ LinesJob job_of(ConvTiles tiles, const ConvShape& s, ConvTarget target, const Co
   const int64_t images = std::min<int64_t>((result_lines - 2 + height) / height, s.batch - 1);
   const int64_t lines =
       (result_lines - 1) * j.c.stride_y + images * std::max(0, j.c.reach_y - j.c.stride_y) + j.c.reach_y;
-  const int64_t places = std::min<int64_t>(lines * j.line, kMostConvBytes);
-  j.most_places = static_cast<int>(places);
-  j.place = with_rest(j.most_places, 32, 8);  // four channels' neighbours meet in no bank
+  const auto places = static_cast<int>(std::min<int64_t>(lines * j.line, kMostConvBytes));
+  j.place = with_rest(places, 32, 8);  // four channels' neighbours meet in no bank
   if (forward) {
     j.weight_lines = tiles.rows, j.weight_length = j.at_once * taps;
     j.weight_place = with_rest(multiple(j.weight_length, 4), 8, 4);
