@@ -3,6 +3,7 @@
 // What the kernels of attention of float32 share in which a thread has 8 x 8 numbers of a product and one block fills a
 // multiprocessor: how much shared memory is read for each product is what limits them. Heads of up to W.
 
+#include "kernels/cuda/async_copy.cuh"
 #include "kernels/cuda/attention_parts.cuh"
 
 namespace tensorgrad::gpu {
@@ -17,18 +18,6 @@ __device__ inline float power_of_2(float x) {
 }
 constexpr float kLog2E = 1.44269504f;
 
-__device__ inline void copy_16_bytes(float* to, const float* from, bool there) {  // zeros where it is not there
-  asm volatile(
-      "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),
-      "l"(from), "r"(there ? 16 : 0));
-}
-// Copies since the last call are a group; waits until at most `Left` groups of this thread are under way.
-__device__ inline void end_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int Left>
-__device__ inline void wait_for_groups() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");
-}
-
 // As load_tile, but that the copies may be under way where rows are whole packs.
 template <int B, int W>
 __device__ inline void copy_tile(float* tile, const float* source, int64_t row, int64_t first, int64_t rows, int size) {
@@ -38,7 +27,8 @@ __device__ inline void copy_tile(float* tile, const float* source, int64_t row, 
   for (int at = 0; at < B * (W / 4); at += kTileThreads) {
     const int i = at + threadIdx.y * kSide + threadIdx.x, r = i / (W / 4), c = i % (W / 4) * 4;
     const bool there = first + r < rows && c < size;
-    copy_16_bytes(tile + r * kPitch<W> + c, there ? source + (first + r) * row + c : source, there);
+    copy_16_bytes(shared_address(tile + r * kPitch<W> + c), there ? source + (first + r) * row + c : source,
+                  there ? 16 : 0);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "kernels/cuda/async_copy.cuh"
 #include "kernels/cuda/conv_parts.cuh"
 
 namespace tensorgrad::gpu {
@@ -106,10 +107,7 @@ __device__ inline void copy_weight(const LinesJob& j, const float* from, int64_t
     const bool in = line < lines && k < length;
     unsigned* place = to + line * j.weight_place + k;
     if constexpr (Quads) {
-      asm volatile(
-          "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(place))),
-          "l"(in ? from + line * stride + k : from), "r"(in ? 16 : 0)
-          : "memory");
+      copy_16_bytes(shared_address(place), in ? from + line * stride + k : from, in ? 16 : 0);
     } else {
       *place = tf32(in ? __ldg(from + line * stride + k) : 0.0f);
     }
@@ -117,7 +115,7 @@ __device__ inline void copy_weight(const LinesJob& j, const float* from, int64_t
 }
 template <int Block>
 __device__ inline void round_weight(const LinesJob& j, unsigned* weight) {
-  asm volatile("cp.async.wait_all;" ::: "memory");
+  wait_for_copies();
   const int packs = j.weight_length / 4, all = j.weight_lines * packs;
   constexpr int kGroup = 4;
   for (int first = threadIdx.x; first < all; first += kGroup * Block) {

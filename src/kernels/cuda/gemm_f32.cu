@@ -4,6 +4,7 @@
 #include <bit>
 #include <type_traits>
 
+#include "kernels/cuda/async_copy.cuh"
 #include "kernels/cuda/gemm_f32.h"
 #include "kernels/cuda/launch.cuh"
 
@@ -72,16 +73,14 @@ struct Packs {
     }
   }
   __device__ void fetch(Tile<AlongK>& to, int first_k, int end) {
-    const auto address = static_cast<unsigned>(__cvta_generic_to_shared(&to));
+    const unsigned address = shared_address(&to);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int at = threadIdx.x + kBlock * i;
       const int k = first_k + (AlongK ? at % (kDeep / 4) * 4 : at / (kTile / 4));
       const int floats = AlongK ? (left[i] > 0 ? end - k : 0) : (k < end ? left[i] : 0);
       const int bytes = min(max(floats, 0), 4) * 4;
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address + place[i] * 4), "l"(from[i]),
-                   "r"(bytes)
-                   : "memory");
+      copy_16_bytes(address + place[i] * 4, from[i], bytes);
       from[i] += left[i] > 0 ? step : 0;
     }
   }
@@ -173,16 +172,16 @@ struct ByPacks {
     const auto fetch = [&](int step) {
       const int k = begin + step * kDeep;
       if (k < end) a.fetch(shared.a[step % kStages], k, end), b.fetch(shared.b[step % kStages], k, end);
-      asm volatile("cp.async.commit_group;" ::: "memory");  // empty groups too: they are counted
+      end_group();
     };
     for (int step = 0; step < kStages - 1; ++step) fetch(step);
     for (int step = 0; begin + step * kDeep < end; ++step) {
-      asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2) : "memory");
+      wait_for_groups<kStages - 2>();
       __syncthreads();
       fetch(step + kStages - 1);
       multiply(shared.a[step % kStages], shared.b[step % kStages], c);
     }
-    asm volatile("cp.async.wait_group 0;" ::: "memory");
+    wait_for_groups<0>();
   }
 };
 template <bool AAlongK, bool BAlongK>
